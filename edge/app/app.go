@@ -1,0 +1,83 @@
+// Package app describes the applications a server speaks for: credentials, switches and limits.
+package app
+
+import (
+	"log/slog"
+	"slices"
+	"time"
+)
+
+// App is one application: what a Pusher dashboard would show for it. It is
+// read-only once it is part of a Registry and safe for concurrent use.
+type App struct {
+	// ID names the app in HTTP API paths (/apps/{id}).
+	ID string
+	// Credentials are the live key and secret pairs, oldest first. There is
+	// at least one. Several pairs allow a key rotation without downtime.
+	Credentials []Credential
+
+	// Enabled is false for an app whose clients are closed with 4003 and
+	// whose API calls are answered 403.
+	Enabled bool
+	// TLSOnly closes plain WebSocket connections with 4000.
+	TLSOnly bool
+	// ClientEvents allows client-… events (PROTOCOL §2.6).
+	ClientEvents bool
+	// UserAuthentication allows pusher:signin (PROTOCOL §2.7).
+	UserAuthentication bool
+	// AuthorizedConnections closes, with 4009, a connection that has neither
+	// signed in nor subscribed with authorisation within AuthorizationTimeout.
+	AuthorizedConnections bool
+	// AuthorizationTimeout belongs to AuthorizedConnections.
+	AuthorizationTimeout time.Duration
+	// SubscriptionCounts sends pusher_internal:subscription_count frames.
+	SubscriptionCounts bool
+	// SubscriptionErrors sends pusher:subscription_error beside pusher:error
+	// when a subscription is refused (PROTOCOL §2.3).
+	SubscriptionErrors bool
+	// Watchlist allows watchlists at sign-in (PROTOCOL §2.8).
+	Watchlist bool
+	// LenientProtocol takes a missing or unknown protocol version as 7 and
+	// does not look at the client version.
+	LenientProtocol bool
+	// LenientSubscribe answers a second subscribe with success and not with
+	// an error, as soketi and Reverb do.
+	LenientSubscribe bool
+
+	// AllowedOrigins are host patterns ("example.com", "*.example.com") that
+	// a browser's Origin must match, else 4009. Empty: all origins.
+	AllowedOrigins []string
+	// ActivityTimeout is announced to clients and is the silence after which
+	// the server pings (PROTOCOL §2.2).
+	ActivityTimeout time.Duration
+
+	Limits Limits
+}
+
+// Credential is one key and secret pair of an app.
+type Credential struct {
+	Key    string
+	Secret string
+}
+
+// LogValue hides the secret.
+func (c Credential) LogValue() slog.Value { return slog.StringValue(c.Key + ":***") }
+
+// String hides the secret.
+func (c Credential) String() string { return c.Key + ":***" }
+
+// Key returns the app's oldest live key, the one webhooks are signed with.
+func (a *App) Key() string { return a.Credentials[0].Key }
+
+// Secret returns the secret of a live key of this app, and false for any
+// other key.
+func (a *App) Secret(key string) (string, bool) {
+	i := slices.IndexFunc(a.Credentials, func(c Credential) bool { return c.Key == key })
+	if i < 0 {
+		return "", false
+	}
+	return a.Credentials[i].Secret, true
+}
+
+// LogValue names the app without its secrets.
+func (a *App) LogValue() slog.Value { return slog.StringValue(a.ID) }

@@ -1,0 +1,67 @@
+package app
+
+import "time"
+
+// Defaults of Limits and of the timeouts of an App (PROTOCOL §3). The limits
+// table of the README is made from these.
+const (
+	DefaultActivityTimeout      = 120 * time.Second
+	DefaultAuthorizationTimeout = 30 * time.Second
+
+	DefaultChannelNameLength     = 200   // characters
+	DefaultEventNameLength       = 200   // characters
+	DefaultEventDataBytes        = 10240 // bytes of the data string
+	DefaultChannelsPerPublish    = 100   // channels
+	DefaultBatchEvents           = 10    // events
+	DefaultPresenceMembers       = 100   // unique users a channel
+	DefaultUserIDLength          = 128   // characters
+	DefaultUserInfoBytes         = 1024  // bytes of JSON
+	DefaultWatchlistUsers        = 100   // users
+	DefaultClientEventsPerSecond = 10    // events a connection
+	DefaultClientEventDataBytes  = 10240 // bytes
+	DefaultChannelsPerConnection = 0     // 0: no limit
+	DefaultMaxConnections        = 0     // 0: no limit
+	DefaultCacheTTL              = 30 * time.Minute
+	DefaultRequestBytes          = 1 << 20 // bytes of an HTTP body
+)
+
+// Limits bound what one app may do. A zero in a field for which zero is not
+// documented as "no limit" is not valid; start from DefaultLimits.
+type Limits struct {
+	ChannelNameLength     int           // characters, PROTOCOL §3
+	EventNameLength       int           // characters
+	EventDataBytes        int           // bytes of one event's data string
+	ChannelsPerPublish    int           // channels of one POST /events
+	BatchEvents           int           // events of one POST /batch_events
+	PresenceMembers       int           // unique users of a presence channel
+	UserIDLength          int           // characters
+	UserInfoBytes         int           // bytes of JSON
+	WatchlistUsers        int           // users one connection may watch
+	ClientEventsPerSecond int           // per connection; 0: no limit
+	ClientEventDataBytes  int           // bytes of one client event's data
+	ChannelsPerConnection int           // subscriptions; 0: no limit
+	MaxConnections        int           // connections of the app on this node; 0: no limit
+	CacheTTL              time.Duration // how long a cache channel remembers
+	RequestBytes          int           // bytes of an HTTP API body
+}
+
+// DefaultLimits returns the documented defaults.
+func DefaultLimits() Limits {
+	return Limits{
+		ChannelNameLength:     DefaultChannelNameLength,
+		EventNameLength:       DefaultEventNameLength,
+		EventDataBytes:        DefaultEventDataBytes,
+		ChannelsPerPublish:    DefaultChannelsPerPublish,
+		BatchEvents:           DefaultBatchEvents,
+		PresenceMembers:       DefaultPresenceMembers,
+		UserIDLength:          DefaultUserIDLength,
+		UserInfoBytes:         DefaultUserInfoBytes,
+		WatchlistUsers:        DefaultWatchlistUsers,
+		ClientEventsPerSecond: DefaultClientEventsPerSecond,
+		ClientEventDataBytes:  DefaultClientEventDataBytes,
+		ChannelsPerConnection: DefaultChannelsPerConnection,
+		MaxConnections:        DefaultMaxConnections,
+		CacheTTL:              DefaultCacheTTL,
+		RequestBytes:          DefaultRequestBytes,
+	}
+}
