@@ -1,0 +1,129 @@
+// Package presence holds who is on a channel: the merged view that every
+// subscriber of a presence channel must agree on.
+package presence
+
+import (
+	"encoding/json"
+	"strconv"
+)
+
+// Members is the member list of one presence channel. A member is a user; a
+// user with several sockets is one member, present from its first Join to its
+// last Leave. The zero value is an empty list. Members does no locking: the
+// caller serialises calls, so that a snapshot and the stream of additions and
+// removals agree (PROTOCOL §2.5).
+type Members struct {
+	order []*member
+	byID  map[string]*member
+	// snapshotBytes is the sum of the encoded sizes, so that Snapshot
+	// allocates once.
+	snapshotBytes int
+}
+
+type member struct {
+	id      string
+	index   int // in order
+	sockets int
+	// quotedID and info are the JSON texts a snapshot is put together from;
+	// they are encoded at the first Join because every later joiner needs
+	// them again.
+	quotedID []byte
+	info     []byte
+}
+
+// Join counts one more socket of user id and reports whether the user is new
+// to the channel. info is the user's JSON or nil; the first socket's info is
+// kept while the user is present (PROTOCOL §2.5). Join keeps info.
+func (m *Members) Join(id string, info []byte) (first bool) {
+	if known := m.byID[id]; known != nil {
+		known.sockets++
+		return false
+	}
+	quoted, err := json.Marshal(id)
+	if err != nil {
+		// Marshal of a string cannot fail; invalid UTF-8 is replaced.
+		panic(err)
+	}
+	if info == nil {
+		info = []byte("null")
+	}
+	if m.byID == nil {
+		m.byID = make(map[string]*member)
+	}
+	entry := &member{id: id, index: len(m.order), sockets: 1, quotedID: quoted, info: info}
+	m.byID[id] = entry
+	m.order = append(m.order, entry)
+	m.snapshotBytes += entry.snapshotBytes()
+	return true
+}
+
+// Leave counts one socket of user id less and reports whether it was the
+// last. An unknown id changes nothing.
+func (m *Members) Leave(id string) (last bool) {
+	entry := m.byID[id]
+	if entry == nil {
+		return false
+	}
+	entry.sockets--
+	if entry.sockets > 0 {
+		return false
+	}
+	delete(m.byID, id)
+	end := len(m.order) - 1
+	moved := m.order[end]
+	m.order[entry.index], moved.index = moved, entry.index
+	m.order[end] = nil
+	m.order = m.order[:end]
+	m.snapshotBytes -= entry.snapshotBytes()
+	return true
+}
+
+// Has reports whether user id is present.
+func (m *Members) Has(id string) bool { return m.byID[id] != nil }
+
+// Len is the number of users present.
+func (m *Members) Len() int { return len(m.order) }
+
+// IDs returns the ids of the users present, in no particular order. It is
+// never nil.
+func (m *Members) IDs() []string {
+	ids := make([]string, len(m.order))
+	for i, entry := range m.order {
+		ids[i] = entry.id
+	}
+	return ids
+}
+
+// snapshotBytes is what the member adds to a snapshot: its id in ids and in
+// hash, its info, two commas and a colon.
+func (e *member) snapshotBytes() int { return 2*len(e.quotedID) + len(e.info) + 3 }
+
+// AppendSnapshot appends the JSON that a new subscriber gets:
+// {"presence":{"ids":[…],"hash":{…},"count":n}} (PROTOCOL §2.5).
+func (m *Members) AppendSnapshot(dst []byte) []byte {
+	dst = append(dst, `{"presence":{"ids":[`...)
+	for i, entry := range m.order {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, entry.quotedID...)
+	}
+	dst = append(dst, `],"hash":{`...)
+	for i, entry := range m.order {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, entry.quotedID...)
+		dst = append(dst, ':')
+		dst = append(dst, entry.info...)
+	}
+	dst = append(dst, `},"count":`...)
+	dst = strconv.AppendInt(dst, int64(len(m.order)), 10)
+	return append(dst, "}}"...)
+}
+
+// SnapshotSize bounds the size of a snapshot in bytes.
+func (m *Members) SnapshotSize() int {
+	const frame = len(`{"presence":{"ids":[],"hash":{},"count":}}`) + len("9223372036854775807")
+	return m.snapshotBytes + frame
+}
