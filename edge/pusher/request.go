@@ -1,0 +1,274 @@
+package pusher
+
+import (
+	"cmp"
+	"crypto/md5" //nolint:gosec // body_md5 is part of the protocol; the signature is what protects
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// timestampGrace is how far auth_timestamp may be from the server's clock
+// (PROTOCOL §5.1.6).
+const timestampGrace = 600 * time.Second
+
+// maxParameters bounds the query of a signed request.
+const maxParameters = 1000
+
+// ErrUnknownKey is returned by CheckRequest when auth_key is not one of the
+// app's.
+var ErrUnknownKey = errors.New("unknown auth_key")
+
+// Request is what the signature of an HTTP API call covers.
+type Request struct {
+	Method   string
+	Path     string // percent-decoded
+	RawPath  string // as it came
+	RawQuery string
+	Prefix   string // configured path prefix, "" none
+	Body     []byte
+}
+
+// CheckRequest verifies key, version, time, body_md5 and signature of an HTTP
+// API call (PROTOCOL §5.1). The error's text is fit for the caller of the API.
+func CheckRequest(s Secrets, r Request, now time.Time) error {
+	parameters, err := parseQuery(r.RawQuery)
+	if err != nil {
+		return err
+	}
+	var auth authParameters
+	auth.read(parameters)
+	secret, known := s.Secret(auth.key)
+	switch {
+	case auth.key == "":
+		return errors.New("auth_key is missing")
+	case !known:
+		return fmt.Errorf("%w: %s is not a key of this app", ErrUnknownKey, quote(auth.key))
+	case auth.version != "1.0":
+		return fmt.Errorf("auth_version is %s, should be 1.0", quote(auth.version))
+	case auth.signature == "":
+		return errors.New("auth_signature is missing")
+	}
+	if err := checkTimestamp(auth.timestamp, now); err != nil {
+		return err
+	}
+	if err := checkBody(auth, r); err != nil {
+		return err
+	}
+	return checkSignature(secret, auth.signature, parameters, r)
+}
+
+// authParameters are the parameters of the authentication itself.
+type authParameters struct {
+	key, version, timestamp, signature, bodyMD5 string
+	hasBodyMD5                                  bool
+}
+
+func (a *authParameters) read(parameters []parameter) {
+	for _, p := range parameters {
+		switch p.key {
+		case "auth_key":
+			a.key = p.value
+		case "auth_version":
+			a.version = p.value
+		case "auth_timestamp":
+			a.timestamp = p.value
+		case "auth_signature":
+			a.signature = p.value
+		case "body_md5":
+			a.bodyMD5, a.hasBodyMD5 = p.value, true
+		}
+	}
+}
+
+func checkTimestamp(text string, now time.Time) error {
+	seconds, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return fmt.Errorf("auth_timestamp is %s, should be seconds since 1970", quote(text))
+	}
+	// In integers: a time far off would overflow a Duration.
+	limit := int64(timestampGrace / time.Second)
+	if seconds < now.Unix()-limit || seconds > now.Unix()+limit {
+		return fmt.Errorf("Timestamp expired: Given timestamp (%s) not within %ds of server time (%s)", //nolint:staticcheck // Pusher's text
+			printTime(seconds), limit, now.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+func printTime(seconds int64) string {
+	const year9999 = 253402300799
+	if seconds < 0 || seconds > year9999 {
+		return strconv.FormatInt(seconds, 10)
+	}
+	return time.Unix(seconds, 0).UTC().Format(time.RFC3339)
+}
+
+func checkBody(auth authParameters, r Request) error {
+	if len(r.Body) == 0 && (!auth.hasBodyMD5 || r.Method == "GET") {
+		return nil
+	}
+	if !auth.hasBodyMD5 {
+		return errors.New("body_md5 is missing, it is needed when there is a body")
+	}
+	sum := md5.Sum(r.Body) //nolint:gosec // see the import
+	var text [2 * md5.Size]byte
+	hex.Encode(text[:], sum[:])
+	if string(text[:]) != auth.bodyMD5 {
+		return fmt.Errorf("body_md5 is %s, but the MD5 of the body is %s", quote(auth.bodyMD5), text[:])
+	}
+	return nil
+}
+
+// parameter is one query parameter. key is lower-case and without an index;
+// value is decoded with '+' as it is.
+type parameter struct {
+	key, value string
+	plus       bool // value held a '+'
+}
+
+// parseQuery decodes a query, folds key[] and key[n] into one comma-separated
+// value (PROTOCOL §5.1.2) and sorts by key.
+func parseQuery(rawQuery string) ([]parameter, error) {
+	parameters := make([]parameter, 0, 8)
+	indexed := false
+	for rest := rawQuery; rest != ""; {
+		var pair string
+		pair, rest, _ = strings.Cut(rest, "&")
+		if pair == "" {
+			continue
+		}
+		if len(parameters) == maxParameters {
+			return nil, fmt.Errorf("the query has more than %d parameters", maxParameters)
+		}
+		p, array, err := parsePair(pair)
+		if err != nil {
+			return nil, err
+		}
+		indexed = indexed || array
+		parameters = append(parameters, p)
+	}
+	if indexed {
+		parameters = fold(parameters)
+	}
+	slices.SortStableFunc(parameters, func(a, b parameter) int { return cmp.Compare(a.key, b.key) })
+	return parameters, nil
+}
+
+func parsePair(pair string) (p parameter, array bool, err error) {
+	key, value, _ := strings.Cut(pair, "=")
+	if key, err = url.PathUnescape(key); err != nil {
+		return p, false, fmt.Errorf("the query is malformed: %w", err)
+	}
+	p.plus = strings.Contains(value, "+")
+	if p.value, err = url.PathUnescape(value); err != nil {
+		return p, false, fmt.Errorf("the query is malformed: %w", err)
+	}
+	if open := strings.IndexByte(key, '['); open > 0 && strings.HasSuffix(key, "]") {
+		key, array = key[:open], true
+	}
+	p.key = strings.ToLower(key)
+	return p, array, nil
+}
+
+// fold joins the values of equal keys in the order they came in.
+func fold(parameters []parameter) []parameter {
+	folded := parameters[:0]
+next:
+	for _, p := range parameters {
+		for i := range folded {
+			if folded[i].key == p.key {
+				folded[i].value += "," + p.value
+				folded[i].plus = folded[i].plus || p.plus
+				continue next
+			}
+		}
+		folded = append(folded, p)
+	}
+	return folded
+}
+
+// checkSignature tries the texts that libraries sign: the decoded path or the
+// raw one, without the configured prefix or with it, '+' as it is or as a
+// blank (PROTOCOL §5.1.1 to .4). The first is the common one.
+func checkSignature(secret, given string, parameters []parameter, r Request) error {
+	plus := slices.ContainsFunc(parameters, func(p parameter) bool { return p.plus })
+	var first string
+	for _, path := range signedPaths(r) {
+		for _, blank := range [...]bool{false, true} {
+			if blank && !plus {
+				continue
+			}
+			text := canonical(r.Method, path, parameters, blank)
+			if signedBy(secret, text, given) {
+				return nil
+			}
+			if first == "" {
+				first = text
+			}
+		}
+	}
+	return fmt.Errorf("Invalid signature: you should have sent HmacSHA256Hex(%q, your_secret_key), but you sent %s", //nolint:staticcheck // Pusher's text
+		first, quote(given))
+}
+
+func signedPaths(r Request) []string {
+	paths := make([]string, 0, 4)
+	for _, path := range [...]string{strings.TrimPrefix(r.Path, r.Prefix), strings.TrimPrefix(r.RawPath, r.Prefix), r.Path, r.RawPath} {
+		if !slices.Contains(paths, path) {
+			paths = append(paths, path)
+		}
+	}
+	return paths
+}
+
+// canonical is the text to sign.
+func canonical(method, path string, parameters []parameter, blank bool) string {
+	size := len(method) + len(path) + 2
+	for _, p := range parameters {
+		size += len(p.key) + len(p.value) + 2
+	}
+	text := make([]byte, 0, size)
+	text = append(text, method...)
+	text = append(text, '\n')
+	text = append(text, path...)
+	separator := byte('\n')
+	for _, p := range parameters {
+		if p.key == "auth_signature" {
+			continue
+		}
+		text = append(text, separator)
+		separator = '&'
+		text = append(text, p.key...)
+		text = append(text, '=')
+		if blank {
+			text = append(text, strings.ReplaceAll(p.value, "+", " ")...)
+		} else {
+			text = append(text, p.value...)
+		}
+	}
+	return string(text)
+}
+
+// QueryValues decodes a query as the API reads it: key[] and key[n] stand under
+// key, one element each. '+' is a blank.
+func QueryValues(rawQuery string) (map[string][]string, error) {
+	values := make(map[string][]string)
+	for rest := rawQuery; rest != ""; {
+		var pair string
+		pair, rest, _ = strings.Cut(rest, "&")
+		if pair == "" {
+			continue
+		}
+		p, _, err := parsePair(strings.ReplaceAll(pair, "+", "%20"))
+		if err != nil {
+			return nil, err
+		}
+		values[p.key] = append(values[p.key], p.value)
+	}
+	return values, nil
+}
