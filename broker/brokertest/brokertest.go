@@ -1,0 +1,64 @@
+// Package brokertest runs real brokers for tests.
+package brokertest
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"time"
+
+	"reecho/broker"
+	"reecho/broker/natsd"
+)
+
+// closeTimeout bounds how long a test waits for a broker to stop.
+const closeTimeout = 20 * time.Second
+
+// Start runs a broker on an embedded server with an empty data folder. Both end
+// with the test.
+func Start(t testing.TB, cfg broker.Config) *broker.Broker {
+	t.Helper()
+	return StartIn(t, t.TempDir(), cfg)
+}
+
+// StartIn is Start with the data folder dir.
+func StartIn(t testing.TB, dir string, cfg broker.Config) *broker.Broker {
+	t.Helper()
+	b, stop := Open(t, dir, cfg)
+	t.Cleanup(stop)
+	return b
+}
+
+// Open is StartIn for tests that end the broker themselves, with stop.
+func Open(t testing.TB, dir string, cfg broker.Config) (b *broker.Broker, stop func()) {
+	t.Helper()
+	server, b := open(t, dir, cfg)
+	return b, func() {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		defer cancel()
+		if err := b.Close(ctx); err != nil {
+			t.Errorf("close the broker: %v", err)
+		}
+		if err := server.Close(ctx); err != nil {
+			t.Errorf("close the NATS server: %v", err)
+		}
+	}
+}
+
+func open(t testing.TB, dir string, cfg broker.Config) (*natsd.Server, *broker.Broker) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	log := slog.New(slog.DiscardHandler)
+	server, err := natsd.Start(ctx, natsd.Config{Dir: dir}, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := broker.New(ctx, cfg, server, !server.Trusted(), log)
+	if err != nil {
+		_ = server.Close(ctx)
+		t.Fatal(err)
+	}
+	return server, b
+}

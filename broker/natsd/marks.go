@@ -1,0 +1,55 @@
+package natsd
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// markFile holds the boot in which the data folder is open; it does not exist
+// while the folder is closed.
+const markFile = "open-in-boot"
+
+// bootIDFile is different after each start of the machine (Linux, random(4)).
+const bootIDFile = "/proc/sys/kernel/random/boot_id"
+
+// openMarks records that the folder is open and reports whether its contents
+// can be trusted: it was closed, or the process that had it died while the
+// machine went on, so that the kernel kept what was written.
+func openMarks(dir string) (trusted bool, err error) {
+	boot := bootID()
+	path := filepath.Join(dir, markFile)
+	before, err := os.ReadFile(path) //nolint:gosec // the operator's own data folder
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		trusted = true
+	case err != nil:
+		return false, fmt.Errorf("read the mark of the data folder: %w", err)
+	default:
+		trusted = boot != "" && strings.TrimSpace(string(before)) == boot
+	}
+	if err := os.WriteFile(path, []byte(boot+"\n"), 0o600); err != nil {
+		return false, fmt.Errorf("mark the data folder as open: %w", err)
+	}
+	return trusted, nil
+}
+
+// bootID is "" on systems without one; there every unclean end counts as a
+// power cut.
+func bootID() string {
+	id, err := os.ReadFile(bootIDFile)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(id))
+}
+
+func markClosed(dir string) error {
+	if err := os.Remove(filepath.Join(dir, markFile)); err != nil {
+		return fmt.Errorf("mark the data folder as closed: %w", err)
+	}
+	return nil
+}

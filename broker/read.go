@@ -1,0 +1,228 @@
+package broker
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// maxTails is how many subjects one request for last sequences may name;
+// nats-server answers at most 1,024.
+const maxTails = 1000
+
+// readTimeout bounds one read: an answer may be lost, and whoever reads tries
+// again.
+const readTimeout = 5 * time.Second
+
+const (
+	statusNotFound = "404"
+	statusEnd      = "204"
+)
+
+// Last returns the newest stored event of a channel, ok false if there is
+// none. The answer is the leader's: nothing stored before the call is missed.
+func (b *Broker) Last(ctx context.Context, app, channel string) (ev Event, ok bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	p := Partition(app, channel, b.cfg.Partitions)
+	stored := subject(storedRoot, p, app, channel)
+	if b.cfg.Replicas == 1 {
+		ev, ok, err = b.lastDirect(ctx, p, stored)
+	} else {
+		// A direct get may be answered by a replica that is behind.
+		ev, ok, err = b.lastOfLeader(ctx, p, stored)
+	}
+	if err != nil {
+		return Event{}, false, fmt.Errorf("read the last event of channel %q: %w", channel, err)
+	}
+	return ev, ok, nil
+}
+
+func (b *Broker) lastDirect(ctx context.Context, p int, stored string) (Event, bool, error) {
+	m, err := b.reader().RequestWithContext(ctx, "$JS.API.DIRECT.GET."+streamName(p)+"."+stored, nil)
+	switch {
+	case err != nil:
+		return Event{}, false, err
+	case value(m.Header, "Status") == statusNotFound:
+		return Event{}, false, nil
+	case value(m.Header, "Status") != "":
+		return Event{}, false, statusError(m)
+	}
+	return storedEvent(m), true, nil
+}
+
+func (b *Broker) lastOfLeader(ctx context.Context, p int, stored string) (Event, bool, error) {
+	request, err := json.Marshal(map[string]string{"last_by_subj": stored})
+	if err != nil {
+		return Event{}, false, err
+	}
+	m, err := b.reader().RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+streamName(p), request)
+	if err != nil {
+		return Event{}, false, err
+	}
+	var answer struct {
+		Error *struct {
+			Code        int    `json:"code"`
+			Description string `json:"description"`
+		} `json:"error"`
+		Message struct {
+			Sequence uint64    `json:"seq"`
+			Header   string    `json:"hdrs"`
+			Data     []byte    `json:"data"`
+			Time     time.Time `json:"time"`
+		} `json:"message"`
+	}
+	if err := json.Unmarshal(m.Data, &answer); err != nil {
+		return Event{}, false, err
+	}
+	if answer.Error != nil {
+		if answer.Error.Code == 404 {
+			return Event{}, false, nil
+		}
+		return Event{}, false, errors.New(answer.Error.Description)
+	}
+	ev := Event{Sequence: answer.Message.Sequence, Frame: answer.Message.Data, Time: answer.Message.Time.UnixNano()}
+	if raw, err := base64.StdEncoding.DecodeString(answer.Message.Header); err == nil {
+		if header, err := nats.DecodeHeadersMsg(raw); err == nil {
+			ev.Exclude = value(header, headerExclude)
+		}
+	}
+	return ev, true, nil
+}
+
+// reader is one of the connections for reads; any will do.
+func (b *Broker) reader() *nats.Conn {
+	return b.reads[rand.IntN(len(b.reads))] //nolint:gosec // spreads load
+}
+
+func statusError(m *nats.Msg) error {
+	return fmt.Errorf("the event log answered %s %s", value(m.Header, "Status"), value(m.Header, "Description"))
+}
+
+// storedEvent reads an answer to a direct get. Its Nats-Last-Sequence is about
+// the answer and not about the channel (DESIGN §5).
+func storedEvent(m *nats.Msg) Event {
+	return Event{
+		Sequence: number(m.Header, headerSequence), Time: stamp(m.Header),
+		Exclude: value(m.Header, headerExclude), Frame: m.Data,
+	}
+}
+
+// getRequest is a direct get (nats-server, JSApiMsgGetRequest).
+type getRequest struct {
+	Sequence  uint64   `json:"seq,omitempty"`
+	NextFor   string   `json:"next_by_subj,omitempty"`
+	Batch     int      `json:"batch,omitempty"`
+	MaxBytes  int      `json:"max_bytes,omitempty"`
+	MultiLast []string `json:"multi_last,omitempty"`
+}
+
+// readBytes bounds one answer to Read.
+const readBytes = 4 << 20
+
+// Read returns up to limit stored events of a channel whose sequence is from
+// or above, in order, and whether there are more. With several replicas the
+// answer may be a little behind.
+func (b *Broker) Read(ctx context.Context, app, channel string, from uint64, limit int) (events []Event, more bool, err error) {
+	p := Partition(app, channel, b.cfg.Partitions)
+	request := getRequest{
+		Sequence: max(from, 1), NextFor: subject(storedRoot, p, app, channel),
+		Batch: limit, MaxBytes: readBytes,
+	}
+	err = b.get(ctx, p, request, func(m *nats.Msg) { events = append(events, storedEvent(m)) }, func(end *nats.Msg) {
+		more = number(end.Header, "Nats-Num-Pending") > 0
+	})
+	if err != nil {
+		return nil, false, fmt.Errorf("read channel %q from %d: %w", channel, from, err)
+	}
+	return events, more, nil
+}
+
+// get makes a direct get with many answers: each calls visit, the end mark
+// calls end.
+func (b *Broker) get(ctx context.Context, p int, request getRequest, visit, end func(*nats.Msg)) error {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	body, err := json.Marshal(request)
+	if err != nil {
+		return err
+	}
+	nc := b.reader()
+	inbox := nats.NewInbox()
+	sub, err := nc.SubscribeSync(inbox)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	if err := nc.PublishRequest("$JS.API.DIRECT.GET."+streamName(p), inbox, body); err != nil {
+		return err
+	}
+	for {
+		m, err := sub.NextMsgWithContext(ctx)
+		if err != nil {
+			return err
+		}
+		switch value(m.Header, "Status") {
+		case "":
+			visit(m)
+		case statusEnd:
+			end(m)
+			return nil
+		case statusNotFound:
+			return nil
+		default:
+			return statusError(m)
+		}
+	}
+}
+
+// Tails returns the sequence of the newest stored event of each channel, 0 for
+// none, in the order of refs.
+func (b *Broker) Tails(ctx context.Context, refs []Ref) ([]uint64, error) {
+	tails := make([]uint64, len(refs))
+	type part struct {
+		subjects []string
+		at       map[string]int // subject → index in tails
+	}
+	parts := make([]part, b.cfg.Partitions)
+	for i, ref := range refs {
+		p := Partition(ref.App, ref.Channel, b.cfg.Partitions)
+		s := subject(storedRoot, p, ref.App, ref.Channel)
+		if parts[p].at == nil {
+			parts[p].at = make(map[string]int)
+		}
+		parts[p].subjects = append(parts[p].subjects, s)
+		parts[p].at[s] = i
+	}
+	for p := range parts {
+		for rest := parts[p].subjects; len(rest) > 0; {
+			batch := rest[:min(len(rest), maxTails)]
+			rest = rest[len(batch):]
+			found, err := b.lastSequences(ctx, p, batch)
+			if err != nil {
+				return nil, fmt.Errorf("read the ends of %d channels: %w", len(batch), err)
+			}
+			for s, sequence := range found {
+				if i, asked := parts[p].at[s]; asked {
+					tails[i] = sequence
+				}
+			}
+		}
+	}
+	return tails, nil
+}
+
+// lastSequences returns the newest sequence by subject.
+func (b *Broker) lastSequences(ctx context.Context, p int, subjects []string) (map[string]uint64, error) {
+	found := make(map[string]uint64, len(subjects))
+	err := b.get(ctx, p, getRequest{MultiLast: subjects}, func(m *nats.Msg) {
+		found[value(m.Header, "Nats-Subject")] = number(m.Header, headerSequence)
+	}, func(*nats.Msg) {})
+	return found, err
+}
