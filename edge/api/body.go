@@ -1,0 +1,48 @@
+package api
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"sync"
+)
+
+// keepBuffer is the largest buffer that is kept for later requests, in bytes.
+const keepBuffer = 64 << 10
+
+// buffer holds one request body. Decoded values are copies, so that it can be
+// used again.
+type buffer struct{ bytes.Buffer }
+
+type bufferPool struct{ pool sync.Pool }
+
+var bodies = bufferPool{sync.Pool{New: func() any { return new(buffer) }}}
+
+func (p *bufferPool) get() *buffer { return p.pool.Get().(*buffer) } //nolint:errcheck // the pool holds nothing else
+
+func (p *bufferPool) put(b *buffer) {
+	if b.Cap() > keepBuffer {
+		return
+	}
+	b.Reset()
+	p.pool.Put(b)
+}
+
+// read reads a body of at most limit bytes, chunked or not, of any type.
+func (b *buffer) read(r *http.Request, limit int) ([]byte, error) {
+	if r.Body == nil || r.ContentLength == 0 {
+		return nil, nil
+	}
+	tooLarge := failf(http.StatusRequestEntityTooLarge, "The request body exceeds the allowed maximum (%d bytes)", limit)
+	if r.ContentLength > int64(limit) {
+		return nil, tooLarge
+	}
+	n, err := b.ReadFrom(io.LimitReader(r.Body, int64(limit)+1))
+	switch {
+	case err != nil:
+		return nil, failf(http.StatusBadRequest, "The request body could not be read")
+	case n > int64(limit):
+		return nil, tooLarge
+	}
+	return b.Bytes(), nil
+}

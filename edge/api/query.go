@@ -1,0 +1,225 @@
+package api
+
+import (
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"reecho/edge"
+	"reecho/edge/pusher"
+)
+
+// attributeSet is what a call asks to know of a channel.
+type attributeSet uint8
+
+const (
+	userCount attributeSet = 1 << iota
+	subscriptionCount
+	cached
+)
+
+var attributeNames = []struct {
+	name string
+	bit  attributeSet
+}{{"user_count", userCount}, {"subscription_count", subscriptionCount}, {"cache", cached}}
+
+// parseInfo reads a comma-separated list of attributes.
+func parseInfo(info string) (attributeSet, error) {
+	var set attributeSet
+	if info == "" {
+		return 0, nil
+	}
+next:
+	for _, name := range strings.Split(info, ",") {
+		for _, a := range attributeNames {
+			if a.name == strings.TrimSpace(name) {
+				set |= a.bit
+				continue next
+			}
+		}
+		return 0, failf(http.StatusBadRequest, "Unknown info attribute %q, there are user_count, subscription_count and cache", cut(name))
+	}
+	return set, nil
+}
+
+// info is the attributes asked for in the query.
+func (c *call) info() (attributeSet, error) {
+	query, err := c.parameters()
+	if err != nil {
+		return 0, err
+	}
+	return parseInfo(strings.Join(query["info"], ","))
+}
+
+// appendCounts appends the members for the counts that are asked for and that
+// the channel has; first says that nothing stands before them.
+func appendCounts(dst []byte, name string, info edge.ChannelInfo, asked attributeSet, first bool) []byte {
+	add := func(key string, n int) {
+		if !first {
+			dst = append(dst, ',')
+		}
+		first = false
+		dst = append(dst, '"')
+		dst = append(dst, key...)
+		dst = append(dst, `":`...)
+		dst = strconv.AppendInt(dst, int64(n), 10)
+	}
+	if asked&userCount != 0 && pusher.KindOf(name).Has(pusher.Presence) {
+		add("user_count", info.Users)
+	}
+	if asked&subscriptionCount != 0 {
+		add("subscription_count", info.Subscriptions)
+	}
+	return dst
+}
+
+// appendInfo appends {"user_count":…} of a channel.
+func appendInfo(dst []byte, name string, info edge.ChannelInfo, asked attributeSet) []byte {
+	dst = appendCounts(append(dst, '{'), name, info, asked, true)
+	return append(dst, '}')
+}
+
+// channelsInfo answers POST /events with info: one key per channel.
+func (c *call) channelsInfo(names []string, asked attributeSet) []byte {
+	answer := []byte(`{"channels":{`)
+	for i, name := range names {
+		if slices.Contains(names[:i], name) {
+			continue
+		}
+		if i > 0 {
+			answer = append(answer, ',')
+		}
+		answer = append(pusher.AppendString(answer, name), ':')
+		answer = appendInfo(answer, name, c.api.hub.Channel(c.app, name), asked)
+	}
+	return append(answer, "}}"...)
+}
+
+// batchInfo answers POST /batch_events with info: one element per event.
+func (c *call) batchInfo(batch []pusher.Publish, asked []attributeSet) []byte {
+	answer := []byte(`{"batch":[`)
+	for i := range batch {
+		if i > 0 {
+			answer = append(answer, ',')
+		}
+		name := batch[i].Channels[0]
+		answer = appendInfo(answer, name, c.api.hub.Channel(c.app, name), asked[i])
+	}
+	return append(answer, "]}"...)
+}
+
+// getChannels is GET /channels.
+func (c *call) getChannels(string) ([]byte, error) {
+	asked, err := c.info()
+	if err != nil {
+		return nil, err
+	}
+	prefix := strings.Join(c.query["filter_by_prefix"], "")
+	if asked&userCount != 0 && !strings.HasPrefix(prefix, "presence-") {
+		return nil, failf(http.StatusBadRequest, "user_count needs filter_by_prefix to begin with presence-")
+	}
+	answer := []byte(`{"channels":{`)
+	first := true
+	for name, info := range c.api.hub.Channels(c.app, prefix) {
+		if !first {
+			answer = append(answer, ',')
+		}
+		first = false
+		answer = append(pusher.AppendString(answer, name), ':')
+		answer = appendInfo(answer, name, info, asked)
+	}
+	return append(answer, "}}"...), nil
+}
+
+func (c *call) checkName(name string) error {
+	if err := pusher.CheckChannel(name, c.app.Limits.ChannelNameLength); err != nil {
+		return failf(http.StatusBadRequest, "Invalid channel name: %v", err)
+	}
+	return nil
+}
+
+// getChannel is GET /channels/{name}.
+func (c *call) getChannel(name string) ([]byte, error) {
+	asked, err := c.info()
+	if err == nil {
+		err = c.checkName(name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	kind := pusher.KindOf(name)
+	if asked&userCount != 0 && !kind.Has(pusher.Presence) {
+		return nil, failf(http.StatusBadRequest, "user_count is known of presence channels only")
+	}
+	if asked&cached != 0 && !kind.Has(pusher.Cache) {
+		return nil, failf(http.StatusBadRequest, "cache is known of cache channels only")
+	}
+	info := c.api.hub.Channel(c.app, name)
+	answer := strconv.AppendBool([]byte(`{"occupied":`), info.Subscriptions > 0)
+	answer = appendCounts(answer, name, info, asked, false)
+	if asked&cached != 0 {
+		if answer, err = c.appendCache(answer, name); err != nil {
+			return nil, err
+		}
+	}
+	return append(answer, '}'), nil
+}
+
+func (c *call) appendCache(answer []byte, name string) ([]byte, error) {
+	data, ttl, ok, err := c.api.hub.Cached(c.r.Context(), c.app, name)
+	if err != nil {
+		return nil, err
+	}
+	answer = append(answer, `,"cache":`...)
+	if !ok {
+		return append(answer, "null"...), nil
+	}
+	answer = append(answer, `{"data":`...)
+	answer = pusher.AppendString(answer, data)
+	answer = append(answer, `,"ttl":`...)
+	// Rounded up: what is cached has a time to live above 0.
+	answer = strconv.AppendInt(answer, int64((ttl+time.Second-1)/time.Second), 10)
+	return append(answer, '}'), nil
+}
+
+// getStats is the deprecated GET /channels/{name}/stats.
+func (c *call) getStats(name string) ([]byte, error) {
+	if err := c.checkName(name); err != nil {
+		return nil, err
+	}
+	info := c.api.hub.Channel(c.app, name)
+	answer := strconv.AppendBool([]byte(`{"occupied":`), info.Subscriptions > 0)
+	return append(appendCounts(answer, name, info, userCount, false), '}'), nil
+}
+
+// getUsers is GET /channels/{name}/users.
+func (c *call) getUsers(name string) ([]byte, error) {
+	if err := c.checkName(name); err != nil {
+		return nil, err
+	}
+	if !pusher.KindOf(name).Has(pusher.Presence) {
+		return nil, failf(http.StatusBadRequest, "Users are known of presence channels only")
+	}
+	answer := []byte(`{"users":[`)
+	for i, id := range c.api.hub.Members(c.app, name) {
+		if i > 0 {
+			answer = append(answer, ',')
+		}
+		answer = append(pusher.AppendString(append(answer, `{"id":`...), id), '}')
+	}
+	return append(answer, "]}"...), nil
+}
+
+// terminate is POST /users/{id}/terminate_connections. Any id is fine: nobody
+// is signed in under one that is not valid.
+func (c *call) terminate(id string) ([]byte, error) {
+	return empty, c.api.hub.Terminate(c.r.Context(), c.app, id)
+}
+
+// getConnections is GET /connections, as Reverb has it.
+func (c *call) getConnections(string) ([]byte, error) {
+	answer := strconv.AppendInt([]byte(`{"connections":`), int64(c.api.hub.Connections(c.app)), 10)
+	return append(answer, '}'), nil
+}

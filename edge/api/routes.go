@@ -1,0 +1,70 @@
+package api
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// route handles an authenticated call; argument is the decoded part of the path
+// that stands for {}. A nil answer is 202.
+type route func(c *call, argument string) (answer []byte, err error)
+
+// routes are the paths below /apps/{id}/, by their segments (PROTOCOL §5.3).
+var routes = []struct {
+	path    []string
+	methods map[string]route
+}{
+	{[]string{"events"}, map[string]route{http.MethodPost: (*call).postEvents}},
+	{[]string{"batch_events"}, map[string]route{http.MethodPost: (*call).postBatch}},
+	{[]string{"channels"}, map[string]route{http.MethodGet: (*call).getChannels}},
+	{[]string{"channels", "{}"}, map[string]route{http.MethodGet: (*call).getChannel}},
+	{[]string{"channels", "{}", "users"}, map[string]route{http.MethodGet: (*call).getUsers}},
+	{[]string{"channels", "{}", "events"}, map[string]route{http.MethodPost: (*call).postChannelEvent}},
+	{[]string{"channels", "{}", "stats"}, map[string]route{http.MethodGet: (*call).getStats}},
+	{[]string{"users", "{}", "terminate_connections"}, map[string]route{http.MethodPost: (*call).terminate}},
+	{[]string{"connections"}, map[string]route{http.MethodGet: (*call).getConnections}},
+}
+
+// findRoute matches an escaped path below /apps/{id}/. A trailing slash is
+// ignored.
+func findRoute(method, path string) (found route, argument string, err error) {
+	segments := strings.Split(strings.TrimSuffix(path, "/"), "/")
+	for _, candidate := range routes {
+		escaped, ok := match(candidate.path, segments)
+		if !ok {
+			continue
+		}
+		if argument, err = url.PathUnescape(escaped); err != nil {
+			return nil, "", errNotFound
+		}
+		if found = candidate.methods[method]; found == nil {
+			return nil, "", notAllowed(method, candidate.methods)
+		}
+		return found, argument, nil
+	}
+	return nil, "", errNotFound
+}
+
+func match(pattern, segments []string) (argument string, ok bool) {
+	if len(pattern) != len(segments) {
+		return "", false
+	}
+	for i, part := range pattern {
+		switch {
+		case part == "{}" && segments[i] != "":
+			argument = segments[i]
+		case part != segments[i]:
+			return "", false
+		}
+	}
+	return argument, true
+}
+
+func notAllowed(method string, methods map[string]route) error {
+	f := failf(http.StatusMethodNotAllowed, "Method %s is not allowed at this path", cut(method))
+	for name := range methods {
+		f.allow = name
+	}
+	return f
+}

@@ -1,0 +1,116 @@
+package edge
+
+import (
+	"hash/maphash"
+	"strings"
+	"sync"
+	"time"
+
+	"reecho/edge/pusher"
+)
+
+// stripes is the number of locks the channels of one app are spread over.
+const stripes = 16
+
+// channels is the set of channels of one app that this node follows. A channel
+// stays for the linger time after its last subscriber left, so that clients
+// that come back find it warm.
+type channels struct {
+	hub     *Hub
+	app     *tenant
+	seed    maphash.Seed
+	stripes [stripes]struct {
+		mu     sync.Mutex
+		byName map[string]*channel
+	}
+}
+
+func (cs *channels) stripe(name string) (mu *sync.Mutex, byName *map[string]*channel) {
+	s := &cs.stripes[maphash.String(cs.seed, name)%stripes]
+	return &s.mu, &s.byName
+}
+
+// acquire returns the channel called name, making it if need be, and keeps it
+// until release.
+func (cs *channels) acquire(name string) *channel {
+	mu, byName := cs.stripe(name)
+	mu.Lock()
+	defer mu.Unlock()
+	ch := (*byName)[name]
+	if ch == nil {
+		// A name cut from a message must not keep the message alive.
+		name = strings.Clone(name)
+		ch = newChannel(cs.hub, cs.app, name)
+		if *byName == nil {
+			*byName = make(map[string]*channel)
+		}
+		(*byName)[name] = ch
+	}
+	ch.refs++
+	return ch
+}
+
+// release gives up one acquire.
+func (cs *channels) release(ch *channel) {
+	mu, _ := cs.stripe(ch.name)
+	mu.Lock()
+	defer mu.Unlock()
+	ch.refs--
+	if ch.refs == 0 {
+		ch.idleSince = time.Now()
+		cs.hub.janitor.idle(ch, ch.idleSince)
+	}
+}
+
+// expire drops ch if nobody came back since it became idle.
+func (cs *channels) expire(ch *channel, idleSince time.Time) {
+	mu, byName := cs.stripe(ch.name)
+	mu.Lock()
+	gone := ch.refs == 0 && ch.idleSince.Equal(idleSince)
+	if gone {
+		delete(*byName, ch.name)
+	}
+	mu.Unlock()
+	if gone {
+		ch.close()
+	}
+}
+
+// find returns the channel called name, or nil.
+func (cs *channels) find(name string) *channel {
+	mu, byName := cs.stripe(name)
+	mu.Lock()
+	defer mu.Unlock()
+	return (*byName)[name]
+}
+
+// each calls visit for every channel, without a lock held.
+func (cs *channels) each(visit func(*channel)) {
+	for i := range cs.stripes {
+		s := &cs.stripes[i]
+		s.mu.Lock()
+		all := make([]*channel, 0, len(s.byName))
+		for _, ch := range s.byName {
+			all = append(all, ch)
+		}
+		s.mu.Unlock()
+		for _, ch := range all {
+			visit(ch)
+		}
+	}
+}
+
+// occupied returns the channels with subscribers whose names begin with
+// prefix, without the internal ones.
+func (cs *channels) occupied(prefix string) map[string]ChannelInfo {
+	found := make(map[string]ChannelInfo)
+	cs.each(func(ch *channel) {
+		if !strings.HasPrefix(ch.name, prefix) || ch.kind.Has(pusher.ServerToUser) {
+			return
+		}
+		if info := ch.info(); info.Subscriptions > 0 {
+			found[ch.name] = info
+		}
+	})
+	return found
+}

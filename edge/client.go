@@ -1,0 +1,139 @@
+package edge
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"reecho/edge/pusher"
+	"reecho/edge/socket"
+)
+
+// indexedSubscriptions is the number of subscriptions from which a client
+// looks them up in a map.
+const indexedSubscriptions = 16
+
+// client is one connection. Idle connections are what a server has most of, so
+// the struct is kept small.
+type client struct {
+	conn  socket.Conn
+	app   *tenant
+	shard *shard
+	id    pusher.SocketID
+
+	// Owned by the shard.
+	firstRef, lastRef int32 // frames linked in the current batch
+	index             int32 // in shard.clients
+	pinged            bool
+	openedAt          time.Time
+
+	// Owned by the goroutine that handles the connection's messages.
+	protocol uint8
+	subs     []*subscription
+	byName   map[string]*subscription // nil below indexedSubscriptions
+	signedIn *signedIn                // nil until sign-in
+	rate     tokenBucket
+
+	// authorized is set once and read by the shard.
+	authorized flag
+}
+
+var (
+	_ socket.Receiver       = (*client)(nil)
+	_ socket.BinaryReceiver = (*client)(nil)
+)
+
+// Closed implements socket.Receiver: everything the client was part of forgets
+// it.
+func (c *client) Closed(err error) {
+	for _, sub := range c.subs {
+		sub.ch.leave(c, sub)
+		c.app.channels.release(sub.ch)
+	}
+	c.subs, c.byName = nil, nil
+	if c.signedIn != nil {
+		c.app.users.signOut(c, c.signedIn)
+	}
+	c.app.connections.Add(-1)
+	c.shard.inbox.push(&op{kind: opRemove, client: c})
+	hub := c.app.channels.hub
+	if hub.log.Enabled(context.Background(), slog.LevelDebug) {
+		hub.log.Debug("connection closed", slog.String("app", c.app.ID),
+			slog.String("socket_id", c.id.String()), slog.Any("reason", err))
+	}
+	hub.census.leave()
+}
+
+// reply sends a wire frame in order with everything else the client gets.
+func (c *client) reply(frame []byte) {
+	c.shard.inbox.push(&op{kind: opReply, client: c, frame: frame})
+}
+
+// fail tells the client what was wrong with a message; the connection stays.
+func (c *client) fail(e *pusher.Error) {
+	c.reply(textFrame(pusher.AppendError(nil, e, "")))
+}
+
+// closeWith closes the connection with a code of PROTOCOL §2.1. Protocol
+// versions below 6 are told in a frame first.
+func (c *client) closeWith(e *pusher.Error) {
+	if c.protocol < 6 {
+		_ = c.conn.Send([][]byte{textFrame(pusher.AppendError(nil, e, ""))})
+	}
+	c.conn.Close(e.Code, e.Message)
+}
+
+// tick looks at the client's clocks; its shard calls it once a second.
+func (c *client) tick(now time.Time) {
+	idle := c.conn.Tick(now)
+	switch {
+	case idle >= c.app.ActivityTimeout+c.app.channels.hub.cfg.PongTimeout:
+		c.closeWith(pusher.Errorf(pusher.CodePongTimeout, "Pong reply not received"))
+	case idle < c.app.ActivityTimeout:
+		c.pinged = false
+	case !c.pinged:
+		c.pinged = true
+		c.conn.Ping()
+	}
+	if c.app.AuthorizedConnections && !c.authorized.isSet() && now.Sub(c.openedAt) >= c.app.AuthorizationTimeout {
+		c.closeWith(pusher.Errorf(pusher.CodeUnauthorized, "Connection not authorized within timeout"))
+	}
+}
+
+// find returns the client's subscription to the channel called name, or nil.
+func (c *client) find(name string) *subscription {
+	if c.byName != nil {
+		return c.byName[name]
+	}
+	for _, sub := range c.subs {
+		if sub.ch.name == name {
+			return sub
+		}
+	}
+	return nil
+}
+
+func (c *client) add(sub *subscription) {
+	c.subs = append(c.subs, sub)
+	switch {
+	case c.byName != nil:
+		c.byName[sub.ch.name] = sub
+	case len(c.subs) == indexedSubscriptions:
+		c.byName = make(map[string]*subscription, 2*indexedSubscriptions)
+		for _, s := range c.subs {
+			c.byName[s.ch.name] = s
+		}
+	}
+}
+
+func (c *client) remove(sub *subscription) {
+	delete(c.byName, sub.ch.name)
+	end := len(c.subs) - 1
+	for i, s := range c.subs {
+		if s == sub {
+			c.subs[i], c.subs[end] = c.subs[end], nil
+			c.subs = c.subs[:end]
+			return
+		}
+	}
+}

@@ -1,0 +1,300 @@
+package edge
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"slices"
+	"time"
+
+	"reecho/edge/pusher"
+)
+
+// Names of the commands a client may send (PROTOCOL §2).
+const (
+	commandPing        = "pusher:ping"
+	commandPong        = "pusher:pong"
+	commandSubscribe   = "pusher:subscribe"
+	commandUnsubscribe = "pusher:unsubscribe"
+	commandSignin      = "pusher:signin"
+)
+
+var pongFrame = textFrame(pusher.AppendPong(nil))
+
+// Message implements socket.Receiver.
+func (c *client) Message(payload []byte) (wait func()) {
+	c.app.channels.hub.throttle()
+	m, err := pusher.DecodeMessage(payload)
+	if err != nil {
+		c.fail(pusher.Errorf(0, "Invalid message: %v", err))
+		return nil
+	}
+	switch m.Event {
+	case commandPing:
+		c.reply(pongFrame)
+	case commandPong:
+	case commandSubscribe:
+		return c.subscribe(m.Data)
+	case commandUnsubscribe:
+		c.unsubscribe(m.Data)
+	case commandSignin:
+		c.signin(m.Data)
+	default:
+		if pusher.IsClientEvent(m.Event) {
+			c.clientEvent(m)
+			return nil
+		}
+		c.fail(pusher.Errorf(0, "Unsupported event received on socket: %s", cut(m.Event)))
+	}
+	return nil
+}
+
+// Binary implements socket.BinaryReceiver: the protocol has no binary
+// messages (PROTOCOL §1.4).
+func (c *client) Binary() {
+	c.fail(pusher.Errorf(0, "Binary messages are not supported, send JSON text"))
+}
+
+// subscribe answers every request, with success or with an error. A channel
+// that this node does not follow yet makes the client wait, and only this
+// client.
+func (c *client) subscribe(data []byte) (wait func()) {
+	in, err := pusher.DecodeSubscribe(data)
+	if err != nil {
+		c.fail(pusher.Errorf(0, "Invalid subscription: %v", err))
+		return nil
+	}
+	if err := pusher.CheckChannel(in.Channel, c.app.Limits.ChannelNameLength); err != nil {
+		c.refuse(in.Channel, pusher.Errorf(0, "Invalid channel name: %v", err), http.StatusBadRequest)
+		return nil
+	}
+	if known := c.find(in.Channel); known != nil {
+		c.subscribeAgain(known)
+		return nil
+	}
+	if limit := c.app.Limits.ChannelsPerConnection; limit > 0 && len(c.subs) >= limit {
+		c.refuse(in.Channel, pusher.Errorf(0, "A connection may subscribe to %d channels", limit), http.StatusForbidden)
+		return nil
+	}
+	member, refusal := c.authorize(in)
+	if refusal != nil {
+		c.refuse(in.Channel, refusal, http.StatusUnauthorized)
+		return nil
+	}
+	ch := c.app.channels.acquire(in.Channel)
+	if ch.attached() {
+		c.join(ch, member)
+		return nil
+	}
+	return func() { c.joinWhenAttached(ch, member) }
+}
+
+func (c *client) subscribeAgain(known *subscription) {
+	if c.app.LenientSubscribe {
+		known.ch.repeatSuccess(c)
+		return
+	}
+	c.fail(pusher.Errorf(0, "Existing subscription to channel %s", known.ch.name))
+}
+
+// authorize checks that the client may subscribe and returns who it is on a
+// presence channel.
+func (c *client) authorize(in pusher.Subscribe) (pusher.Member, *pusher.Error) {
+	kind := pusher.KindOf(in.Channel)
+	if kind.Has(pusher.ServerToUser) {
+		if id, _ := pusher.UserOfChannel(in.Channel); c.signedIn == nil || c.signedIn.user.id != id {
+			return pusher.Member{}, pusher.Errorf(0, "Not signed in as the user of channel %s", in.Channel)
+		}
+		return pusher.Member{}, nil
+	}
+	if !kind.Has(pusher.Private) {
+		return pusher.Member{}, nil
+	}
+	if refusal := pusher.CheckChannelAuth(c.app, c.id, in); refusal != nil {
+		return pusher.Member{}, refusal
+	}
+	if !kind.Has(pusher.Presence) {
+		c.authorized.set()
+		return pusher.Member{}, nil
+	}
+	member, refusal := c.member(in)
+	if refusal == nil {
+		c.authorized.set()
+	}
+	return member, refusal
+}
+
+// member is the identity on a presence channel: from channel_data, else from
+// the sign-in (PROTOCOL §2.5).
+func (c *client) member(in pusher.Subscribe) (pusher.Member, *pusher.Error) {
+	if !in.HasChannelData {
+		if c.signedIn == nil {
+			return pusher.Member{}, pusher.Errorf(0,
+				"Subscription to %s needs channel_data with a user_id, or a signed-in user", in.Channel)
+		}
+		return pusher.Member{ID: c.signedIn.user.id, Info: c.signedIn.info}, nil
+	}
+	member, err := pusher.DecodeChannelData(in.ChannelData, c.app.Limits.UserIDLength, c.app.Limits.UserInfoBytes)
+	if err != nil {
+		return pusher.Member{}, pusher.Errorf(0, "Invalid channel_data for %s: %v", in.Channel, err)
+	}
+	return member, nil
+}
+
+func (c *client) join(ch *channel, member pusher.Member) {
+	sub, refusal := ch.join(c, member)
+	if refusal != nil {
+		c.app.channels.release(ch)
+		c.refuse(ch.name, refusal, http.StatusForbidden)
+		return
+	}
+	c.add(sub)
+}
+
+// joinWhenAttached runs while the connection's reading is paused. A channel
+// that cannot be followed closes the connection so that the client comes back
+// by itself: pusher-js never repeats a subscription on its own.
+func (c *client) joinWhenAttached(ch *channel, member pusher.Member) {
+	hub := c.app.channels.hub
+	ctx, cancel := context.WithTimeout(hub.ctx, attachTimeout)
+	defer cancel()
+	if err := ch.attach(ctx); err != nil {
+		c.app.channels.release(ch)
+		hub.log.Warn("cannot follow a channel", slog.String("app", c.app.ID),
+			slog.String("channel", ch.name), slog.Any("error", err))
+		c.closeWith(pusher.Errorf(pusher.CodeOverCapacity, "The channel is not available at the moment, reconnect"))
+		return
+	}
+	c.join(ch, member)
+}
+
+// refuse answers a subscription with an error, and in the form soketi's users
+// know if the app says so (PROTOCOL §2.3).
+func (c *client) refuse(channel string, e *pusher.Error, status int) {
+	c.fail(e)
+	if c.app.SubscriptionErrors {
+		c.reply(textFrame(pusher.AppendSubscriptionError(nil, channel, e.Message, status)))
+	}
+}
+
+func (c *client) unsubscribe(data []byte) {
+	name, err := pusher.DecodeUnsubscribe(data)
+	if err != nil {
+		c.fail(pusher.Errorf(0, "Invalid unsubscription: %v", err))
+		return
+	}
+	sub := c.find(name)
+	if sub == nil {
+		// pusher-java leaves its user channel whether it is on it or not.
+		if pusher.KindOf(name).Has(pusher.ServerToUser) {
+			return
+		}
+		c.fail(pusher.Errorf(0, "No current subscription to channel %s, or subscription in progress", cut(name)))
+		return
+	}
+	sub.ch.leave(c, sub)
+	c.remove(sub)
+	c.app.channels.release(sub.ch)
+}
+
+func (c *client) signin(data []byte) {
+	if !c.app.UserAuthentication {
+		c.fail(pusher.Errorf(0, "User authentication is not enabled for this app"))
+		return
+	}
+	in, err := pusher.DecodeSignin(data)
+	if err != nil {
+		c.fail(pusher.Errorf(0, "Invalid sign-in: %v", err))
+		return
+	}
+	if refusal := pusher.CheckUserAuth(c.app, c.id, in); refusal != nil {
+		c.fail(refusal)
+		return
+	}
+	who, err := pusher.DecodeUserData(in.UserData, c.app.Limits.UserIDLength, c.app.Limits.UserInfoBytes)
+	if err != nil {
+		c.fail(pusher.Errorf(0, "Invalid user_data: %v", err))
+		return
+	}
+	if c.signedIn != nil {
+		c.signinAgain(who, in.UserData)
+		return
+	}
+	c.authorized.set()
+	watchlist, excess := c.watchlist(who)
+	c.signedIn = c.app.users.signIn(c, who, in.UserData, watchlist)
+	if excess {
+		c.fail(pusher.Errorf(pusher.CodeWatchlistLimit, "Watchlist limit exceeded: the first %d users are watched", len(watchlist)))
+	}
+}
+
+func (c *client) signinAgain(who pusher.User, userData string) {
+	if who.ID != c.signedIn.user.id {
+		c.fail(pusher.Errorf(0, "Already signed in as user %s", c.signedIn.user.id))
+		return
+	}
+	c.reply(textFrame(pusher.AppendSigninSuccess(nil, userData)))
+}
+
+// watchlist is whom the client will watch, each user once, and whether users
+// above the limit were left out.
+func (c *client) watchlist(who pusher.User) (ids []string, excess bool) {
+	if !c.app.Watchlist {
+		return nil, false
+	}
+	for _, id := range who.Watchlist {
+		if slices.Contains(ids, id) {
+			continue
+		}
+		if len(ids) == c.app.Limits.WatchlistUsers {
+			return ids, true
+		}
+		ids = append(ids, id)
+	}
+	return ids, false
+}
+
+// clientEvent passes a client event on to the channel's other subscribers.
+func (c *client) clientEvent(m pusher.Message) {
+	sub, refusal := c.checkClientEvent(m)
+	if refusal != nil {
+		c.fail(refusal)
+		return
+	}
+	data := pusher.ClientEventData(m.Data)
+	text := pusher.AppendEvent(make([]byte, 0, len(data)+len(data)/4+len(m.Event)+len(m.Channel)+64),
+		m.Channel, m.Event, data, sub.userID)
+	sub.ch.send(textFrame(text), c.id)
+	hub := c.app.channels.hub
+	if err := hub.broker.PublishEphemeral(c.app.ID, m.Channel, text, c.id.String()); err != nil {
+		hub.log.Debug("client event did not reach other nodes", slog.Any("error", err))
+	}
+}
+
+// checkClientEvent applies PROTOCOL §2.6. The sender's user id comes from its
+// subscription, never from the frame.
+func (c *client) checkClientEvent(m pusher.Message) (*subscription, *pusher.Error) {
+	limits := &c.app.Limits
+	kind := pusher.KindOf(m.Channel)
+	switch {
+	case !c.app.ClientEvents:
+		return nil, pusher.Errorf(pusher.CodeClientEventRejected, "Client events are not enabled for this app")
+	case !kind.Has(pusher.Private):
+		return nil, pusher.Errorf(0, "Client event rejected: only private and presence channels take client events")
+	}
+	if err := pusher.CheckEvent(m.Event, limits.EventNameLength); err != nil {
+		return nil, pusher.Errorf(0, "Client event rejected: %v", err)
+	}
+	if len(m.Data) > limits.ClientEventDataBytes {
+		return nil, pusher.Errorf(0, "Client event rejected: its data is %d bytes, limit %d", len(m.Data), limits.ClientEventDataBytes)
+	}
+	sub := c.find(m.Channel)
+	if sub == nil {
+		return nil, pusher.Errorf(0, "Client event rejected: not subscribed to channel %s", cut(m.Channel))
+	}
+	if limits.ClientEventsPerSecond > 0 && !c.rate.take(limits.ClientEventsPerSecond, time.Now()) {
+		return nil, pusher.Errorf(pusher.CodeClientEventRejected,
+			"Client event rejected: the rate limit is %d events a second", limits.ClientEventsPerSecond)
+	}
+	return sub, nil
+}

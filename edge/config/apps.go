@@ -1,0 +1,238 @@
+package config
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+
+	"reecho/edge/app"
+)
+
+// apps returns the apps of the first source that names any: our own flags and
+// variables, REECHO_APPS, the variables of a Laravel .env, the file.
+func (l *loader) apps() []*app.App {
+	own := l.triple("--app-id, REECHO_APP_ID and so on", func(part string) (string, bool) {
+		if text, found := l.Flag("app-" + part); found {
+			return text, true
+		}
+		return l.env("REECHO_APP_" + strings.ToUpper(part))
+	})
+	if own != nil {
+		return []*app.App{own}
+	}
+	if text, found := l.env("REECHO_APPS"); found {
+		var list any
+		if err := yaml.Unmarshal([]byte(text), &list); err != nil {
+			l.problem("REECHO_APPS is not valid YAML or JSON: %s", yaml.FormatError(err, false, false))
+			return nil
+		}
+		return l.appList("REECHO_APPS", list)
+	}
+	if found := l.laravelApps(); len(found) > 0 {
+		return found
+	}
+	if list, found := l.file["apps"]; found {
+		return l.appList("apps", list)
+	}
+	return nil
+}
+
+// triple makes an app of an id, a key and a secret; nil if none of them is
+// given. Some without the others is a problem.
+func (l *loader) triple(where string, part func(string) (string, bool)) *app.App {
+	values, missing := map[string]string{}, []string{}
+	for _, name := range []string{"id", "key", "secret"} {
+		if text, found := part(name); found && text != "" {
+			values[name] = text
+		} else {
+			missing = append(missing, name)
+		}
+	}
+	if len(missing) == 3 {
+		return nil
+	}
+	if len(missing) > 0 {
+		l.problem("%s: an app needs id, key and secret; missing: %s", where, strings.Join(missing, ", "))
+		return nil
+	}
+	a := NewApp()
+	a.ID = values["id"]
+	a.Credentials = []app.Credential{{Key: values["key"], Secret: values["secret"]}}
+	return a
+}
+
+// laravelApps reads PUSHER_APP_… and REVERB_APP_… as they stand in a Laravel
+// .env. Where both are set, BROADCAST_CONNECTION (or BROADCAST_DRIVER) tells
+// which one is in use; without it both are served.
+func (l *loader) laravelApps() []*app.App {
+	driver, found := l.env("BROADCAST_CONNECTION")
+	if !found {
+		driver, _ = l.env("BROADCAST_DRIVER")
+	}
+	var apps []*app.App
+	for _, name := range []string{"pusher", "reverb"} {
+		prefix := strings.ToUpper(name) + "_APP_"
+		// An .env of Laravel names PUSHER_APP_… with nothing behind it.
+		a := l.triple(prefix+"ID, "+prefix+"KEY, "+prefix+"SECRET", func(part string) (string, bool) {
+			return l.env(prefix + strings.ToUpper(part))
+		})
+		switch {
+		case a == nil:
+		case strings.EqualFold(driver, name):
+			return []*app.App{a}
+		case len(apps) == 1 && apps[0].ID == a.ID && apps[0].Credentials[0] == a.Credentials[0]:
+		default:
+			apps = append(apps, a)
+		}
+	}
+	return apps
+}
+
+// appList reads a list of apps from YAML.
+func (l *loader) appList(where string, value any) []*app.App {
+	list, ok := value.([]any)
+	if !ok {
+		l.problem("%s should be a list of apps", where)
+		return nil
+	}
+	apps := make([]*app.App, 0, len(list))
+	for i, element := range list {
+		at := fmt.Sprintf("%s[%d]", where, i)
+		m, ok := element.(map[string]any)
+		if !ok {
+			l.problem("%s should be a map with id, key and secret", at)
+			continue
+		}
+		apps = append(apps, l.app(at, m))
+	}
+	return apps
+}
+
+func (l *loader) app(at string, m map[string]any) *app.App {
+	a := NewApp()
+	known := []string{"id", "key", "secret", "credentials", "limits"}
+	for _, s := range appSettings {
+		known = append(known, s.key)
+	}
+	l.checkKeys(at, m, known)
+	a.ID = l.text(at, m, "id")
+	if _, single := m["key"]; single || m["credentials"] == nil {
+		a.Credentials = append(a.Credentials, app.Credential{Key: l.text(at, m, "key"), Secret: l.text(at, m, "secret")})
+	}
+	a.Credentials = append(a.Credentials, l.credentials(at+".credentials", m["credentials"])...)
+	assignAll(l, at, m, a, appSettings)
+	if limits, found := m["limits"]; found && limits != nil {
+		values, ok := limits.(map[string]any)
+		if !ok {
+			l.problem("%s.limits should be a map", at)
+			return a
+		}
+		var keys []string
+		for _, s := range limitSettings {
+			keys = append(keys, s.key)
+		}
+		l.checkKeys(at+".limits", values, keys)
+		assignAll(l, at+".limits", values, &a.Limits, limitSettings)
+	}
+	return a
+}
+
+// assignAll sets the rows of a table that m has.
+func assignAll[T any](l *loader, at string, m map[string]any, target *T, table []setting[T]) {
+	for _, s := range table {
+		value, found := m[s.key]
+		if !found {
+			continue
+		}
+		text, err := scalar(value)
+		if err == nil {
+			err = assign(s.bind(target), text)
+		}
+		if err != nil {
+			l.problem("%s.%s is %q: %w", at, s.key, text, err)
+		}
+	}
+}
+
+func (l *loader) text(at string, m map[string]any, key string) string {
+	text, err := scalar(m[key])
+	if err != nil {
+		l.problem("%s.%s: %w", at, key, err)
+	}
+	return text
+}
+
+func (l *loader) credentials(at string, value any) []app.Credential {
+	if value == nil {
+		return nil
+	}
+	list, ok := value.([]any)
+	if !ok {
+		l.problem("%s should be a list of {key, secret}", at)
+		return nil
+	}
+	var credentials []app.Credential
+	for i, element := range list {
+		m, ok := element.(map[string]any)
+		where := fmt.Sprintf("%s[%d]", at, i)
+		if !ok {
+			l.problem("%s should be a map with key and secret", where)
+			continue
+		}
+		l.checkKeys(where, m, []string{"key", "secret"})
+		credentials = append(credentials, app.Credential{Key: l.text(where, m, "key"), Secret: l.text(where, m, "secret")})
+	}
+	return credentials
+}
+
+// developmentFile keeps the credentials of the development app, so that they
+// are the same after a restart.
+const developmentFile = "development-app.json"
+
+type developmentCredentials struct {
+	ID     string `json:"id"`
+	Key    string `json:"key"`
+	Secret string `json:"secret"`
+}
+
+// developmentApp is the app of a server that was given none.
+func developmentApp(dataDir string) (*app.App, error) {
+	path := filepath.Join(dataDir, developmentFile)
+	var c developmentCredentials
+	text, err := os.ReadFile(path) //nolint:gosec // the operator's own data folder
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if c, err = newDevelopmentCredentials(path); err != nil {
+			return nil, fmt.Errorf("make the development app: %w", err)
+		}
+	case err != nil:
+		return nil, fmt.Errorf("read the development app: %w", err)
+	default:
+		if err := json.Unmarshal(text, &c); err != nil || c.ID == "" || c.Key == "" || c.Secret == "" {
+			return nil, fmt.Errorf("%s is damaged: delete it for new credentials, or configure an app", path)
+		}
+	}
+	a := NewApp()
+	a.ID, a.Credentials = c.ID, []app.Credential{{Key: c.Key, Secret: c.Secret}}
+	return a, nil
+}
+
+func newDevelopmentCredentials(path string) (developmentCredentials, error) {
+	// A numeric id: some server libraries take no other (PROTOCOL §3).
+	c := developmentCredentials{ID: "100001", Key: "dev-" + strings.ToLower(rand.Text()[:16]), Secret: strings.ToLower(rand.Text())}
+	text, err := json.MarshalIndent(c, "", "  ")
+	if err != nil {
+		return c, err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return c, err
+	}
+	return c, os.WriteFile(path, append(text, '\n'), 0o600)
+}

@@ -1,0 +1,172 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"reecho/broker"
+	"reecho/broker/natsd"
+	"reecho/edge"
+	"reecho/edge/app"
+	"reecho/edge/socket"
+)
+
+// Defaults that belong to no other package.
+const (
+	DefaultListen  = "0.0.0.0:6001"
+	DefaultDataDir = "./reecho-data"
+	// DefaultDrainTime is over which time clients are told to reconnect.
+	DefaultDrainTime = 5 * time.Second
+	// DefaultShutdownTimeout bounds a clean stop. It is below the 30 s that
+	// Kubernetes waits before it kills.
+	DefaultShutdownTimeout = 20 * time.Second
+)
+
+// setting is a row of a table: a key of the file, its default and what it is.
+// bind returns a pointer into the configuration, of a type that assign knows.
+type setting[T any] struct {
+	key      string
+	def      string
+	help     string
+	positive bool // 0 is not allowed
+	bind     func(*T) any
+}
+
+// Flag is the name of the setting's command line flag.
+func (s setting[T]) flag() string { return strings.ReplaceAll(s.key, "_", "-") }
+
+func (s setting[T]) env() string { return "REECHO_" + strings.ToUpper(s.key) }
+
+// settings are those of the node: each is a flag, an environment variable and
+// a key of the file.
+var settings = []setting[Config]{
+	{key: "listen", def: DefaultListen, help: "`HOST:PORT` of the one port for WebSocket and HTTP, with and without TLS", bind: func(c *Config) any { return &c.Listen }},
+	{key: "data_dir", def: DefaultDataDir, help: "`DIR` that keeps all data", bind: func(c *Config) any { return &c.DataDir }},
+	{key: "path_prefix", help: "`PATH` before /app and /apps, for a server below a path", bind: func(c *Config) any { return &c.PathPrefix }},
+	{key: "tls_cert", help: "`FILE` with the certificate chain (PEM); reloaded when it changes", bind: func(c *Config) any { return &c.TLSCert }},
+	{key: "tls_key", help: "`FILE` with the private key (PEM)", bind: func(c *Config) any { return &c.TLSKey }},
+	{key: "demo", def: "false", help: "serve the demo page at /demo also when apps are configured; it lets anybody publish on its two channels", bind: func(c *Config) any { return &c.Demo }},
+	{key: "log_level", def: "info", help: "debug, info, warn or error", bind: func(c *Config) any { return &c.LogLevel }},
+	{key: "log_format", def: "text", help: "text or json", bind: func(c *Config) any { return &c.LogFormat }},
+
+	{key: "retention_age", def: span(broker.DefaultMaxAge), help: "how long an event is kept", positive: true, bind: func(c *Config) any { return &c.RetentionAge }},
+	{key: "retention_events", def: fmt.Sprint(broker.DefaultEventsPerChannel), help: "events kept per channel", positive: true, bind: func(c *Config) any { return &c.RetentionEvents }},
+	{key: "retention_bytes", def: "1GiB", help: "bytes kept in all", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.RetentionBytes) }},
+	{key: "sync_interval", def: span(natsd.DefaultSyncInterval), help: "how often stored events are flushed to the disk, or `always`: what a power cut can take", bind: func(c *Config) any { return &c.Sync }},
+	{key: "partitions", def: fmt.Sprint(broker.DefaultPartitions), help: "streams the channels are spread over; fixed once there is data", positive: true, bind: func(c *Config) any { return &c.Partitions }},
+	{key: "publish_window", def: fmt.Sprint(broker.DefaultPublishWindow), help: "events under way to each stream", positive: true, bind: func(c *Config) any { return &c.PublishWindow }},
+	{key: "publish_queue_bytes", def: "16MiB", help: "bytes waiting for each stream before publishes are answered 503", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.PublishQueue) }},
+	{key: "publish_timeout", def: span(broker.DefaultPublishTimeout), help: "how long storing an event is tried before 503", positive: true, bind: func(c *Config) any { return &c.PublishTimeout }},
+
+	{key: "max_message_bytes", def: "100KiB", help: "bytes of one WebSocket message from a client (1009 above)", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.MaxMessageBytes) }},
+	{key: "max_queued_bytes", def: "256KiB", help: "bytes waiting for a slow client (4100 above)", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.MaxQueuedBytes) }},
+	{key: "write_timeout", def: span(socket.DefaultWriteTimeout), help: "how long a frame may wait for a slow client (4100 above)", positive: true, bind: func(c *Config) any { return &c.WriteTimeout }},
+	{key: "handshake_timeout", def: span(socket.DefaultHandshakeTimeout), help: "time for TLS and the first request of a connection", positive: true, bind: func(c *Config) any { return &c.HandshakeTimeout }},
+	{key: "pong_timeout", def: span(edge.DefaultPongTimeout), help: "how long after a ping a client may stay silent (4201 above)", positive: true, bind: func(c *Config) any { return &c.PongTimeout }},
+	{key: "linger", def: span(edge.DefaultLinger), help: "how long a channel without subscribers is kept warm", positive: true, bind: func(c *Config) any { return &c.Linger }},
+	{key: "drain_time", def: span(DefaultDrainTime), help: "time over which more than 1,000 clients are told to reconnect at a shutdown", bind: func(c *Config) any { return &c.DrainTime }},
+	{key: "shutdown_timeout", def: span(DefaultShutdownTimeout), help: "time for a clean stop", positive: true, bind: func(c *Config) any { return &c.ShutdownTimeout }},
+	{key: "shards", def: "0", help: "goroutines that write to clients; 0: one per core", bind: func(c *Config) any { return &c.Shards }},
+	{key: "pollers", def: "0", help: "goroutines that read from clients; 0: one per core", bind: func(c *Config) any { return &c.Pollers }},
+}
+
+// appSettings are those of an app, apart from its id, credentials and limits.
+var appSettings = []setting[app.App]{
+	{key: "enabled", def: "true", help: "false: clients are closed with 4003, API calls answered 403", bind: func(a *app.App) any { return &a.Enabled }},
+	{key: "client_events", def: "true", help: "clients may send client- events", bind: func(a *app.App) any { return &a.ClientEvents }},
+	{key: "client_events_per_second", def: fmt.Sprint(app.DefaultClientEventsPerSecond), help: "client events a connection may send (4301 above); 0: no limit", bind: func(a *app.App) any { return &a.Limits.ClientEventsPerSecond }},
+	{key: "user_authentication", def: "true", help: "clients may sign in", bind: func(a *app.App) any { return &a.UserAuthentication }},
+	{key: "subscription_counts", def: "false", help: "send subscription_count events", bind: func(a *app.App) any { return &a.SubscriptionCounts }},
+	{key: "watchlist", def: "false", help: "send online and offline events of watched users", bind: func(a *app.App) any { return &a.Watchlist }},
+	{key: "max_connections", def: "0", help: "connections of the app (4004 above); 0: no limit", bind: func(a *app.App) any { return &a.Limits.MaxConnections }},
+	{key: "allowed_origins", help: "hosts that browsers may come from, like example.com or *.example.com (4009 else); empty: all", bind: func(a *app.App) any { return &a.AllowedOrigins }},
+	{key: "tls_only", def: "false", help: "plain WebSocket connections are closed with 4000", bind: func(a *app.App) any { return &a.TLSOnly }},
+	{key: "authorized_connections", def: "false", help: "connections must sign in or subscribe with authorisation in time (4009 else)", bind: func(a *app.App) any { return &a.AuthorizedConnections }},
+	{key: "authorization_timeout", def: span(app.DefaultAuthorizationTimeout), help: "that time", positive: true, bind: func(a *app.App) any { return &a.AuthorizationTimeout }},
+	{key: "activity_timeout", def: span(app.DefaultActivityTimeout), help: "silence after which client and server ping", positive: true, bind: func(a *app.App) any { return &a.ActivityTimeout }},
+	{key: "subscription_errors", def: "true", help: "refused subscriptions get pusher:subscription_error beside pusher:error", bind: func(a *app.App) any { return &a.SubscriptionErrors }},
+	{key: "lenient_protocol", def: "false", help: "accept connections without a valid protocol or client version", bind: func(a *app.App) any { return &a.LenientProtocol }},
+	{key: "lenient_subscribe", def: "false", help: "answer a second subscription with success", bind: func(a *app.App) any { return &a.LenientSubscribe }},
+}
+
+// limitSettings are the keys below limits of an app.
+var limitSettings = []setting[app.Limits]{
+	{key: "channel_name_length", def: fmt.Sprint(app.DefaultChannelNameLength), help: "characters of a channel name", positive: true, bind: func(l *app.Limits) any { return &l.ChannelNameLength }},
+	{key: "event_name_length", def: fmt.Sprint(app.DefaultEventNameLength), help: "characters of an event name", positive: true, bind: func(l *app.Limits) any { return &l.EventNameLength }},
+	{key: "event_data_bytes", def: fmt.Sprint(app.DefaultEventDataBytes), help: "bytes of an event's data (413 above); at most 4 MiB", positive: true, bind: func(l *app.Limits) any { return (*byteSize)(&l.EventDataBytes) }},
+	{key: "channels_per_publish", def: fmt.Sprint(app.DefaultChannelsPerPublish), help: "channels of one POST /events", positive: true, bind: func(l *app.Limits) any { return &l.ChannelsPerPublish }},
+	{key: "batch_events", def: fmt.Sprint(app.DefaultBatchEvents), help: "events of one POST /batch_events", positive: true, bind: func(l *app.Limits) any { return &l.BatchEvents }},
+	{key: "presence_members", def: fmt.Sprint(app.DefaultPresenceMembers), help: "users of a presence channel", positive: true, bind: func(l *app.Limits) any { return &l.PresenceMembers }},
+	{key: "user_id_length", def: fmt.Sprint(app.DefaultUserIDLength), help: "characters of a user id", positive: true, bind: func(l *app.Limits) any { return &l.UserIDLength }},
+	{key: "user_info_bytes", def: fmt.Sprint(app.DefaultUserInfoBytes), help: "bytes of user_info", positive: true, bind: func(l *app.Limits) any { return (*byteSize)(&l.UserInfoBytes) }},
+	{key: "watchlist_users", def: fmt.Sprint(app.DefaultWatchlistUsers), help: "users on a watchlist (4302 above)", positive: true, bind: func(l *app.Limits) any { return &l.WatchlistUsers }},
+	{key: "client_event_data_bytes", def: fmt.Sprint(app.DefaultClientEventDataBytes), help: "bytes of a client event's data", positive: true, bind: func(l *app.Limits) any { return (*byteSize)(&l.ClientEventDataBytes) }},
+	{key: "channels_per_connection", def: fmt.Sprint(app.DefaultChannelsPerConnection), help: "subscriptions of a connection; 0: no limit", bind: func(l *app.Limits) any { return &l.ChannelsPerConnection }},
+	{key: "cache_ttl", def: span(app.DefaultCacheTTL), help: "how long a cache channel remembers its last event; retention_age bounds it too", positive: true, bind: func(l *app.Limits) any { return &l.CacheTTL }},
+	{key: "request_bytes", def: "1MiB", help: "bytes of an HTTP API request body (413 above)", positive: true, bind: func(l *app.Limits) any { return (*byteSize)(&l.RequestBytes) }},
+}
+
+// span prints a duration the way a person writes it.
+func span(d time.Duration) string {
+	text := d.String()
+	for _, zero := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(text, zero) {
+			text = text[:len(text)-2]
+		}
+	}
+	return text
+}
+
+// Option is a setting as the command line shows it.
+type Option struct {
+	Name    string // without dashes
+	Env     string
+	Default string
+	Help    string
+	Switch  bool // takes no value
+}
+
+// Options returns the settings that are command line flags.
+func Options() []Option {
+	options := []Option{
+		{Name: flagConfig, Env: "REECHO_CONFIG", Help: "`FILE` with settings and apps, YAML or JSON"},
+		{Name: flagEnvFile, Env: "REECHO_ENV_FILE", Help: "`FILE` with environment variables, such as a Laravel .env"},
+		{Name: flagAppID, Env: "REECHO_APP_ID", Help: "`ID` of the one app"},
+		{Name: flagAppKey, Env: "REECHO_APP_KEY", Help: "`KEY` of the one app"},
+		{Name: flagAppSecret, Env: "REECHO_APP_SECRET", Help: "`SECRET` of the one app; others on this machine can see flags, prefer the environment"},
+	}
+	for _, s := range settings {
+		var c Config
+		_, isSwitch := s.bind(&c).(*bool)
+		options = append(options, Option{Name: s.flag(), Env: s.env(), Default: s.def, Help: s.help, Switch: isSwitch})
+	}
+	return options
+}
+
+// Markdown returns the tables of all settings for the README.
+func Markdown() string {
+	var b strings.Builder
+	b.WriteString("| flag | environment | file | default | what |\n|---|---|---|---|---|\n")
+	for _, s := range settings {
+		fmt.Fprintf(&b, "| `--%s` | `%s` | `%s` | %s | %s |\n", s.flag(), s.env(), s.key, code(s.def), plain(s.help))
+	}
+	b.WriteString("\nEach app (`apps:` in the file):\n\n| key | default | what |\n|---|---|---|\n")
+	for _, s := range appSettings {
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", s.key, code(s.def), plain(s.help))
+	}
+	for _, s := range limitSettings {
+		fmt.Fprintf(&b, "| `limits.%s` | %s | %s |\n", s.key, code(s.def), plain(s.help))
+	}
+	return b.String()
+}
+
+func code(text string) string {
+	if text == "" {
+		return ""
+	}
+	return "`" + text + "`"
+}
+
+// plain drops the marks that name a flag's value.
+func plain(help string) string { return strings.ReplaceAll(help, "`", "") }

@@ -1,0 +1,265 @@
+// Package edge is everything a client touches: connections, channels, fan-out
+// and the commands of the Pusher protocol.
+package edge
+
+import (
+	"context"
+	"fmt"
+	"hash/maphash"
+	"log/slog"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"reecho/broker"
+	"reecho/edge/app"
+	"reecho/edge/pusher"
+	"reecho/replay"
+)
+
+// Defaults of Config.
+const (
+	// DefaultLinger outlasts a stock pusher-js that waits 15 s after a
+	// refused port (PROTOCOL §11.6) several times over.
+	DefaultLinger            = 120 * time.Second
+	DefaultLingeringChannels = 100_000
+	DefaultPongTimeout       = 30 * time.Second
+)
+
+// attachTimeout bounds the first subscription to a channel: what it needs from
+// the broker is local or a round trip away.
+const attachTimeout = 10 * time.Second
+
+// Config of a Hub. The zero value is usable.
+type Config struct {
+	// PathPrefix stands before /app/{key}; "" or "/something".
+	PathPrefix string
+	// Shards is the number of fan-out goroutines. 0 is GOMAXPROCS.
+	Shards int
+	// Linger is how long a channel without subscribers is still followed.
+	// 0 is DefaultLinger.
+	Linger time.Duration
+	// LingeringChannels bounds how many such channels are kept, oldest
+	// dropped first. 0 is DefaultLingeringChannels.
+	LingeringChannels int
+	// PongTimeout is how long after a ping a client may stay silent before
+	// it is closed with 4201 (PROTOCOL §2.2). 0 is DefaultPongTimeout.
+	PongTimeout time.Duration
+}
+
+// Hub connects clients with channels for every app of a node. It is safe for
+// concurrent use.
+type Hub struct {
+	cfg      Config
+	apps     *app.Registry
+	broker   *broker.Broker
+	follower *replay.Follower
+	log      *slog.Logger
+
+	tenants map[*app.App]*tenant
+	shards  []*shard
+	janitor *janitor
+	// nextShard spreads new clients.
+	nextShard atomic.Uint32
+
+	// ctx is the hub's life; attaching channels on behalf of clients ends
+	// with it.
+	ctx      context.Context //nolint:containedctx // ended by Close
+	stop     context.CancelFunc
+	stopRest context.CancelFunc // ends the shards, after clients are closed
+	tasks    sync.WaitGroup
+	census   census
+}
+
+// tenant is an app with its state on this node.
+type tenant struct {
+	*app.App
+	connections atomic.Int64
+	channels    *channels
+	users       *users
+}
+
+// NewHub starts a hub for apps over b. Close ends it; b must outlive it.
+func NewHub(cfg Config, apps *app.Registry, b *broker.Broker, log *slog.Logger) *Hub {
+	if cfg.Shards == 0 {
+		cfg.Shards = runtime.GOMAXPROCS(0)
+	}
+	if cfg.Linger == 0 {
+		cfg.Linger = DefaultLinger
+	}
+	if cfg.LingeringChannels == 0 {
+		cfg.LingeringChannels = DefaultLingeringChannels
+	}
+	if cfg.PongTimeout == 0 {
+		cfg.PongTimeout = DefaultPongTimeout
+	}
+	h := &Hub{
+		cfg: cfg, apps: apps, broker: b, log: log,
+		tenants: make(map[*app.App]*tenant),
+		census:  census{gone: make(chan struct{})},
+		janitor: &janitor{linger: cfg.Linger, maxLinger: cfg.LingeringChannels, refused: make(map[*refused]struct{})},
+	}
+	h.ctx, h.stop = context.WithCancel(context.Background())
+	for _, a := range apps.All() {
+		h.tenants[a] = h.newTenant(a)
+	}
+	rest, stopRest := context.WithCancel(context.Background())
+	h.stopRest = stopRest
+	for i := range cfg.Shards {
+		s := newShard(i)
+		h.shards = append(h.shards, s)
+		h.tasks.Go(func() { s.run(rest) })
+	}
+	h.tasks.Go(func() { h.janitor.run(rest) })
+	h.follower = replay.NewFollower(b, replay.Config{Throttle: h.throttle}, log)
+	return h
+}
+
+func (h *Hub) newTenant(a *app.App) *tenant {
+	t := &tenant{App: a}
+	t.channels = &channels{hub: h, app: t, seed: maphash.MakeSeed()}
+	t.users = &users{hub: h, app: t, byID: make(map[string]*user), watchers: make(map[string]map[*client]struct{})}
+	return t
+}
+
+// throttle waits while a shard is behind. Shards wait for nobody, so the
+// broker's dispatcher and the readers of clients may.
+func (h *Hub) throttle() {
+	for _, s := range h.shards {
+		s.inbox.wait()
+	}
+}
+
+// Close closes every client with 4200, spread over at most spread, waits until
+// they are gone or ctx ends, and stops the hub. New clients are closed with
+// 4200 as soon as it is called.
+func (h *Hub) Close(ctx context.Context, spread time.Duration) error {
+	h.drain(ctx, spread)
+	h.stop()
+	var err error
+	select {
+	case <-h.census.gone:
+	case <-ctx.Done():
+		err = fmt.Errorf("wait for clients to close: %w", ctx.Err())
+	}
+	h.follower.Close()
+	h.stopRest()
+	h.tasks.Wait()
+	return err
+}
+
+// Apps returns the apps the hub serves.
+func (h *Hub) Apps() *app.Registry { return h.apps }
+
+// Publish stores events, each once per channel named in it, and returns when
+// all are stored; subscribers get them from there. Names and sizes must have
+// been checked. An event's SocketID, if it is one of ours, does not get the
+// event. Errors are the broker's: ErrOverloaded, ErrUnavailable, ErrClosed;
+// then some of the events may be stored.
+func (h *Hub) Publish(ctx context.Context, a *app.App, events []pusher.Publish) error {
+	total := 0
+	for i := range events {
+		total += len(events[i].Channels)
+	}
+	records := make([]broker.Record, 0, total)
+	for i := range events {
+		records = appendRecords(records, a.ID, &events[i])
+	}
+	return h.broker.Publish(ctx, records)
+}
+
+// appendRecords makes one record per channel of ev; a channel named twice
+// gets the event once.
+func appendRecords(records []broker.Record, appID string, ev *pusher.Publish) []broker.Record {
+	first := len(records)
+next:
+	for _, name := range ev.Channels {
+		for _, r := range records[first:] {
+			if r.Channel == name {
+				continue next
+			}
+		}
+		const syntax = len(`{"event":"","channel":"","data":""}`)
+		size := syntax + len(ev.Name) + len(name) + len(ev.Data) + len(ev.Data)/8
+		records = append(records, broker.Record{
+			App: appID, Channel: name, Exclude: ev.SocketID,
+			Frame: pusher.AppendEvent(make([]byte, 0, size), name, ev.Name, ev.Data, ""),
+		})
+	}
+	return records
+}
+
+// ChannelInfo counts who is on a channel. The channel is occupied when
+// Subscriptions is not 0.
+type ChannelInfo struct {
+	Subscriptions int // connections
+	Users         int // distinct users; presence channels only
+}
+
+// Channel counts who is on the channel called name; zeros for any name that
+// nobody is subscribed to.
+func (h *Hub) Channel(a *app.App, name string) ChannelInfo {
+	if ch := h.tenants[a].channels.find(name); ch != nil {
+		return ch.info()
+	}
+	return ChannelInfo{}
+}
+
+// Channels returns the occupied channels whose names begin with prefix,
+// without the internal ones that begin with '#'. It is never nil.
+func (h *Hub) Channels(a *app.App, prefix string) map[string]ChannelInfo {
+	return h.tenants[a].channels.occupied(prefix)
+}
+
+// Members returns the ids of the users on a presence channel in ascending
+// order. It is never nil.
+func (h *Hub) Members(a *app.App, channel string) []string {
+	if ch := h.tenants[a].channels.find(channel); ch != nil {
+		return ch.memberIDs()
+	}
+	return []string{}
+}
+
+// Cached returns the data of the event a cache channel would give a new
+// subscriber and how long it is still remembered; ok is false when there is
+// none.
+func (h *Hub) Cached(ctx context.Context, a *app.App, channel string) (data string, ttl time.Duration, ok bool, err error) {
+	ev, found, err := h.broker.Last(ctx, a.ID, channel)
+	if err != nil {
+		return "", 0, false, fmt.Errorf("read the last event of %q: %w", channel, err)
+	}
+	if !found {
+		return "", 0, false, nil
+	}
+	ttl, ok = h.tenants[a].remaining(ev, time.Now())
+	if !ok {
+		return "", 0, false, nil
+	}
+	data, err = pusher.EventData(ev.Frame)
+	if err != nil {
+		return "", 0, false, fmt.Errorf("[unexpected] stored event %d of %q: %w", ev.Sequence, channel, err)
+	}
+	return data, ttl, true, nil
+}
+
+// Terminate closes, with 4009, every connection that userID is signed in on.
+func (h *Hub) Terminate(_ context.Context, a *app.App, userID string) error {
+	for _, c := range h.tenants[a].users.connections(userID) {
+		c.conn.Close(pusher.CodeUnauthorized, "Terminated by the application")
+	}
+	return nil
+}
+
+// Connections is the number of open connections of an app.
+func (h *Hub) Connections(a *app.App) int { return int(h.tenants[a].connections.Load()) }
+
+// remaining is how long ev is still remembered by a cache channel, and whether
+// it is at all. The zero event is not.
+func (t *tenant) remaining(ev broker.Event, now time.Time) (time.Duration, bool) {
+	if ev.Sequence == 0 {
+		return 0, false
+	}
+	ttl := t.Limits.CacheTTL - now.Sub(time.Unix(0, ev.Time))
+	return ttl, ttl > 0
+}

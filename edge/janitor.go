@@ -1,0 +1,141 @@
+package edge
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+)
+
+// janitorPeriod is how often put-off work is looked at. It adds to every delay
+// below.
+const janitorPeriod = 250 * time.Millisecond
+
+// janitor does what is put off: channels that linger, subscription counts of
+// large channels, users whose last connection just went. Each kind has one
+// delay, so each queue is in order of time.
+type janitor struct {
+	linger    time.Duration
+	maxLinger int
+
+	mu     sync.Mutex
+	idles  []idleChannel
+	counts []dueCount
+	absent []absentUser
+	// refused are connections that wait for the peer to close.
+	refused map[*refused]struct{}
+}
+
+type idleChannel struct {
+	ch    *channel
+	since time.Time
+}
+
+type dueCount struct {
+	ch *channel
+	at time.Time
+}
+
+type absentUser struct {
+	app   *tenant
+	user  *user
+	since time.Time
+}
+
+// idle queues a channel that lost its last subscriber.
+func (j *janitor) idle(ch *channel, since time.Time) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.idles = append(j.idles, idleChannel{ch: ch, since: since})
+}
+
+// countDue queues a channel whose count is to be sent at the time given.
+func (j *janitor) countDue(ch *channel, at time.Time) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.counts = append(j.counts, dueCount{ch: ch, at: at})
+}
+
+// userGone queues a user whose last connection closed.
+func (j *janitor) userGone(a *tenant, u *user, since time.Time) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.absent = append(j.absent, absentUser{app: a, user: u, since: since})
+}
+
+// watch ticks a refused connection until forget.
+func (j *janitor) watch(r *refused) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.refused[r] = struct{}{}
+}
+
+func (j *janitor) forget(r *refused) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	delete(j.refused, r)
+}
+
+func (j *janitor) tickRefused(now time.Time) {
+	j.mu.Lock()
+	waiting := slices.Collect(maps.Keys(j.refused))
+	j.mu.Unlock()
+	for _, r := range waiting {
+		r.conn.Tick(now)
+	}
+}
+
+// run works until ctx ends.
+func (j *janitor) run(ctx context.Context) {
+	ticker := time.NewTicker(janitorPeriod)
+	defer ticker.Stop()
+	ticks := time.NewTicker(tickPeriod)
+	defer ticks.Stop()
+	for {
+		select {
+		case now := <-ticks.C:
+			j.tickRefused(now)
+		case now := <-ticker.C:
+			j.sweep(now)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// sweep takes what is due under the lock and does it without.
+func (j *janitor) sweep(now time.Time) {
+	j.mu.Lock()
+	idles := takeWhile(&j.idles, func(i idleChannel, left int) bool {
+		return left > j.maxLinger || now.Sub(i.since) >= j.linger
+	})
+	counts := takeWhile(&j.counts, func(d dueCount, _ int) bool { return !d.at.After(now) })
+	absent := takeWhile(&j.absent, func(a absentUser, _ int) bool { return now.Sub(a.since) >= offlineGrace })
+	j.mu.Unlock()
+	for _, i := range idles {
+		i.ch.app.channels.expire(i.ch, i.since)
+	}
+	for _, d := range counts {
+		d.ch.sendDueCount(now)
+	}
+	for _, a := range absent {
+		a.app.users.expire(a.user, a.since)
+	}
+}
+
+// takeWhile removes and returns the leading elements for which due is true;
+// due also gets how many are left, the element included.
+func takeWhile[T any](queue *[]T, due func(element T, left int) bool) []T {
+	all := *queue
+	n := 0
+	for n < len(all) && due(all[n], len(all)-n) {
+		n++
+	}
+	if n == len(all) {
+		*queue = nil
+	} else {
+		*queue = all[n:]
+	}
+	return all[:n]
+}

@@ -1,0 +1,197 @@
+// Package node puts a server together: it builds everything in order and closes
+// it in reverse. It is what main and every test start.
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"reecho/broker"
+	"reecho/broker/natsd"
+	"reecho/edge"
+	"reecho/edge/api"
+	"reecho/edge/app"
+	"reecho/edge/config"
+	"reecho/edge/console"
+	"reecho/edge/pusher"
+	"reecho/edge/socket"
+)
+
+// Node is a running server.
+type Node struct {
+	cfg      config.Config
+	log      *slog.Logger
+	listener *socket.Listener
+	nats     *natsd.Server
+	broker   *broker.Broker
+	hub      *edge.Hub
+	server   *socket.Server
+
+	serving sync.WaitGroup
+	served  error // why serving ended; read after serving.Wait
+	failed  chan struct{}
+}
+
+// Start runs a server for a validated configuration. It listens and takes
+// publishes when it returns. The context bounds the start only.
+func Start(ctx context.Context, cfg config.Config, log *slog.Logger) (*Node, error) {
+	n := &Node{cfg: cfg, log: log, failed: make(chan struct{})}
+	if err := n.start(ctx); err != nil {
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.ShutdownTimeout)
+		defer cancel()
+		return nil, errors.Join(err, n.Close(closing))
+	}
+	return n, nil
+}
+
+func (n *Node) start(ctx context.Context) error {
+	apps, err := app.NewRegistry(n.cfg.Apps)
+	if err != nil {
+		return fmt.Errorf("read the apps: %w", err)
+	}
+	tlsConfig, err := n.certificate()
+	if err != nil {
+		return err
+	}
+	// First of all: a port that is taken is the commonest mistake.
+	if n.listener, err = socket.Listen(ctx, n.cfg.Listen); err != nil {
+		return fmt.Errorf("listen on %s: %w", n.cfg.Listen, err)
+	}
+	if err := n.openBroker(ctx); err != nil {
+		return err
+	}
+	n.hub = edge.NewHub(edge.Config{
+		PathPrefix: n.cfg.PathPrefix, Shards: n.cfg.Shards, Linger: n.cfg.Linger, PongTimeout: n.cfg.PongTimeout,
+	}, apps, n.broker, n.log)
+	n.server, err = socket.NewServer(socket.Config{
+		MaxMessageBytes: n.cfg.MaxMessageBytes, MaxQueuedBytes: n.cfg.MaxQueuedBytes,
+		WriteTimeout: n.cfg.WriteTimeout, HandshakeTimeout: n.cfg.HandshakeTimeout,
+		Pollers: n.cfg.Pollers, TLS: tlsConfig,
+	}, n.hub, n.routes(), n.log)
+	if err != nil {
+		return fmt.Errorf("make the server: %w", err)
+	}
+	n.serving.Go(n.serve)
+	return nil
+}
+
+func (n *Node) openBroker(ctx context.Context) error {
+	var err error
+	n.nats, err = natsd.Start(ctx, natsd.Config{
+		Dir: n.cfg.DataDir, SyncInterval: n.cfg.Sync.Interval, SyncAlways: n.cfg.Sync.Always,
+	}, n.log)
+	if err != nil {
+		return fmt.Errorf("open the data folder %s: %w", n.cfg.DataDir, err)
+	}
+	if !n.nats.Trusted() {
+		n.log.Warn("the last run ended with the machine: the newest events may be lost, positions from before are void")
+	}
+	n.broker, err = broker.New(ctx, broker.Config{
+		Partitions: n.cfg.Partitions, MaxAge: n.cfg.RetentionAge,
+		EventsPerChannel: int64(n.cfg.RetentionEvents), MaxBytes: int64(n.cfg.RetentionBytes),
+		PublishWindow: n.cfg.PublishWindow, PublishQueueBytes: n.cfg.PublishQueue, PublishTimeout: n.cfg.PublishTimeout,
+	}, n.nats, !n.nats.Trusted(), n.log)
+	if err != nil {
+		return fmt.Errorf("open the event log: %w", err)
+	}
+	return nil
+}
+
+func (n *Node) certificate() (*tls.Config, error) {
+	if n.cfg.TLSCert == "" {
+		return nil, nil //nolint:nilnil // no TLS is a valid configuration
+	}
+	certificate, err := socket.LoadCertificate(n.cfg.TLSCert, n.cfg.TLSKey, n.log)
+	if err != nil {
+		return nil, fmt.Errorf("load the TLS certificate: %w", err)
+	}
+	return certificate.TLSConfig(), nil
+}
+
+// routes serves what is not a client's WebSocket: the demo page if it is on,
+// and the API for all the rest.
+func (n *Node) routes() http.Handler {
+	calls := api.New(api.Config{PathPrefix: n.cfg.PathPrefix}, n.hub, n.broker.Ready, n.log)
+	if !n.cfg.Development && !n.cfg.Demo || len(n.cfg.Apps) == 0 {
+		return calls
+	}
+	demo := n.demo(n.cfg.Apps[0])
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if console.Serves(n.cfg.PathPrefix, r.URL.Path) {
+			demo.ServeHTTP(w, r)
+			return
+		}
+		calls.ServeHTTP(w, r)
+	})
+}
+
+func (n *Node) demo(a *app.App) http.Handler {
+	return console.New(console.Config{
+		Key: a.Key(), PathPrefix: n.cfg.PathPrefix,
+		Sign: func(socketID, channel string) string {
+			c := a.Credentials[0]
+			return c.Key + ":" + pusher.Sign(c.Secret, socketID+":"+channel)
+		},
+		Publish: func(ctx context.Context, channel, event, data string) error {
+			return n.hub.Publish(ctx, a, []pusher.Publish{{Name: event, Data: data, Channels: []string{channel}}})
+		},
+	})
+}
+
+func (n *Node) serve() {
+	// The server ends by Close alone; its life is not that of Start's context.
+	if err := n.server.Serve(context.Background(), n.listener); err != nil {
+		n.served = fmt.Errorf("serve: %w", err)
+		close(n.failed)
+	}
+}
+
+// Addr is the address that the node listens on.
+func (n *Node) Addr() net.Addr { return n.listener.Addr() }
+
+// Failed is closed when the node stopped serving by itself; Close tells why.
+func (n *Node) Failed() <-chan struct{} { return n.failed }
+
+// Close takes no new connections, tells clients to reconnect, finishes requests
+// and stops everything, at most until ctx ends. What was published is safe in
+// any case.
+func (n *Node) Close(ctx context.Context) error {
+	var problems []error
+	if n.server != nil {
+		// The server waits for its connections, which the hub closes.
+		drained := make(chan error, 1)
+		go func() { drained <- n.hub.Close(ctx, min(n.cfg.DrainTime, remaining(ctx)/2)) }()
+		problems = append(problems, n.server.Shutdown(ctx), <-drained)
+		n.serving.Wait()
+		problems = append(problems, n.served)
+	} else {
+		if n.hub != nil {
+			problems = append(problems, n.hub.Close(ctx, 0))
+		}
+		if n.listener != nil {
+			problems = append(problems, n.listener.Close())
+		}
+	}
+	if n.broker != nil {
+		problems = append(problems, n.broker.Close(ctx))
+	}
+	if n.nats != nil {
+		problems = append(problems, n.nats.Close(ctx))
+	}
+	return errors.Join(problems...)
+}
+
+// remaining is the time until ctx ends, long if it does not.
+func remaining(ctx context.Context) time.Duration {
+	if end, ok := ctx.Deadline(); ok {
+		return time.Until(end)
+	}
+	return time.Hour
+}
