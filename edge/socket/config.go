@@ -1,0 +1,111 @@
+package socket
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+)
+
+// Defaults of Config.
+const (
+	DefaultMaxMessageBytes  = 100 << 10
+	DefaultMaxQueuedBytes   = 256 << 10
+	DefaultWriteTimeout     = 10 * time.Second
+	DefaultHandshakeTimeout = 10 * time.Second
+	DefaultMessageTimeout   = 60 * time.Second
+	DefaultMaxHeaderBytes   = 8 << 10
+	// DefaultHTTPIdleTimeout outlasts the keep-alive of the usual proxies and
+	// client libraries, so that it is they who close.
+	DefaultHTTPIdleTimeout = 75 * time.Second
+	DefaultHTTPBodyTimeout = 30 * time.Second
+)
+
+// Config of a Server. The zero value is usable; 0 stands for the default.
+type Config struct {
+	// MaxMessageBytes bounds a message of a client, all its fragments
+	// together. A larger one closes with 1009.
+	MaxMessageBytes int
+	// MaxQueuedBytes bounds what waits for one slow connection. Each frame
+	// counts its bytes and 32 more. Beyond it the connection closes with 4100.
+	MaxQueuedBytes int
+	// WriteTimeout is how long a frame may wait for a slow peer, and how long
+	// Close waits for the peer's answer.
+	WriteTimeout time.Duration
+	// HandshakeTimeout bounds the time from accepting a TCP connection to its
+	// first complete request head, TLS included.
+	HandshakeTimeout time.Duration
+	// MessageTimeout bounds the time between the first and the last byte of a
+	// message. A slower one closes with 1008.
+	MessageTimeout time.Duration
+	// MaxHeaderBytes bounds the request head of an upgrade, request line
+	// included. A larger one gets 431.
+	MaxHeaderBytes int
+	// HTTPIdleTimeout is how long a connection is kept between requests.
+	HTTPIdleTimeout time.Duration
+	// HTTPBodyTimeout bounds the time for reading the body of a request.
+	HTTPBodyTimeout time.Duration
+	// Pollers is the number of goroutines that read plaintext connections on
+	// Linux. 0 is GOMAXPROCS.
+	Pollers int
+	// TLS makes the port speak TLS beside plaintext. nil: plaintext only.
+	// NextProtos is ignored: the port speaks HTTP/1.1.
+	TLS *tls.Config
+	// ForceGoroutines uses two goroutines per connection on Linux as well, as
+	// on other systems.
+	ForceGoroutines bool
+}
+
+// Validate reports every problem of c at once.
+func (c *Config) Validate() error {
+	var problems []error
+	bad := func(name string, value any) {
+		problems = append(problems, fmt.Errorf("%s is %v, must not be negative", name, value))
+	}
+	for name, n := range map[string]int{
+		"MaxMessageBytes": c.MaxMessageBytes, "MaxQueuedBytes": c.MaxQueuedBytes,
+		"MaxHeaderBytes": c.MaxHeaderBytes, "Pollers": c.Pollers,
+	} {
+		if n < 0 {
+			bad(name, n)
+		}
+	}
+	for name, d := range map[string]time.Duration{
+		"WriteTimeout": c.WriteTimeout, "HandshakeTimeout": c.HandshakeTimeout, "MessageTimeout": c.MessageTimeout,
+		"HTTPIdleTimeout": c.HTTPIdleTimeout, "HTTPBodyTimeout": c.HTTPBodyTimeout,
+	} {
+		if d < 0 {
+			bad(name, d)
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// withDefaults returns c with every 0 replaced.
+func (c Config) withDefaults() Config {
+	orInt := func(p *int, value int) {
+		if *p == 0 {
+			*p = value
+		}
+	}
+	orDuration := func(p *time.Duration, value time.Duration) {
+		if *p == 0 {
+			*p = value
+		}
+	}
+	orInt(&c.MaxMessageBytes, DefaultMaxMessageBytes)
+	orInt(&c.MaxQueuedBytes, DefaultMaxQueuedBytes)
+	orInt(&c.MaxHeaderBytes, DefaultMaxHeaderBytes)
+	orInt(&c.Pollers, runtime.GOMAXPROCS(0))
+	orDuration(&c.WriteTimeout, DefaultWriteTimeout)
+	orDuration(&c.HandshakeTimeout, DefaultHandshakeTimeout)
+	orDuration(&c.MessageTimeout, DefaultMessageTimeout)
+	orDuration(&c.HTTPIdleTimeout, DefaultHTTPIdleTimeout)
+	orDuration(&c.HTTPBodyTimeout, DefaultHTTPBodyTimeout)
+	if c.TLS != nil {
+		c.TLS = c.TLS.Clone()
+		c.TLS.NextProtos = []string{"http/1.1"}
+	}
+	return c
+}

@@ -1,0 +1,40 @@
+package socket
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Reasons why a connection is gone or takes no more frames.
+var (
+	// ErrClosed is returned by Send when the connection is closing or gone.
+	ErrClosed = errors.New("connection is closed")
+	// ErrSlow means that the peer did not read fast enough: more than
+	// Config.MaxQueuedBytes or for longer than Config.WriteTimeout.
+	ErrSlow = errors.New("peer reads too slowly")
+	// ErrLost means that the TCP connection ended without a close frame.
+	ErrLost = errors.New("connection lost")
+	// ErrShutdown means that Shutdown ran out of time and cut the connection.
+	ErrShutdown = errors.New("server shut down")
+)
+
+// CloseError is the close that ended a connection.
+type CloseError struct {
+	// Code is the close code; 1005 when the peer sent none.
+	Code   int
+	Reason string
+	// Peer says that the peer closed first. Else it was the owner by
+	// Conn.Close, or the transport because of what the peer sent.
+	Peer bool
+}
+
+// Error implements error.
+func (e *CloseError) Error() string {
+	by := "server"
+	if e.Peer {
+		by = "peer"
+	}
+	return fmt.Sprintf("closed by %s with %d %q", by, e.Code, e.Reason)
+}
+
+var _ error = (*CloseError)(nil)

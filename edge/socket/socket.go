@@ -1,0 +1,95 @@
+// Package socket is the transport below the Pusher protocol: one port that
+// speaks HTTP and WebSocket, in the clear and over TLS. WebSocket connections
+// cost next to nothing while idle; all other requests go to net/http.
+//
+// On Linux a plaintext WebSocket connection is a file descriptor in an epoll
+// set and a small struct: no goroutine, no buffer. TLS connections and other
+// systems get two goroutines per connection behind the same interface with
+// the same rules.
+package socket
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Conn is one WebSocket connection as its owner sees it. All methods are safe
+// for concurrent use, also from within the Receiver's methods, and none waits
+// for the network.
+type Conn interface {
+	// Send writes finished WebSocket frames (see Frame) in order. What the
+	// kernel does not take at once is queued up to Config.MaxQueuedBytes and
+	// for Config.WriteTimeout; beyond either the connection is closed with
+	// 4100. A Send while nothing is queued is always taken whole. The slice
+	// frames is free on return; the frames themselves must never change,
+	// because the queue keeps them. It allocates nothing when the kernel takes
+	// all. It returns ErrClosed once the connection is closing, ErrSlow when
+	// this very call was too much, or the error of the socket; the Receiver's
+	// Closed follows in each case, so a caller may ignore the result.
+	Send(frames [][]byte) error
+	// Close queues a close frame behind what is queued and returns. The
+	// connection ends when the peer answered, went away or
+	// Config.WriteTimeout passed (see Tick). Messages that arrive after Close
+	// are dropped. reason is cut to 123 bytes at a character boundary; code
+	// must be one that may be sent (RFC 6455 §7.4). Only the first call counts.
+	Close(code int, reason string)
+	// Ping sends a WebSocket ping frame. The answer counts as received (see
+	// Tick) and is not reported.
+	Ping()
+	// Tick must be called about once a second by the owner: it enforces the
+	// deadlines for writing, closing and the end of a begun message. It
+	// returns how long nothing at all was received.
+	Tick(now time.Time) (idle time.Duration)
+	// Remote is the address of the peer of the TCP connection, which may be a
+	// proxy. It is the zero AddrPort when the listener is not TCP.
+	Remote() netip.AddrPort
+}
+
+// Receiver is the owner's side of one connection. Its methods are called by
+// one goroutine at a time and in order. Many connections share a goroutine:
+// Message and Binary should not block, what must wait belongs into wait.
+type Receiver interface {
+	// Message gets one complete text message of valid UTF-8, which is valid
+	// until return and may be changed. If wait is not nil, the transport runs
+	// it, where it may block, before the next message of this connection.
+	Message(payload []byte) (wait func())
+	// Closed is called exactly once, after the last Message and its wait have
+	// returned, when the connection is gone. err is a *CloseError, or wraps
+	// ErrSlow, ErrLost or ErrShutdown; it is never nil.
+	Closed(err error)
+}
+
+// BinaryReceiver is implemented by a Receiver that wants to answer binary
+// messages, which the Pusher protocol does not know. Without it they are
+// ignored. It is not told what was in the message.
+type BinaryReceiver interface {
+	// Binary is called in the place of Message.
+	Binary()
+}
+
+// Acceptor decides which upgrades are a client's and owns the connections.
+// Its methods are called concurrently.
+type Acceptor interface {
+	// Serves reports whether a WebSocket upgrade to path, which is
+	// percent-decoded and without the query, is a client's. What is not served
+	// goes to the HTTP handler.
+	Serves(path string) bool
+	// Open is called once per connection, after the 101 response and before
+	// any message. It may Send and Close. r is valid until return; its strings
+	// may be kept. Open may block, which delays this connection only.
+	Open(c Conn, r *Request) Receiver
+}
+
+// Request is what the opening handshake said.
+type Request struct {
+	Path      string // percent-decoded, without query
+	RawQuery  string // without "?", as on the wire
+	Host      string
+	Origin    string // "" when the header is missing
+	UserAgent string
+	// Header returns the first value of a header, "" when there is none. The
+	// name's case does not matter. It must not be called after Open returned.
+	Header func(name string) string
+	Remote netip.AddrPort
+	TLS    bool
+}

@@ -1,0 +1,203 @@
+package socket
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+// Sizes of the goroutine transport.
+const (
+	streamReadBytes = 2 << 10
+	// streamWriteBytes is how much is written at once: a TLS record.
+	streamWriteBytes = 16 << 10
+)
+
+// writeBuffers lends streamWriteBytes to writers; idle connections have none.
+var writeBuffers = sync.Pool{New: func() any {
+	b := make([]byte, 0, streamWriteBytes)
+	return &b
+}}
+
+// stream is the transport for TLS and for systems without epoll: the goroutine
+// of the handshake reads, a second one writes.
+type stream struct {
+	link
+	conn net.Conn
+	// raw is the TCP connection below conn.
+	raw net.Conn
+	// wake has capacity 1 and is never closed: there is something to write, or
+	// the state changed.
+	wake chan struct{}
+}
+
+var (
+	_ Conn = (*stream)(nil)
+	_ wire = (*stream)(nil)
+)
+
+// serveStream serves u until the connection is gone.
+func (s *Server) serveStream(u *upgrade) {
+	c := &stream{conn: u.conn, raw: u.raw, wake: make(chan struct{}, 1)}
+	c.init(s, c, u.request.Remote)
+	s.addStream(c)
+	defer s.removeStream(c)
+	_ = c.conn.SetDeadline(time.Time{})
+	var writer sync.WaitGroup
+	writer.Go(c.write)
+	c.receiver = s.acceptor.Open(c, u.request)
+	c.handle(u.rest)
+	u.release()
+	c.read()
+	c.mu.Lock()
+	c.state = stateClosed
+	c.out = nil
+	why := c.why
+	c.mu.Unlock()
+	_ = c.raw.Close()
+	c.signal()
+	writer.Wait()
+	c.receiver.Closed(why)
+}
+
+// read handles input until the connection ends.
+func (c *stream) read() {
+	buf := make([]byte, streamReadBytes)
+	for c.current() < stateHungUp {
+		n, err := c.conn.Read(buf)
+		if n > 0 {
+			c.lastReceived.Store(c.server.clock())
+			c.handle(buf[:n])
+		}
+		if err != nil {
+			c.lost(lostError(err))
+			return
+		}
+	}
+}
+
+// handle receives data and runs what the receiver wants to wait for.
+func (c *stream) handle(data []byte) {
+	if len(data) == 0 || c.current() >= stateDeaf {
+		return
+	}
+	for wait := c.receive(data); wait != nil; wait = c.receive(nil) {
+		wait()
+	}
+}
+
+// lostError wraps what a read or write failed with.
+func lostError(err error) error {
+	if errors.Is(err, io.EOF) {
+		return ErrLost
+	}
+	return fmt.Errorf("%w: %w", ErrLost, err)
+}
+
+// Send implements Conn.
+func (c *stream) Send(frames [][]byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state != stateOpen {
+		return ErrClosed
+	}
+	if len(frames) == 0 {
+		return nil
+	}
+	if err := c.queueLocked(frames, 0); err != nil {
+		return err
+	}
+	c.signal()
+	return nil
+}
+
+// Ping implements Conn.
+func (c *stream) Ping() { _ = c.Send(pingFrames) }
+
+func (c *stream) signal() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// flushLocked implements wire. The writer does all of it.
+func (c *stream) flushLocked() { c.signal() }
+
+// shutLocked implements wire.
+func (c *stream) shutLocked(reset bool) {
+	if tcp, ok := c.raw.(*net.TCPConn); ok && reset {
+		_ = tcp.SetLinger(0)
+	}
+	_ = c.raw.Close()
+	c.signal()
+}
+
+// write writes what is queued until the connection is hung up.
+func (c *stream) write() {
+	finished := false
+	for {
+		c.mu.Lock()
+		state := c.state
+		if state >= stateHungUp {
+			c.mu.Unlock()
+			return
+		}
+		if c.out != nil {
+			c.writeSome()
+			continue
+		}
+		c.mu.Unlock()
+		if state >= stateDeaf && !finished {
+			finished = true
+			c.closeWrite()
+			if state == stateFinishing {
+				c.lost(nil)
+				return
+			}
+			continue
+		}
+		<-c.wake
+	}
+}
+
+// writeSome writes the front of the queue. It is called with mu held and
+// releases it.
+func (c *stream) writeSome() {
+	buf, _ := writeBuffers.Get().(*[]byte)
+	batch := c.out.appendBytes((*buf)[:0], streamWriteBytes)
+	c.mu.Unlock()
+	_ = c.conn.SetWriteDeadline(time.Now().Add(c.server.cfg.WriteTimeout))
+	n, err := c.conn.Write(batch)
+	if cap(batch) <= 2*streamWriteBytes {
+		*buf = batch
+		writeBuffers.Put(buf)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.out != nil {
+		c.out.busy = 0
+		c.out.advance(n)
+		if c.out.empty() {
+			c.out = nil
+		}
+	}
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		c.hangUpLocked(ErrSlow, true)
+	case err != nil:
+		c.hangUpLocked(lostError(err), false)
+	}
+}
+
+// closeWrite says that nothing more will come: close_notify on TLS, FIN on TCP.
+func (c *stream) closeWrite() {
+	if half, ok := c.conn.(interface{ CloseWrite() error }); ok {
+		_ = c.conn.SetWriteDeadline(time.Now().Add(c.server.cfg.WriteTimeout))
+		_ = half.CloseWrite()
+	}
+}
