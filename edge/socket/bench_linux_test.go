@@ -1,7 +1,6 @@
 package socket
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"net"
@@ -112,64 +111,86 @@ func TestSendAllocatesNothing(t *testing.T) {
 	}
 }
 
-// BenchmarkUpgrade connects, upgrades and ends a connection per iteration.
-// cpu-µs/op is of the whole process, client included; BenchmarkDial is what
-// that has in it without any WebSocket.
+// upgradeBatch is how many clients of BenchmarkUpgrade connect at once.
+const upgradeBatch = 100
+
+// BenchmarkUpgrade connects, upgrades and resets 100 connections per
+// iteration. The CPU is the whole process's, so the clients' system calls are
+// in it; BenchmarkAccept is what the same costs without Go's network code and
+// without WebSocket.
 func BenchmarkUpgrade(b *testing.B) {
-	h, clients := mustNobody(b, 1)
-	request, response := []byte(upgradeRequest+"\r\n"), make([]byte, 1024)
-	b.ReportAllocs()
-	start := cpu(b, unix.RUSAGE_SELF)
-	for b.Loop() {
-		conn := mustRawDial(b, h.addr)
-		if _, err := unix.Write(conn, request); err != nil {
-			b.Fatal(err)
+	h, clients := mustNobody(b, upgradeBatch)
+	benchmarkConnect(b, h.addr, func() {
+		for range upgradeBatch {
+			<-clients.conns
 		}
-		if n, err := unix.Read(conn, response); err != nil || n == 0 {
-			b.Fatal(n, err)
+	}, func() {
+		for range upgradeBatch {
+			<-clients.closed
 		}
-		_ = unix.SetsockoptLinger(conn, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
-		_ = unix.Close(conn)
-		<-clients.conns
-		<-clients.closed
-	}
-	b.ReportMetric(float64((cpu(b, unix.RUSAGE_SELF)-start).Microseconds())/float64(b.N), "cpu-µs/op")
+	})
 }
 
-// BenchmarkDial connects, writes the same bytes both ways and ends the
-// connection on both sides.
-func BenchmarkDial(b *testing.B) {
-	ln, err := Listen(context.Background(), "127.0.0.1:0")
+// BenchmarkAccept is BenchmarkUpgrade against bare system calls.
+func BenchmarkAccept(b *testing.B) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer ln.Close()
-	request, response := []byte(upgradeRequest+"\r\n"), make([]byte, 1024)
-	ended := make(chan struct{})
-	go func() {
-		for {
-			conn, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			buf := make([]byte, 1024)
-			n, _ := conn.Read(buf)
-			_, _ = conn.Write(buf[:min(n, 129)])
-			_, _ = conn.Read(buf)
-			_ = conn.Close()
-			ended <- struct{}{}
-		}
-	}()
-	start := cpu(b, unix.RUSAGE_SELF)
-	for b.Loop() {
-		conn := mustRawDial(b, ln.Addr().String())
-		_, _ = unix.Write(conn, request)
-		_, _ = unix.Read(conn, response)
-		_ = unix.SetsockoptLinger(conn, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
-		_ = unix.Close(conn)
-		<-ended
+	file, err := ln.(*net.TCPListener).File()
+	if err != nil {
+		b.Fatal(err)
 	}
-	b.ReportMetric(float64((cpu(b, unix.RUSAGE_SELF)-start).Microseconds())/float64(b.N), "cpu-µs/op")
+	defer file.Close()
+	buf := make([]byte, 1024)
+	fds := make([]int, 0, upgradeBatch)
+	benchmarkConnect(b, ln.Addr().String(), func() {
+		for range upgradeBatch {
+			fd, _, err := unix.Accept4(int(file.Fd()), unix.SOCK_CLOEXEC)
+			if err != nil {
+				b.Fatal(err)
+			}
+			n, _ := unix.Read(fd, buf)
+			_, _ = unix.Write(fd, buf[:min(n, 129)])
+			fds = append(fds, fd)
+		}
+	}, func() {
+		for _, fd := range fds {
+			_, _ = unix.Read(fd, buf)
+			_ = unix.Close(fd)
+		}
+		fds = fds[:0]
+	})
+}
+
+func benchmarkConnect(b *testing.B, addr string, opened, closed func()) {
+	b.Helper()
+	request, response := []byte(upgradeRequest+"\r\n"), make([]byte, 1024)
+	b.ReportAllocs()
+	start, fds := cpu(b, unix.RUSAGE_SELF), make([]int, 0, upgradeBatch)
+	for b.Loop() {
+		for range upgradeBatch {
+			fd := mustRawDial(b, addr)
+			if _, err := unix.Write(fd, request); err != nil {
+				b.Fatal(err)
+			}
+			fds = append(fds, fd)
+		}
+		opened()
+		for _, fd := range fds {
+			if n, err := unix.Read(fd, response); err != nil || n == 0 {
+				b.Fatal(n, err)
+			}
+			_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+			_ = unix.Close(fd)
+		}
+		closed()
+		fds = fds[:0]
+	}
+	count := float64(b.N) * upgradeBatch
+	b.ReportMetric(float64((cpu(b, unix.RUSAGE_SELF)-start).Nanoseconds())/1000/count, "cpu-µs/connection")
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/1000/count, "µs/connection")
 }
 
 // mustRawDial returns a blocking descriptor: the cheapest client.

@@ -104,7 +104,7 @@ func (c *epollConn) resume() {
 	if c.state < stateHungUp && !c.watched {
 		c.watched = true
 		if err := c.poller.control(unix.EPOLL_CTL_ADD, c, c.interest()); err != nil {
-			c.hangUpLocked(lostError(err), true)
+			c.hangUpLocked(lostBy(err), true)
 		}
 	} else if c.missed {
 		c.rearmLocked()
@@ -127,7 +127,7 @@ func (c *epollConn) interest() uint32 {
 // rearmLocked makes epoll report again what is ready.
 func (c *epollConn) rearmLocked() {
 	if err := c.poller.control(unix.EPOLL_CTL_MOD, c, c.interest()); err != nil {
-		c.hangUpLocked(lostError(err), true)
+		c.hangUpLocked(lostBy(err), true)
 	}
 }
 
@@ -172,7 +172,7 @@ func (c *epollConn) read(ending bool, now int64) {
 		case errno == unix.EINTR:
 			continue
 		case errno != 0:
-			c.lost(lostError(errno))
+			c.lost(lostBy(errno))
 		default:
 			c.lost(ErrLost)
 		}
@@ -232,7 +232,7 @@ func (c *epollConn) Send(frames [][]byte) error {
 		c.awaitOutputLocked()
 		return c.queueLocked(frames, n)
 	default:
-		err := lostError(errno)
+		err := lostBy(errno)
 		c.hangUpLocked(err, false)
 		return err
 	}
@@ -265,7 +265,7 @@ func (c *epollConn) flushLocked() {
 			return
 		}
 		if errno != 0 {
-			c.hangUpLocked(lostError(errno), false)
+			c.hangUpLocked(lostBy(errno), false)
 			return
 		}
 	}

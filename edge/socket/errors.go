@@ -3,6 +3,7 @@ package socket
 import (
 	"errors"
 	"fmt"
+	"io"
 )
 
 // Reasons why a connection is gone or takes no more frames.
@@ -38,3 +39,18 @@ func (e *CloseError) Error() string {
 }
 
 var _ error = (*CloseError)(nil)
+
+// lostError is ErrLost with what the socket failed with. Connections are lost
+// all the time, so it is text only when somebody reads it.
+type lostError struct{ cause error }
+
+func (e *lostError) Error() string   { return ErrLost.Error() + ": " + e.cause.Error() }
+func (e *lostError) Unwrap() []error { return []error{ErrLost, e.cause} }
+
+// lostBy returns what Closed gets when a read or write failed with err.
+func lostBy(err error) error {
+	if errors.Is(err, io.EOF) {
+		return ErrLost
+	}
+	return &lostError{cause: err}
+}

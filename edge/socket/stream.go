@@ -2,8 +2,6 @@ package socket
 
 import (
 	"errors"
-	"fmt"
-	"io"
 	"net"
 	"os"
 	"sync"
@@ -74,7 +72,7 @@ func (c *stream) read() {
 			c.handle(buf[:n])
 		}
 		if err != nil {
-			c.lost(lostError(err))
+			c.lost(lostBy(err))
 			return
 		}
 	}
@@ -88,14 +86,6 @@ func (c *stream) handle(data []byte) {
 	for wait := c.receive(data); wait != nil; wait = c.receive(nil) {
 		wait()
 	}
-}
-
-// lostError wraps what a read or write failed with.
-func lostError(err error) error {
-	if errors.Is(err, io.EOF) {
-		return ErrLost
-	}
-	return fmt.Errorf("%w: %w", ErrLost, err)
 }
 
 // Send implements Conn.
@@ -190,7 +180,7 @@ func (c *stream) writeSome() {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		c.hangUpLocked(ErrSlow, true)
 	case err != nil:
-		c.hangUpLocked(lostError(err), false)
+		c.hangUpLocked(lostBy(err), false)
 	}
 }
 

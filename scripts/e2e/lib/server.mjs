@@ -1,0 +1,73 @@
+// Runs a real reecho server for a test.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import net from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { createInterface } from 'node:readline';
+
+// BINARY is built by scripts/e2e/run.
+const BINARY = process.env.REECHO_E2E_BINARY;
+
+export const app = { id: '77', key: 'demo-key-01', secret: 'demo-secret-01' };
+
+// freePort asks the system for a port that is free now.
+export async function freePort() {
+  const probe = net.createServer().listen(0, '127.0.0.1');
+  await once(probe, 'listening');
+  const { port } = probe.address();
+  probe.close();
+  await once(probe, 'close');
+  return port;
+}
+
+export class Server {
+  // start runs a server with apps (default: one with the defaults). options:
+  // apps, args, env, port, dir, noConfig.
+  static async start(t, options = {}) {
+    const server = new Server();
+    server.ownDir = !options.dir;
+    server.dir = options.dir ?? await mkdtemp(path.join(tmpdir(), 'reecho-e2e-'));
+    server.port = options.port ?? await freePort();
+    server.options = options;
+    t?.after(() => server.destroy());
+    await server.run();
+    return server;
+  }
+
+  async run() {
+    const { options } = this;
+    const args = ['--listen', `127.0.0.1:${this.port}`, '--data-dir', path.join(this.dir, 'data'), ...(options.args ?? [])];
+    if (!options.noConfig) {
+      const config = path.join(this.dir, 'reecho.yaml');
+      // JSON is YAML.
+      await writeFile(config, JSON.stringify({ apps: options.apps ?? [app] }));
+      args.push('--config', config);
+    }
+    this.log = [];
+    this.child = spawn(BINARY, args, { env: { PATH: process.env.PATH, ...options.env }, stdio: ['ignore', 'pipe', 'pipe'] });
+    this.exited = once(this.child, 'exit');
+    createInterface({ input: this.child.stderr }).on('line', (line) => this.log.push(line));
+    const lines = createInterface({ input: this.child.stdout });
+    const ready = once(lines, 'line');
+    const ended = this.exited.then(([code]) => { throw new Error(`server ended with ${code}:\n${this.log.join('\n')}`); });
+    ended.catch(() => {});
+    [this.ready] = await Promise.race([ready, ended]);
+  }
+
+  // stop ends the server with a signal and returns [status, signal].
+  async stop(signal = 'SIGTERM') {
+    this.child.kill(signal);
+    return this.exited;
+  }
+
+  async destroy() {
+    if (this.child.exitCode === null && this.child.signalCode === null) {
+      await this.stop('SIGKILL');
+    }
+    if (this.ownDir) {
+      await rm(this.dir, { recursive: true, force: true });
+    }
+  }
+}
