@@ -48,15 +48,15 @@ func (o *opening) release() {
 
 // fill reads more, up to limit bytes in all.
 func (o *opening) fill(conn net.Conn, limit int) error {
+	if len(o.buf) >= limit {
+		return reject(http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("request head is larger than %d bytes", limit))
+	}
 	if len(o.buf) == cap(o.buf) {
-		if len(o.buf) >= limit {
-			return reject(http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("request head is larger than %d bytes", limit))
-		}
 		grown := make([]byte, len(o.buf), 2*cap(o.buf))
 		copy(grown, o.buf)
 		o.buf = grown
 	}
-	n, err := conn.Read(o.buf[len(o.buf):cap(o.buf)])
+	n, err := conn.Read(o.buf[len(o.buf):min(cap(o.buf), limit)])
 	o.buf = o.buf[:len(o.buf)+n]
 	if n > 0 {
 		return nil

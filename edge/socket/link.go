@@ -125,6 +125,9 @@ func (l *link) queueLocked(frames [][]byte, skip int) error {
 		l.out.push(f, skip, now)
 		skip = 0
 	}
+	if l.out.empty() { // nothing but empty frames
+		l.out = nil
+	}
 	return nil
 }
 

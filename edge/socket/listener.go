@@ -2,7 +2,6 @@ package socket
 
 import (
 	"context"
-	"fmt"
 	"net"
 )
 
@@ -20,7 +19,7 @@ func Listen(ctx context.Context, address string) (*Listener, error) {
 	cfg.SetMultipathTCP(false)
 	ln, err := cfg.Listen(ctx, "tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", address, err)
+		return nil, err // it names the operation and the address
 	}
 	return &Listener{Listener: ln}, nil
 }

@@ -99,11 +99,16 @@ type host struct {
 	peers chan *peer
 	wait  func(p *peer, message string) func()
 	open  func(p *peer)
+	// accept replaces Open.
+	accept func(c Conn) Receiver
 }
 
 func (h *host) Serves(path string) bool { return strings.HasPrefix(path, "/app/") }
 
 func (h *host) Open(c Conn, r *Request) Receiver {
+	if h.accept != nil {
+		return h.accept(c)
+	}
 	p := &peer{Conn: c, request: *r, header: r.Header("x-test"), messages: make(chan string, 4096), closed: make(chan error, 2)}
 	p.request.Header = nil
 	if h.wait != nil {
@@ -300,9 +305,20 @@ func closing(code int, reason string) []byte {
 	return masked(0x88, string(binary.BigEndian.AppendUint16(nil, uint16(code)))+reason)
 }
 
+// readFrame reads one frame of a server.
+func readFrame(r io.Reader) (ws.Frame, error) {
+	h, err := ws.ReadHeader(r)
+	if err != nil {
+		return ws.Frame{}, err
+	}
+	f := ws.Frame{Header: h, Payload: make([]byte, h.Length)}
+	_, err = io.ReadFull(r, f.Payload)
+	return f, err
+}
+
 func (c *client) wantFrame(op ws.OpCode, payload string) {
 	c.tb.Helper()
-	f, err := ws.ReadFrame(c.r) //nolint:staticcheck // trusted peer
+	f, err := readFrame(c.r)
 	if err != nil {
 		c.tb.Fatalf("read frame: %v, want %v %q", err, op, payload)
 	}
@@ -314,7 +330,7 @@ func (c *client) wantFrame(op ws.OpCode, payload string) {
 func (c *client) wantClose(code int) {
 	c.tb.Helper()
 	for {
-		f, err := ws.ReadFrame(c.r) //nolint:staticcheck // trusted peer
+		f, err := readFrame(c.r)
 		if err != nil {
 			c.tb.Fatalf("read frame: %v, want close %d", err, code)
 		}

@@ -35,6 +35,11 @@ func controlListener(_, _ string, raw syscall.RawConn) error {
 	return nil
 }
 
+// Writes and reads tell the scheduler (Syscall, not RawSyscall): measured with
+// 1, 8 and 60 frames of 200 bytes, leaving that out saves nothing that could be
+// told from noise, and a goroutine waiting for a processor need not wait for
+// them.
+
 // epollWait fetches events without waiting.
 func epollWait(fd int, events []unix.EpollEvent) (int, unix.Errno) {
 	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(fd), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)

@@ -1,0 +1,68 @@
+// Official server libraries.
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once as emitted } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import { test } from 'node:test';
+import { backend, client, subscribed } from './lib/clients.mjs';
+import { app, Server } from './lib/server.mjs';
+import { Recorder } from './lib/wait.mjs';
+
+const json = async (response) => (await response).json();
+
+test('Node library: every call (127, 129, 133, 134, 135, 137, 141, 144, 145)', async (t) => {
+  const server = await Server.start(t);
+  const hub = backend(server);
+  const pusher = client(t, server, { user: { id: '42' } });
+  const chat = await subscribed(pusher, 'chat');
+  await subscribed(pusher, 'presence-lobby');
+  const got = new Recorder('event');
+  chat.bind('x', got.push);
+
+  assert.deepEqual(await json(hub.trigger('chat', 'x', 1)), {});
+  assert.deepEqual(await json(hub.trigger(['chat', 'presence-lobby'], 'x', 2, { info: 'user_count,subscription_count' })),
+    { channels: { chat: { subscription_count: 1 }, 'presence-lobby': { user_count: 1, subscription_count: 1 } } });
+  assert.deepEqual(await json(hub.triggerBatch([{ channel: 'chat', name: 'x', data: 3 }, { channel: 'chat', name: 'x', data: 4, info: 'subscription_count' }])),
+    { batch: [{}, { subscription_count: 1 }] });
+  assert.deepEqual(await got.count(4), [1, 2, 3, 4]);
+  assert.deepEqual(await json(hub.get({ path: '/channels' })), { channels: { chat: {}, 'presence-lobby': {} } });
+  assert.deepEqual(await json(hub.get({ path: '/channels', params: { filter_by_prefix: 'presence-', info: 'user_count' } })),
+    { channels: { 'presence-lobby': { user_count: 1 } } });
+  assert.deepEqual(await json(hub.get({ path: '/channels/presence-lobby', params: { info: 'user_count,subscription_count' } })),
+    { occupied: true, user_count: 1, subscription_count: 1 });
+  assert.deepEqual(await json(hub.get({ path: '/channels/presence-lobby/users' })), { users: [{ id: '42' }] });
+  assert.deepEqual(await json(hub.terminateUserConnections('nobody here')), {});
+  assert.deepEqual(await json(hub.sendToUser('u-7', 'x', {})), {});
+
+  await assert.rejects(hub.trigger('chat', 'x', 'y'.repeat(10_241)), (e) => e.status === 413 && /content of this event/.test(e.body));
+  await assert.rejects(hub.triggerBatch(Array.from({ length: 11 }, () => ({ channel: 'chat', name: 'x', data: 0 }))),
+    (e) => e.status === 400 && /Batch too large/.test(e.body));
+  await assert.rejects(backend(server, { secret: 'wrong' }).trigger('chat', 'x', 0), (e) => e.status === 401);
+  await assert.rejects(backend(server, { key: 'wrong' }).trigger('chat', 'x', 0), (e) => e.status === 401);
+  await assert.rejects(backend(server, { appId: '78', key: 'wrong' }).trigger('chat', 'x', 0), (e) => e.status === 404);
+});
+
+test('Python library: every call (145)', async (t) => {
+  const server = await Server.start(t);
+  const pusher = client(t, server, { user: { id: '42' } });
+  const chat = await subscribed(pusher, 'chat');
+  await subscribed(pusher, 'presence-lobby');
+  const got = new Recorder('event');
+  chat.bind('x', got.push);
+  const python = spawn(process.env.REECHO_E2E_PYTHON, [fileURLToPath(new URL('library.py', import.meta.url)), String(server.port), app.id, app.key, app.secret],
+    { stdio: ['ignore', 'inherit', 'pipe'] });
+  let errors = '';
+  python.stderr.on('data', (chunk) => { errors += chunk; });
+  const [status] = await emitted(python, 'exit');
+  assert.equal(status, 0, errors);
+  assert.deepEqual(await got.count(4), [{ n: 1 }, { n: 2 }, { n: 3 }, { n: 4 }]);
+});
+
+test('a Laravel .env is understood as it stands (step 8)', async (t) => {
+  const { writeFile, mkdtemp } = await import('node:fs/promises');
+  const { tmpdir } = await import('node:os');
+  const dir = await mkdtemp(`${tmpdir()}/reecho-e2e-`);
+  await writeFile(`${dir}/.env`, `APP_NAME=Laravel\nBROADCAST_CONNECTION=reverb\n\nREVERB_APP_ID=${app.id}\nREVERB_APP_KEY="${app.key}"\nREVERB_APP_SECRET='${app.secret}' # comment\nREVERB_HOST="localhost"\nVITE_REVERB_APP_KEY="\${REVERB_APP_KEY}"\nPUSHER_APP_ID=\nPUSHER_APP_KEY=\nPUSHER_APP_SECRET=\n`);
+  const server = await Server.start(t, { dir, noConfig: true, args: ['--env-file', `${dir}/.env`] });
+  assert.deepEqual(await json(backend(server).trigger('chat', 'x', 1)), {});
+});
