@@ -307,7 +307,7 @@ func memory(tb testing.TB) (heap, rss int64) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return int64(m.HeapAlloc), pages * int64(os.Getpagesize()) //nolint:gosec // a size
+	return int64(m.HeapAlloc), pages * int64(os.Getpagesize())
 }
 
 // BenchmarkReceive has one client write pipelined 100-byte messages.

@@ -14,11 +14,11 @@ import (
 )
 
 func TestMessagesBothWays(t *testing.T) {
-	eachTransport(t, func(t *testing.T, tr transport) {
-		c, p := mustConnect(t, mustHost(t, tr, Config{}))
+	eachTransport(t, func(t on) {
+		c, p := mustConnect(t, mustHost(t, t.transport, Config{}))
 		want := Request{
 			Path: "/app/key", RawQuery: "protocol=7", Host: "localhost", Origin: "https://example.com",
-			UserAgent: "test", TLS: tr.tls, Remote: p.Remote(),
+			UserAgent: "test", TLS: t.tls, Remote: p.Remote(),
 		}
 		p.request.Header = nil
 		if got := fmt.Sprint(p.request); got != fmt.Sprint(want) {
@@ -42,8 +42,8 @@ func TestMessagesBothWays(t *testing.T) {
 }
 
 func TestFramesByteByByte(t *testing.T) {
-	eachTransport(t, func(t *testing.T, tr transport) {
-		c, p := mustConnect(t, mustHost(t, tr, Config{}))
+	eachTransport(t, func(t on) {
+		c, p := mustConnect(t, mustHost(t, t.transport, Config{}))
 		stream := append(text("first"), masked(0x01, "frag")...)
 		stream = append(stream, masked(0x89, "ping")...)
 		stream = append(stream, masked(0x80, "mented \xe2\x82\xac")...)
@@ -59,8 +59,8 @@ func TestFramesByteByByte(t *testing.T) {
 }
 
 func TestPipelinedBehindHandshake(t *testing.T) {
-	eachTransport(t, func(t *testing.T, tr transport) {
-		h := mustHost(t, tr, Config{})
+	eachTransport(t, func(t on) {
+		h := mustHost(t, t.transport, Config{})
 		c := mustDial(t, h)
 		long := text(strings.Repeat("y", 3000))
 		c.send(append(append([]byte(upgradeRequest+"\r\n"), text("early")...), long[:1000]...))
@@ -73,8 +73,8 @@ func TestPipelinedBehindHandshake(t *testing.T) {
 }
 
 func TestPingFlood(t *testing.T) {
-	eachTransport(t, func(t *testing.T, tr transport) {
-		c, p := mustConnect(t, mustHost(t, tr, Config{MaxQueuedBytes: 32 << 10, WriteTimeout: time.Second}))
+	eachTransport(t, func(t on) {
+		c, p := mustConnect(t, mustHost(t, t.transport, Config{MaxQueuedBytes: 32 << 10, WriteTimeout: time.Second}))
 		// Nobody reads the pongs.
 		flood := []byte(strings.Repeat(string(masked(0x89, strings.Repeat("p", 125))), 100))
 		go func() {
@@ -101,8 +101,8 @@ func TestCloseByPeer(t *testing.T) {
 		{"application", closing(4999, ""), 4999},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			eachTransport(t, func(t *testing.T, tr transport) {
-				c, p := mustConnect(t, mustHost(t, tr, Config{}))
+			eachTransport(t, func(t on) {
+				c, p := mustConnect(t, mustHost(t, t.transport, Config{}))
 				c.send(tc.frame)
 				c.wantClose(tc.code)
 				c.wantEnd()
@@ -113,8 +113,8 @@ func TestCloseByPeer(t *testing.T) {
 }
 
 func TestCloseByServer(t *testing.T) {
-	eachTransport(t, func(t *testing.T, tr transport) {
-		c, p := mustConnect(t, mustHost(t, tr, Config{}))
+	eachTransport(t, func(t on) {
+		c, p := mustConnect(t, mustHost(t, t.transport, Config{}))
 		_ = p.Send([][]byte{Frame([]byte("last"))})
 		p.Close(4200, strings.Repeat("ü", 100))
 		p.Close(4000, "too late")
@@ -134,8 +134,8 @@ func TestCloseByServer(t *testing.T) {
 }
 
 func TestCloseUnanswered(t *testing.T) {
-	eachTransport(t, func(t *testing.T, tr transport) {
-		c, p := mustConnect(t, mustHost(t, tr, Config{WriteTimeout: 50 * time.Millisecond}))
+	eachTransport(t, func(t on) {
+		c, p := mustConnect(t, mustHost(t, t.transport, Config{WriteTimeout: 50 * time.Millisecond}))
 		p.Close(4200, "")
 		wantCode(t, p.wantClosed(t), 4200, false)
 		c.wantClose(4200)
@@ -143,8 +143,8 @@ func TestCloseUnanswered(t *testing.T) {
 }
 
 func TestLost(t *testing.T) {
-	eachTransport(t, func(t *testing.T, tr transport) {
-		h := mustHost(t, tr, Config{})
+	eachTransport(t, func(t on) {
+		h := mustHost(t, t.transport, Config{})
 		c, p := mustConnect(t, h)
 		_ = c.Close()
 		if err := p.wantClosed(t); !errors.Is(err, ErrLost) {
@@ -198,8 +198,8 @@ func TestHostileFrames(t *testing.T) {
 		{"close reason not UTF-8", closing(1000, "\xff"), 1007},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			eachTransport(t, func(t *testing.T, tr transport) {
-				c, p := mustConnect(t, mustHost(t, tr, Config{MaxMessageBytes: limit}))
+			eachTransport(t, func(t on) {
+				c, p := mustConnect(t, mustHost(t, t.transport, Config{MaxMessageBytes: limit}))
 				// The ping before is answered, what comes after is not.
 				c.send(append(append(masked(0x89, "before"), tc.frames...), text("after")...))
 				c.wantFrame(ws.OpPong, "before")
@@ -216,8 +216,8 @@ func TestHostileFrames(t *testing.T) {
 }
 
 func TestSlowMessage(t *testing.T) {
-	eachTransport(t, func(t *testing.T, tr transport) {
-		c, p := mustConnect(t, mustHost(t, tr, Config{MessageTimeout: 20 * time.Millisecond}))
+	eachTransport(t, func(t on) {
+		c, p := mustConnect(t, mustHost(t, t.transport, Config{MessageTimeout: 20 * time.Millisecond}))
 		frame := text("slowly")
 		c.send(frame[:3])
 		ended := make(chan error, 1)
@@ -231,8 +231,8 @@ func TestSlowMessage(t *testing.T) {
 // TestSlowReader fills one connection's queue while another one of the same
 // server is served.
 func TestSlowReader(t *testing.T) {
-	eachTransport(t, func(t *testing.T, tr transport) {
-		h := mustHost(t, tr, Config{Pollers: 1})
+	eachTransport(t, func(t on) {
+		h := mustHost(t, t.transport, Config{Pollers: 1})
 		slow, slowPeer := mustConnect(t, h)
 		fast, fastPeer := mustConnect(t, h)
 		frames := [][]byte{Frame([]byte(strings.Repeat("z", 60_000)))}
@@ -261,8 +261,8 @@ func TestSlowReader(t *testing.T) {
 
 // TestStalledReader never reads: the connection is cut when the time is up.
 func TestStalledReader(t *testing.T) {
-	eachTransport(t, func(t *testing.T, tr transport) {
-		c, p := mustConnect(t, mustHost(t, tr, Config{WriteTimeout: 100 * time.Millisecond, MaxQueuedBytes: 1 << 30}))
+	eachTransport(t, func(t on) {
+		c, p := mustConnect(t, mustHost(t, t.transport, Config{WriteTimeout: 100 * time.Millisecond, MaxQueuedBytes: 1 << 30}))
 		big := [][]byte{Frame([]byte(strings.Repeat("z", 8<<20)))}
 		if err := p.Send(big); err != nil {
 			t.Fatalf("send: %v", err)
@@ -271,7 +271,7 @@ func TestStalledReader(t *testing.T) {
 			t.Fatalf("closed with %v, want ErrSlow", err)
 		}
 		_, err := io.Copy(io.Discard, c)
-		if err == nil && !tr.tls {
+		if err == nil && !t.tls {
 			t.Fatal("got a clean end, want a reset")
 		}
 	})
@@ -280,8 +280,8 @@ func TestStalledReader(t *testing.T) {
 // TestQueueKeepsOrder sends more than the kernel takes to a reader that comes
 // late.
 func TestQueueKeepsOrder(t *testing.T) {
-	eachTransport(t, func(t *testing.T, tr transport) {
-		c, p := mustConnect(t, mustHost(t, tr, Config{MaxQueuedBytes: 64 << 20}))
+	eachTransport(t, func(t on) {
+		c, p := mustConnect(t, mustHost(t, t.transport, Config{MaxQueuedBytes: 64 << 20}))
 		const rounds, perRound = 100, 70
 		padding := strings.Repeat("-", 1000)
 		for i := range rounds {
@@ -308,9 +308,9 @@ func TestQueueKeepsOrder(t *testing.T) {
 // TestWaitPausesOneConnection blocks one connection in a wait while others of
 // the same poller go on; its own messages come after the wait, in order.
 func TestWaitPausesOneConnection(t *testing.T) {
-	eachTransport(t, func(t *testing.T, tr transport) {
+	eachTransport(t, func(t on) {
 		release := make(chan struct{})
-		h := mustHost(t, tr, Config{Pollers: 1}, func(h *host) {
+		h := mustHost(t, t.transport, Config{Pollers: 1}, func(h *host) {
 			h.wait = func(_ *peer, m string) func() {
 				if m != "wait" {
 					return nil
@@ -345,9 +345,9 @@ func TestWaitPausesOneConnection(t *testing.T) {
 func TestEndDuringWait(t *testing.T) {
 	for _, how := range []string{"peer", "abort"} {
 		t.Run(how, func(t *testing.T) {
-			eachTransport(t, func(t *testing.T, tr transport) {
+			eachTransport(t, func(t on) {
 				waiting, release := make(chan struct{}), make(chan struct{})
-				h := mustHost(t, tr, Config{WriteTimeout: time.Millisecond}, func(h *host) {
+				h := mustHost(t, t.transport, Config{WriteTimeout: time.Millisecond}, func(h *host) {
 					h.wait = func(*peer, string) func() {
 						return func() {
 							close(waiting)
@@ -379,8 +379,8 @@ func TestEndDuringWait(t *testing.T) {
 }
 
 func TestCloseWithinOpen(t *testing.T) {
-	eachTransport(t, func(t *testing.T, tr transport) {
-		h := mustHost(t, tr, Config{}, func(h *host) {
+	eachTransport(t, func(t on) {
+		h := mustHost(t, t.transport, Config{}, func(h *host) {
 			h.open = func(p *peer) {
 				_ = p.Send([][]byte{Frame([]byte("hello"))})
 				p.Close(4001, "no such app")
@@ -396,8 +396,8 @@ func TestCloseWithinOpen(t *testing.T) {
 }
 
 func TestPingAndIdle(t *testing.T) {
-	eachTransport(t, func(t *testing.T, tr transport) {
-		c, p := mustConnect(t, mustHost(t, tr, Config{}))
+	eachTransport(t, func(t on) {
+		c, p := mustConnect(t, mustHost(t, t.transport, Config{}))
 		later := time.Now().Add(time.Minute)
 		if idle := p.Tick(later); idle < 30*time.Second {
 			t.Fatalf("got idle %v, want about a minute", idle)
@@ -413,8 +413,8 @@ func TestPingAndIdle(t *testing.T) {
 }
 
 func TestShutdownCutsWhatIsLeft(t *testing.T) {
-	eachTransport(t, func(t *testing.T, tr transport) {
-		h := mustHost(t, tr, Config{})
+	eachTransport(t, func(t on) {
+		h := mustHost(t, t.transport, Config{})
 		c, p := mustConnect(t, h)
 		mustDial(t, h) // never says anything
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
@@ -425,7 +425,7 @@ func TestShutdownCutsWhatIsLeft(t *testing.T) {
 		if err := p.wantClosed(t); !errors.Is(err, ErrShutdown) {
 			t.Fatalf("closed with %v, want ErrShutdown", err)
 		}
-		if _, err := io.Copy(io.Discard, c); err == nil && !tr.tls {
+		if _, err := io.Copy(io.Discard, c); err == nil && !t.tls {
 			t.Fatal("got a clean end, want a reset")
 		}
 		if conn, err := net.Dial("tcp", h.addr); err == nil {

@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"net"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -67,8 +68,13 @@ func (ps *pollers) adopt(u *upgrade) bool {
 
 // duplicate returns a second descriptor of the socket, -1 if there is none.
 func duplicate(in *incoming) int {
-	sc, ok := in.raw.(syscall.Conn)
-	if !ok {
+	var sc syscall.Conn
+	switch conn := in.raw.(type) { // not a wrapper, which may count or limit
+	case *net.TCPConn:
+		sc = conn
+	case *net.UnixConn:
+		sc = conn
+	default:
 		return -1
 	}
 	raw, err := sc.SyscallConn()
@@ -78,7 +84,7 @@ func duplicate(in *incoming) int {
 	fd := -1
 	err = raw.Control(func(original uintptr) {
 		if !in.tuned {
-			tune(int(original)) //nolint:gosec // a descriptor
+			tune(int(original))
 		}
 		if dup, err := unix.FcntlInt(original, unix.F_DUPFD_CLOEXEC, 0); err == nil {
 			fd = dup

@@ -44,7 +44,7 @@ func Frame(payload []byte) []byte {
 func AppendFrameHeader(dst []byte, n int) []byte {
 	switch {
 	case n < 126:
-		return append(dst, textByte, byte(n))
+		return append(dst, textByte, byte(n)) //nolint:gosec // below 126
 	case n <= 0xffff:
 		return binary.BigEndian.AppendUint16(append(dst, textByte, 126), uint16(n))
 	default:
@@ -59,7 +59,7 @@ func closeFrame(code int, reason string) []byte {
 	}
 	reason = cutReason(reason)
 	frame := make([]byte, 0, 4+len(reason))
-	frame = append(frame, closeByte, byte(2+len(reason)))
+	frame = append(frame, closeByte, byte(2+len(reason)))      //nolint:gosec // at most 125
 	frame = binary.BigEndian.AppendUint16(frame, uint16(code)) //nolint:gosec // close codes have 16 bits
 	return append(frame, reason...)
 }
@@ -83,6 +83,6 @@ func cutReason(reason string) string {
 // appendPong appends a pong frame that answers a ping with payload, which is
 // at most 125 bytes long.
 func appendPong(dst, payload []byte) []byte {
-	dst = append(dst, pongByte, byte(len(payload)))
+	dst = append(dst, pongByte, byte(len(payload))) //nolint:gosec // at most 125
 	return append(dst, payload...)
 }

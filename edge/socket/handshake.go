@@ -99,7 +99,7 @@ func (s *Server) secure(raw net.Conn, o *opening) net.Conn {
 		return nil
 	}
 	conn := tls.Server(&replayConn{Conn: raw, o: o}, s.cfg.TLS)
-	if err := conn.Handshake(); err != nil {
+	if err := conn.Handshake(); err != nil { //nolint:noctx // raw has a deadline, and Shutdown closes it
 		s.log.Debug("TLS handshake failed", slog.Any("remote", raw.RemoteAddr()), slog.Any("error", err))
 		return nil
 	}

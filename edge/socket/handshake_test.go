@@ -92,8 +92,8 @@ func TestHandshake(t *testing.T) {
 		{"not HTTP", "hello\r\n\r\n", 400},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			eachTransport(t, func(t *testing.T, tr transport) {
-				c := mustDial(t, mustHost(t, tr, Config{}))
+			eachTransport(t, func(t on) {
+				c := mustDial(t, mustHost(t, t.transport, Config{}))
 				go func() { _, _ = c.Write([]byte(tc.request)) }() // it may be cut off
 				resp, err := http.ReadResponse(c.r, nil)
 				if err != nil {
@@ -151,8 +151,8 @@ func TestHandshakeByteByByte(t *testing.T) {
 }
 
 func TestHandshakeDeadline(t *testing.T) {
-	eachTransport(t, func(t *testing.T, tr transport) {
-		h := mustHost(t, tr, Config{HandshakeTimeout: 50 * time.Millisecond})
+	eachTransport(t, func(t on) {
+		h := mustHost(t, t.transport, Config{HandshakeTimeout: 50 * time.Millisecond})
 		for _, sent := range []string{"", "G", getApp + "\r\nHost: loc"} {
 			conn, err := net.Dial("tcp", h.addr)
 			if err != nil {
@@ -160,7 +160,7 @@ func TestHandshakeDeadline(t *testing.T) {
 			}
 			_ = conn.SetDeadline(time.Now().Add(patience))
 			_, _ = io.WriteString(conn, sent)
-			if n, err := io.Copy(io.Discard, conn); errors.Is(err, context.DeadlineExceeded) || n > 0 && !tr.tls {
+			if n, err := io.Copy(io.Discard, conn); errors.Is(err, context.DeadlineExceeded) || n > 0 && !t.tls {
 				t.Errorf("after %q: got %d bytes, %v; want the end", sent, n, err)
 			}
 			_ = conn.Close()
@@ -169,13 +169,13 @@ func TestHandshakeDeadline(t *testing.T) {
 }
 
 func TestHTTPBesideSockets(t *testing.T) {
-	eachTransport(t, func(t *testing.T, tr transport) {
-		h := mustHost(t, tr, Config{})
+	eachTransport(t, func(t on) {
+		h := mustHost(t, t.transport, Config{})
 		_, p := mustConnect(t, h)
 		transport := &http.Transport{TLSClientConfig: h.tls, ForceAttemptHTTP2: true}
 		defer transport.CloseIdleConnections()
 		scheme, want := "http", "tls=false "
-		if tr.tls {
+		if t.tls {
 			scheme, want = "https", "tls=true "
 		}
 		for _, body := range []string{"", "a=b", strings.Repeat("long", 50_000)} {
@@ -218,7 +218,7 @@ func TestKeepAliveThenUpgrade(t *testing.T) {
 func TestTLSWithoutCertificate(t *testing.T) {
 	t.Parallel()
 	h := mustHost(t, transport{}, Config{})
-	conn, err := tls.Dial("tcp", h.addr, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // it must fail
+	conn, err := tls.Dial("tcp", h.addr, &tls.Config{InsecureSkipVerify: true})
 	if err == nil {
 		_ = conn.Close()
 		t.Fatal("TLS handshake succeeded without a certificate")

@@ -51,14 +51,20 @@ func transports() []transport {
 	return all
 }
 
+// on is a test on one transport.
+type on struct {
+	*testing.T
+	transport
+}
+
 // eachTransport runs a test with all of them.
-func eachTransport(t *testing.T, run func(t *testing.T, tr transport)) {
+func eachTransport(t *testing.T, run func(t on)) {
 	t.Helper()
 	t.Parallel()
 	for _, tr := range transports() {
 		t.Run(tr.name, func(t *testing.T) {
 			t.Parallel()
-			run(t, tr)
+			run(on{T: t, transport: tr})
 		})
 	}
 }

@@ -29,7 +29,7 @@ func tune(fd int) {
 // controlListener sets the options on a listening socket: accepted ones
 // inherit them.
 func controlListener(_, _ string, raw syscall.RawConn) error {
-	if err := raw.Control(func(fd uintptr) { tune(int(fd)) }); err != nil { //nolint:gosec // a descriptor
+	if err := raw.Control(func(fd uintptr) { tune(int(fd)) }); err != nil {
 		return fmt.Errorf("set socket options: %w", err)
 	}
 	return nil
@@ -42,20 +42,20 @@ func controlListener(_, _ string, raw syscall.RawConn) error {
 
 // epollWait fetches events without waiting.
 func epollWait(fd int, events []unix.EpollEvent) (int, unix.Errno) {
-	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(fd), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(fd), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0) //nolint:gosec // the kernel wants addresses
 	if errno != 0 {
 		return 0, errno
 	}
-	return int(n), 0 //nolint:gosec // a count
+	return int(n), 0
 }
 
 // read reads from a non-blocking socket. n is 0 with errno 0 at the end.
 func read(fd int, buf []byte) (int, unix.Errno) {
-	n, _, errno := unix.Syscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&buf[0])), uintptr(len(buf)))
+	n, _, errno := unix.Syscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&buf[0])), uintptr(len(buf))) //nolint:gosec // the kernel wants addresses
 	if errno != 0 {
 		return 0, errno
 	}
-	return int(n), 0 //nolint:gosec // a count
+	return int(n), 0
 }
 
 // writeFrames writes frames to a non-blocking socket. If not all were taken,
@@ -69,7 +69,7 @@ func writeFrames(fd int, frames [][]byte) (n int, errno unix.Errno) {
 		batch := frames[:min(len(frames), vectors)]
 		total := 0
 		for i, f := range batch {
-			iov[i].Base = unsafe.SliceData(f)
+			iov[i].Base = unsafe.SliceData(f) //nolint:gosec // the kernel wants addresses
 			iov[i].SetLen(len(f))
 			total += len(f)
 		}
@@ -93,7 +93,7 @@ func writeQueue(fd int, o *outbox) (n int, errno unix.Errno) {
 		}
 		f := e.frame[skip:]
 		skip = 0
-		iov[count].Base = unsafe.SliceData(f)
+		iov[count].Base = unsafe.SliceData(f) //nolint:gosec // the kernel wants addresses
 		iov[count].SetLen(len(f))
 		total += len(f)
 		count++
@@ -105,18 +105,18 @@ func writeQueue(fd int, o *outbox) (n int, errno unix.Errno) {
 // more. It changes iov.
 func writev(fd int, iov []unix.Iovec, total int) (n int, errno unix.Errno) {
 	for {
-		r, _, errno := unix.Syscall(unix.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(&iov[0])), uintptr(len(iov)))
+		r, _, errno := unix.Syscall(unix.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(&iov[0])), uintptr(len(iov))) //nolint:gosec // the kernel wants addresses
 		if errno == unix.EINTR {
 			continue
 		}
 		if errno != 0 {
 			return n, errno
 		}
-		n += int(r) //nolint:gosec // a count
+		n += int(r)
 		if n >= total {
 			return n, 0
 		}
-		iov = advance(iov, int(r)) //nolint:gosec // a count
+		iov = advance(iov, int(r))
 	}
 }
 
@@ -126,22 +126,22 @@ func advance(iov []unix.Iovec, n int) []unix.Iovec {
 		n -= int(iov[0].Len) //nolint:gosec // a length
 		iov = iov[1:]
 	}
-	iov[0].Base = (*byte)(unsafe.Add(unsafe.Pointer(iov[0].Base), n))
-	iov[0].SetLen(int(iov[0].Len) - n) //nolint:gosec // a length
+	iov[0].Base = (*byte)(unsafe.Add(unsafe.Pointer(iov[0].Base), n)) //nolint:gosec // the kernel wants addresses
+	iov[0].SetLen(int(iov[0].Len) - n)                                //nolint:gosec // a length
 	return iov
 }
 
 func writeOne(fd int, frame []byte) (n int, errno unix.Errno) {
 	for n < len(frame) {
 		rest := frame[n:]
-		r, _, errno := unix.Syscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&rest[0])), uintptr(len(rest)))
+		r, _, errno := unix.Syscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&rest[0])), uintptr(len(rest))) //nolint:gosec // the kernel wants addresses
 		if errno == unix.EINTR {
 			continue
 		}
 		if errno != 0 {
 			return n, errno
 		}
-		n += int(r) //nolint:gosec // a count
+		n += int(r)
 	}
 	return n, 0
 }

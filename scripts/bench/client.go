@@ -1,0 +1,321 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// bench is the generator: its clients and what they saw.
+type bench struct {
+	o       options
+	t       *target
+	latency histogram
+
+	events, success, added, removed, failures atomic.Int64
+
+	readers []*reader
+	next    atomic.Uint32
+	dials   atomic.Uint32
+}
+
+// mark begins the time of sending in an event's data: 19 digits follow.
+const mark = "@@"
+
+func newBench(o options, t *target) (*bench, error) {
+	b := &bench{o: o, t: t}
+	for range runtime.NumCPU() {
+		r, err := newReader(b)
+		if err != nil {
+			return nil, err
+		}
+		b.readers = append(b.readers, r)
+	}
+	return b, nil
+}
+
+func (b *bench) close() {
+	for _, r := range b.readers {
+		r.close()
+	}
+}
+
+// conn is one WebSocket connection of a client.
+type conn struct {
+	fd       int
+	socketID string
+	rest     []byte // the beginning of a frame
+	reader   *reader
+}
+
+// dial connects, upgrades and reads connection_established. Sources are spread
+// over loopback addresses, so that ports do not run out.
+func (b *bench) dial() (*conn, error) {
+	source := net.IPv4(127, 0, 0, byte(1+b.dials.Add(1)%200))
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: source}, Timeout: 10 * time.Second}
+	nc, err := d.Dial("tcp", b.t.addr)
+	if err != nil {
+		return nil, err
+	}
+	defer nc.Close()
+	_ = nc.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := fmt.Fprintf(nc, "GET /app/%s?protocol=7&client=js&version=8.6.0&flash=false HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\n"+
+		"Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n", b.o.key, b.t.addr); err != nil {
+		return nil, err
+	}
+	r := bufio.NewReaderSize(nc, 1024)
+	if status, err := r.ReadString('\n'); err != nil || !strings.Contains(status, " 101 ") {
+		return nil, fmt.Errorf("upgrade: %q: %w", status, err)
+	}
+	for {
+		line, err := r.ReadString('\n')
+		if err != nil {
+			return nil, err
+		}
+		if line == "\r\n" {
+			break
+		}
+	}
+	payload, err := readFrame(r)
+	if err != nil {
+		return nil, err
+	}
+	_, after, ok := bytes.Cut(payload, []byte(`socket_id\":\"`))
+	if !ok {
+		return nil, fmt.Errorf("first frame is %s", payload)
+	}
+	id, _, _ := bytes.Cut(after, []byte(`\"`))
+	c := &conn{socketID: string(id), rest: bytes.Clone(peekAll(r))}
+	return c, c.detach(nc)
+}
+
+func peekAll(r *bufio.Reader) []byte {
+	rest, _ := r.Peek(r.Buffered())
+	return rest
+}
+
+// readFrame reads one short frame.
+func readFrame(r *bufio.Reader) ([]byte, error) {
+	for {
+		head, err := r.Peek(2)
+		if err != nil {
+			return nil, err
+		}
+		n, size := int(head[1]), 2
+		if n == 126 {
+			if head, err = r.Peek(4); err != nil {
+				return nil, err
+			}
+			n, size = int(binary.BigEndian.Uint16(head[2:])), 4
+		}
+		frame, err := r.Peek(size + n)
+		if err != nil {
+			return nil, err
+		}
+		payload := bytes.Clone(frame[size:])
+		_, err = r.Discard(size + n)
+		return payload, err
+	}
+}
+
+// detach takes the descriptor from the net package.
+func (c *conn) detach(nc net.Conn) error {
+	raw, err := nc.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		return err
+	}
+	var dupErr error
+	if err := raw.Control(func(fd uintptr) { c.fd, dupErr = unix.Dup(int(fd)) }); err != nil {
+		return err
+	}
+	return dupErr
+}
+
+// watch gives the connection to a reader.
+func (b *bench) watch(c *conn) error {
+	c.reader = b.readers[int(b.next.Add(1))%len(b.readers)]
+	return c.reader.add(c)
+}
+
+// send writes one masked text frame; the mask is 0, which is a mask.
+func (c *conn) send(text string) error {
+	frame := make([]byte, 0, len(text)+14)
+	switch n := len(text); {
+	case n < 126:
+		frame = append(frame, 0x81, 0x80|byte(n))
+	default:
+		frame = append(frame, 0x81, 0x80|126, byte(n>>8), byte(n))
+	}
+	frame = append(frame, 0, 0, 0, 0)
+	frame = append(frame, text...)
+	for len(frame) > 0 {
+		n, err := unix.Write(c.fd, frame)
+		switch {
+		case errors.Is(err, unix.EAGAIN):
+			runtime.Gosched()
+		case err != nil:
+			return err
+		default:
+			frame = frame[n:]
+		}
+	}
+	return nil
+}
+
+// reader reads many connections through one epoll set.
+type reader struct {
+	b     *bench
+	epoll int
+	mu    sync.Mutex
+	conns map[int32]*conn
+	done  chan struct{}
+	wake  [2]int
+}
+
+func newReader(b *bench) (*reader, error) {
+	epoll, err := unix.EpollCreate1(0)
+	if err != nil {
+		return nil, err
+	}
+	r := &reader{b: b, epoll: epoll, conns: make(map[int32]*conn), done: make(chan struct{})}
+	if err := unix.Pipe2(r.wake[:], unix.O_NONBLOCK); err != nil {
+		return nil, err
+	}
+	if err := unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, r.wake[0], &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(r.wake[0])}); err != nil {
+		return nil, err
+	}
+	go r.run()
+	return r, nil
+}
+
+func (r *reader) add(c *conn) error {
+	if err := unix.SetNonblock(c.fd, true); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	r.conns[int32(c.fd)] = c //nolint:gosec // descriptors are small
+	r.mu.Unlock()
+	return unix.EpollCtl(r.epoll, unix.EPOLL_CTL_ADD, c.fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(c.fd)}) //nolint:gosec // as above
+}
+
+func (r *reader) close() {
+	_, _ = unix.Write(r.wake[1], []byte{1})
+	<-r.done
+	for _, c := range r.conns {
+		_ = unix.Close(c.fd)
+	}
+	_ = unix.Close(r.epoll)
+	_ = unix.Close(r.wake[0])
+	_ = unix.Close(r.wake[1])
+}
+
+func (r *reader) run() {
+	defer close(r.done)
+	events := make([]unix.EpollEvent, 256)
+	buffer := make([]byte, 256<<10)
+	for {
+		n, err := unix.EpollWait(r.epoll, events, -1)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return
+		}
+		for i := range max(n, 0) {
+			if events[i].Fd == int32(r.wake[0]) { //nolint:gosec // as above
+				return
+			}
+			r.mu.Lock()
+			c := r.conns[events[i].Fd]
+			r.mu.Unlock()
+			r.read(c, buffer)
+		}
+	}
+}
+
+// read takes what a connection has.
+func (r *reader) read(c *conn, buffer []byte) {
+	kept := copy(buffer, c.rest)
+	n, err := unix.Read(c.fd, buffer[kept:])
+	if errors.Is(err, unix.EAGAIN) {
+		return
+	}
+	if n <= 0 {
+		r.b.failures.Add(1)
+		_ = unix.EpollCtl(r.epoll, unix.EPOLL_CTL_DEL, c.fd, nil)
+		return
+	}
+	rest := r.b.frames(c, buffer[:kept+n])
+	c.rest = append(c.rest[:0], rest...)
+}
+
+// frames handles whole frames and returns what is left.
+func (b *bench) frames(c *conn, data []byte) []byte {
+	now := time.Now().UnixNano()
+	for len(data) >= 2 {
+		n, size := int(data[1]), 2
+		switch n {
+		case 126:
+			if len(data) < 4 {
+				return data
+			}
+			n, size = int(binary.BigEndian.Uint16(data[2:])), 4
+		case 127:
+			if len(data) < 10 {
+				return data
+			}
+			n, size = int(binary.BigEndian.Uint64(data[2:])), 10 //nolint:gosec // a length
+		}
+		if len(data) < size+n {
+			return data
+		}
+		b.frame(c, data[0]&0xf, data[size:size+n], now)
+		data = data[size+n:]
+	}
+	return data
+}
+
+// frame counts what a frame says.
+func (b *bench) frame(c *conn, opcode byte, payload []byte, now int64) {
+	const ping, closing = 9, 8
+	switch opcode {
+	case ping:
+		_, _ = unix.Write(c.fd, []byte{0x8a, 0x80, 0, 0, 0, 0})
+		return
+	case closing:
+		b.failures.Add(1)
+		return
+	}
+	if i := bytes.Index(payload, []byte(mark)); i >= 0 && len(payload) >= i+len(mark)+19 {
+		sent, err := strconv.ParseInt(string(payload[i+len(mark):i+len(mark)+19]), 10, 64)
+		if err == nil {
+			b.latency.add(time.Duration(now - sent))
+			b.events.Add(1)
+			return
+		}
+	}
+	switch {
+	case bytes.HasPrefix(payload, []byte(`{"event":"pusher_internal:subscription_succeeded"`)):
+		b.success.Add(1)
+	case bytes.HasPrefix(payload, []byte(`{"event":"pusher_internal:member_added"`)):
+		b.added.Add(1)
+	case bytes.HasPrefix(payload, []byte(`{"event":"pusher_internal:member_removed"`)):
+		b.removed.Add(1)
+	case bytes.HasPrefix(payload, []byte(`{"event":"pusher:error"`)):
+		b.failures.Add(1)
+	}
+}
+
+// data is an event's data of the wanted size, with the time of now.
+func (b *bench) data() string {
+	text := mark + fmt.Sprintf("%019d", time.Now().UnixNano())
+	return text + strings.Repeat("x", max(0, b.o.payload-len(text)))
+}

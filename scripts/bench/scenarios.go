@@ -1,0 +1,446 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"reecho/edge/pusher"
+)
+
+// scenario is one row of what is compared.
+type scenario struct {
+	name string
+	run  func(context.Context, *bench) (result, error)
+}
+
+var scenarios = []scenario{
+	{"fanout-1000", fanout(1000, 1, 100)},
+	{"fanout-100", fanout(100, 1, 2000)},
+	{"fanout-100-batch", fanout(100, 10, 2000)},
+	{"fanout-10000", fanout(10000, 1, 4)},
+	{"latency-1000", latency},
+	{"channels-5000", manyChannels},
+	{"publish", publishOnly(1)},
+	{"publish-batch", publishOnly(10)},
+	{"client-events", clientEvents},
+	{"presence-churn", presenceChurn},
+	{"idle-10000", idle},
+	{"connects", connects},
+}
+
+func scenarioNames() []string {
+	names := make([]string, len(scenarios))
+	for i, s := range scenarios {
+		names[i] = s.name
+	}
+	return names
+}
+
+// goodP99 is the latency that a searched rate must keep.
+const goodP99 = 100 * time.Millisecond
+
+// measure runs work for the step's duration and reports what changed meanwhile.
+// seen is the counter of what is measured; expected what it should have become.
+func (b *bench) measure(seen *atomic.Int64, work func(until time.Time) (expected int64)) result {
+	b.latency.reset()
+	before, failed := seen.Load(), b.failures.Load()
+	server, own, start := cpu(b.t.pid), ownCPU(), time.Now()
+	expected := work(start.Add(b.o.duration))
+	elapsed := time.Since(start)
+	// What is under way arrives, or is lost.
+	for settle := time.Now().Add(3 * time.Second); seen.Load()-before < expected && time.Now().Before(settle); {
+		wait(10 * time.Millisecond)
+	}
+	n := seen.Load() - before
+	r := result{
+		Rate: float64(n) / elapsed.Seconds(), Unit: "deliveries",
+		P50: ms(b.latency.quantile(.5)), P90: ms(b.latency.quantile(.9)), P99: ms(b.latency.quantile(.99)),
+		Max: ms(time.Duration(b.latency.max.Load())), RSSMiB: float64(rss(b.t.pid)) / (1 << 20),
+		Lost: max(0, expected-n), Errors: b.failures.Load() - failed,
+		ServerCores: (cpu(b.t.pid) - server).Seconds() / elapsed.Seconds(), GeneratorCore: (ownCPU() - own).Seconds() / elapsed.Seconds(),
+	}
+	r.ServerCPU = (cpu(b.t.pid) - server).Seconds() / float64(max(n, 1)) * 1e6
+	return r
+}
+
+func wait(d time.Duration) { <-time.After(d) }
+
+func ownCPU() time.Duration {
+	var u unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// search raises the offered rate until a step is bad, and returns the best
+// good one. step measures one offered rate.
+func (b *bench) search(ctx context.Context, from float64, step func(offered float64) (result, error)) (result, error) {
+	var best result
+	bad := 0
+	for offered := from; ctx.Err() == nil; offered *= 1.2 {
+		r, err := step(offered)
+		if err != nil {
+			return best, err
+		}
+		r.Offered = offered
+		good := r.P99 < ms(goodP99) && r.Lost == 0 && r.Errors == 0
+		if good && r.Rate > best.Rate*1.02 {
+			best, bad = r, 0
+			continue
+		}
+		if best.Rate == 0 {
+			best = r
+		}
+		// One bad step may be the machine's.
+		if bad++; bad == 3 {
+			break
+		}
+	}
+	return best, ctx.Err()
+}
+
+// subscribe opens n connections, each subscribed to the channel that name gives.
+func (b *bench) subscribe(n int, message func(i int, c *conn) string) ([]*conn, error) {
+	conns := make([]*conn, n)
+	before := b.success.Load()
+	err := parallel(n, 32, func(i int) error {
+		c, err := b.dial()
+		if err != nil {
+			return err
+		}
+		conns[i] = c
+		if err := b.watch(c); err != nil {
+			return err
+		}
+		return c.send(message(i, c))
+	})
+	if err != nil {
+		return nil, err
+	}
+	for deadline := time.Now().Add(20 * time.Second); b.success.Load()-before < int64(n); wait(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			return nil, fmt.Errorf("%d of %d subscriptions succeeded", b.success.Load()-before, n)
+		}
+	}
+	return conns, nil
+}
+
+func public(channel string) string {
+	return `{"event":"pusher:subscribe","data":{"auth":"","channel":"` + channel + `"}}`
+}
+
+func (b *bench) signed(c *conn, channel, channelData string) string {
+	text := c.socketID + ":" + channel
+	extra := ""
+	if channelData != "" {
+		text += ":" + channelData
+		extra = `,"channel_data":` + string(pusher.AppendString(nil, channelData))
+	}
+	return `{"event":"pusher:subscribe","data":{"auth":"` + b.o.key + ":" + pusher.Sign(b.o.secret, text) + `","channel":"` + channel + `"` + extra + `}}`
+}
+
+// parallel calls work for 0 to n-1 from a number of goroutines.
+func parallel(n, workers int, work func(i int) error) error {
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	errs := make([]error, workers)
+	for w := range workers {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n && errs[w] == nil; i = int(next.Add(1)) - 1 {
+				errs[w] = work(i)
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// paced calls send at a rate from a number of goroutines until a time and
+// returns how often. Late calls are made up for.
+func paced(rate float64, workers int, until time.Time, send func(worker, i int) error) (int64, error) {
+	var sent atomic.Int64
+	var wg sync.WaitGroup
+	errs := make([]error, workers)
+	start := time.Now()
+	for w := range workers {
+		wg.Go(func() {
+			for i := w; ; i += workers {
+				due := start.Add(time.Duration(float64(i) / rate * float64(time.Second)))
+				if due.After(until) {
+					return
+				}
+				if d := time.Until(due); d > 0 {
+					wait(d)
+				} else if time.Now().After(until) {
+					return
+				}
+				if errs[w] = send(w, i); errs[w] != nil {
+					return
+				}
+				sent.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	return sent.Load(), errors.Join(errs...)
+}
+
+func (b *bench) publishers(n int) ([]*publisher, error) {
+	all := make([]*publisher, n)
+	for i := range all {
+		p, err := b.publisher()
+		if err != nil {
+			return nil, err
+		}
+		all[i] = p
+	}
+	return all, nil
+}
+
+// fanout searches the highest rate for one channel; from is the first event
+// rate.
+func fanout(subscribers, batch int, from float64) func(context.Context, *bench) (result, error) {
+	return func(ctx context.Context, b *bench) (result, error) {
+		if _, err := b.subscribe(subscribers, func(int, *conn) string { return public("match.1") }); err != nil {
+			return result{}, err
+		}
+		publishers, err := b.publishers(8)
+		if err != nil {
+			return result{}, err
+		}
+		r, err := b.search(ctx, from, func(offered float64) (result, error) {
+			var failed error
+			r := b.measure(&b.events, func(until time.Time) int64 {
+				n, err := paced(offered/float64(batch), len(publishers), until, func(w, _ int) error { return publishers[w].publish("match.1", batch) })
+				failed = err
+				return n * int64(batch) * int64(subscribers)
+			})
+			return r, failed
+		})
+		r.Note = fmt.Sprintf("%d subscribers, %.0f events/s, %d per request", subscribers, r.Offered, batch)
+		return r, err
+	}
+}
+
+// latency is a quiet channel: 1,000 subscribers, 10 events a second.
+func latency(_ context.Context, b *bench) (result, error) {
+	const subscribers = 1000
+	if _, err := b.subscribe(subscribers, func(int, *conn) string { return public("match.1") }); err != nil {
+		return result{}, err
+	}
+	publishers, err := b.publishers(1)
+	if err != nil {
+		return result{}, err
+	}
+	b.o.duration *= 2
+	var failed error
+	r := b.measure(&b.events, func(until time.Time) int64 {
+		n, err := paced(10, 1, until, func(int, int) error { return publishers[0].publish("match.1", 1) })
+		failed = err
+		return n * subscribers
+	})
+	return r, failed
+}
+
+// flood publishes from each publisher as fast as it is answered.
+func flood(publishers []*publisher, until time.Time, channel func(i int) string, batch int) (int64, error) {
+	var sent atomic.Int64
+	var wg sync.WaitGroup
+	errs := make([]error, len(publishers))
+	for w, p := range publishers {
+		wg.Go(func() {
+			for i := w; time.Now().Before(until); i += len(publishers) {
+				if errs[w] = p.publish(channel(i), batch); errs[w] != nil {
+					return
+				}
+				sent.Add(int64(batch))
+			}
+		})
+	}
+	wg.Wait()
+	return sent.Load(), errors.Join(errs...)
+}
+
+// manyChannels is 5,000 channels with one subscriber each.
+func manyChannels(_ context.Context, b *bench) (result, error) {
+	const channels = 5000
+	name := func(i int) string { return fmt.Sprintf("user.%d", i%channels) }
+	if _, err := b.subscribe(channels, func(i int, _ *conn) string { return public(name(i)) }); err != nil {
+		return result{}, err
+	}
+	publishers, err := b.publishers(32)
+	if err != nil {
+		return result{}, err
+	}
+	var failed error
+	r := b.measure(&b.events, func(until time.Time) int64 {
+		n, err := flood(publishers, until, name, 1)
+		failed = err
+		return n
+	})
+	return r, failed
+}
+
+// publishOnly is 16 connections that publish where nobody listens.
+func publishOnly(batch int) func(context.Context, *bench) (result, error) {
+	return func(_ context.Context, b *bench) (result, error) {
+		publishers, err := b.publishers(16)
+		if err != nil {
+			return result{}, err
+		}
+		var stored atomic.Int64
+		var failed error
+		r := b.measure(&stored, func(until time.Time) int64 {
+			n, err := flood(publishers, until, func(i int) string { return fmt.Sprintf("user.%d", i%5000) }, batch)
+			failed = err
+			stored.Add(n)
+			return n
+		})
+		r.Unit = "events stored"
+		return r, failed
+	}
+}
+
+// clientEvents is 1,000 clients in private channels of 10.
+func clientEvents(ctx context.Context, b *bench) (result, error) {
+	const clients, group = 1000, 10
+	name := func(i int) string { return fmt.Sprintf("private-room.%d", i/group) }
+	conns, err := b.subscribe(clients, func(i int, c *conn) string { return b.signed(c, name(i), "") })
+	if err != nil {
+		return result{}, err
+	}
+	return b.search(ctx, 4000, func(offered float64) (result, error) {
+		var failed error
+		r := b.measure(&b.events, func(until time.Time) int64 {
+			n, err := paced(offered, 2*runtime.NumCPU(), until, func(_, i int) error {
+				i = i * 7 % clients
+				return conns[i].send(`{"event":"client-bench","channel":"` + name(i) + `","data":"` + b.data() + `"}`)
+			})
+			failed = err
+			return n * (group - 1)
+		})
+		return r, failed
+	})
+}
+
+// presenceChurn is 500 members who see others come and go.
+func presenceChurn(ctx context.Context, b *bench) (result, error) {
+	const members, churners = 500, 64
+	join := func(c *conn, id string) string {
+		return b.signed(c, "presence-lobby", `{"user_id":"`+id+`","user_info":{"name":"`+id+`"}}`)
+	}
+	if _, err := b.subscribe(members, func(i int, c *conn) string { return join(c, fmt.Sprintf("member-%d", i)) }); err != nil {
+		return result{}, err
+	}
+	conns := make([]*conn, churners)
+	joins := make([]string, churners)
+	for i := range conns {
+		c, err := b.dial()
+		if err == nil {
+			err = b.watch(c)
+		}
+		if err != nil {
+			return result{}, err
+		}
+		conns[i], joins[i] = c, join(c, fmt.Sprintf("guest-%d", i))
+	}
+	wait(time.Second)
+	r, err := b.search(ctx, 50, func(offered float64) (result, error) {
+		var failed error
+		removed := b.removed.Load()
+		r := b.measure(&b.added, func(until time.Time) int64 {
+			n, err := paced(offered, churners, until, func(w, _ int) error {
+				if err := conns[w].send(joins[w]); err != nil {
+					return err
+				}
+				return conns[w].send(`{"event":"pusher:unsubscribe","data":{"channel":"presence-lobby"}}`)
+			})
+			failed = err
+			// Guests see each other too, now and then: at least this many.
+			return n * members
+		})
+		for deadline := time.Now().Add(2 * time.Second); b.removed.Load()-removed < int64(r.Rate*b.o.duration.Seconds()) && time.Now().Before(deadline); {
+			wait(10 * time.Millisecond)
+		}
+		r.Rate, r.Unit = offered, "joins (and as many leaves) seen by all 500 members"
+		return r, failed
+	})
+	return r, err
+}
+
+// idle is the memory of 10,000 connections that are subscribed and quiet.
+func idle(_ context.Context, b *bench) (result, error) {
+	const n = 10000
+	warm, err := b.subscribe(100, func(int, *conn) string { return public("match.1") })
+	if err != nil {
+		return result{}, err
+	}
+	wait(2 * time.Second)
+	before := rss(b.t.pid)
+	if _, err := b.subscribe(n, func(int, *conn) string { return public("match.1") }); err != nil {
+		return result{}, err
+	}
+	atOnce := rss(b.t.pid) - before
+	wait(20 * time.Second)
+	settled := rss(b.t.pid) - before
+	return result{
+		Rate: n, Unit: "connections", BytesPerConn: float64(settled) / n, RSSMiB: float64(rss(b.t.pid)) / (1 << 20),
+		Note: fmt.Sprintf("%.0f bytes per connection at once, %d connections before", float64(atOnce)/n, len(warm)),
+	}, nil
+}
+
+// connects is connect, connection_established, subscribe, success, close.
+func connects(_ context.Context, b *bench) (result, error) {
+	var made atomic.Int64
+	r := b.measure(&made, func(until time.Time) int64 {
+		_ = parallel(1<<30, 64, func(int) error {
+			if time.Now().After(until) {
+				return context.DeadlineExceeded
+			}
+			if err := b.connectOnce(); err != nil {
+				b.failures.Add(1)
+				return nil //nolint:nilerr // counted
+			}
+			made.Add(1)
+			return nil
+		})
+		return 0
+	})
+	r.Unit = "connects"
+	return r, nil
+}
+
+func (b *bench) connectOnce() error {
+	start := time.Now()
+	c, err := b.dial()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(c.fd) }()
+	// The descriptor blocks: it came from net without its poller.
+	if err := unix.SetNonblock(c.fd, false); err != nil {
+		return err
+	}
+	timeout := unix.NsecToTimeval(int64(10 * time.Second))
+	if err := unix.SetsockoptTimeval(c.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout); err != nil {
+		return err
+	}
+	if err := c.send(public("match.1")); err != nil {
+		return err
+	}
+	buffer := make([]byte, 512)
+	n, err := unix.Read(c.fd, buffer)
+	if err != nil || n == 0 {
+		return fmt.Errorf("no answer: %w", err)
+	}
+	b.latency.add(time.Since(start))
+	return nil
+}

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// target is the server under measurement.
+type target struct {
+	addr string
+	pid  int
+	cmd  *exec.Cmd
+	dir  string
+}
+
+// appFile is the app of the benchmark: limits raised where a scenario is about
+// something else.
+const appFile = `apps:
+  - id: %s
+    key: %s
+    secret: %s
+    client_events_per_second: 0
+    limits: {presence_members: 100000}
+`
+
+// startTarget runs a server in an empty data folder, or takes the one of --url.
+func startTarget(ctx context.Context, o options) (*target, error) {
+	if o.url != "" {
+		return &target{addr: o.url, pid: o.pid}, nil
+	}
+	dir, err := os.MkdirTemp("", "reecho-bench-")
+	if err != nil {
+		return nil, err
+	}
+	t := &target{dir: dir}
+	config := filepath.Join(dir, "reecho.yaml")
+	if err := os.WriteFile(config, fmt.Appendf(nil, appFile, o.appID, o.key, o.secret), 0o600); err != nil {
+		return nil, err
+	}
+	args := []string{o.binary, "--listen", "127.0.0.1:0", "--data-dir", filepath.Join(dir, "data"), "--config", config}
+	if o.serverCPUs != "" {
+		args = append([]string{"taskset", "-c", o.serverCPUs}, args...)
+	}
+	t.cmd = exec.CommandContext(ctx, args[0], args[1:]...) //nolint:gosec // the command line names it
+	t.cmd.Stderr = os.Stderr
+	// The server must not outlive the benchmark, however that ends.
+	t.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	out, err := t.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := t.cmd.Start(); err != nil {
+		return nil, err
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.stop()
+		return nil, fmt.Errorf("the server did not start: %w", err)
+	}
+	_, t.addr, _ = strings.Cut(strings.TrimSpace(line), "://")
+	t.pid = t.cmd.Process.Pid
+	return t, nil
+}
+
+func (t *target) stop() {
+	if t.cmd != nil && t.cmd.Process != nil {
+		_ = t.cmd.Process.Kill()
+		_ = t.cmd.Wait()
+	}
+	if t.dir != "" {
+		_ = os.RemoveAll(t.dir)
+	}
+}
+
+// cpu is the CPU time of a process so far, 0 if unknown.
+func cpu(pid int) time.Duration {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	// The name, in parentheses, may hold blanks.
+	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+	user, _ := strconv.ParseInt(fields[11], 10, 64)
+	system, _ := strconv.ParseInt(fields[12], 10, 64)
+	const tick = 10 * time.Millisecond // USER_HZ is 100 on every Linux of today
+	return time.Duration(user+system) * tick
+}
+
+// rss is the resident memory of a process in bytes, 0 if unknown.
+func rss(pid int) int64 {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+	if err != nil {
+		return 0
+	}
+	pages, _ := strconv.ParseInt(strings.Fields(string(text))[1], 10, 64)
+	return pages * int64(os.Getpagesize())
+}
