@@ -152,9 +152,19 @@ func TestHostileNamesStayApart(t *testing.T) {
 	t.Parallel()
 	b := brokertest.Start(t, broker.Config{Partitions: 1})
 	refs := []broker.Ref{
-		{App: "a", Channel: "*"}, {App: "a", Channel: ">"}, {App: "*", Channel: "x"}, {App: ">", Channel: ">"},
-		{App: "a", Channel: "x.y"}, {App: "a.x", Channel: "y"}, {App: "a", Channel: "x:y"}, {App: "a", Channel: "x y"},
-		{App: "a", Channel: "%2A"}, {App: "a", Channel: "ü"}, {App: "a", Channel: "x"}, {App: "a", Channel: ""}, {App: "", Channel: "a"},
+		{App: "a", Channel: "*"},
+		{App: "a", Channel: ">"},
+		{App: "*", Channel: "x"},
+		{App: ">", Channel: ">"},
+		{App: "a", Channel: "x.y"},
+		{App: "a.x", Channel: "y"},
+		{App: "a", Channel: "x:y"},
+		{App: "a", Channel: "x y"},
+		{App: "a", Channel: "%2A"},
+		{App: "a", Channel: "ü"},
+		{App: "a", Channel: "x"},
+		{App: "a", Channel: ""},
+		{App: "", Channel: "a"},
 	}
 	recorders := make([]*recorder, len(refs))
 	for i, ref := range refs {

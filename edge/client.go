@@ -27,8 +27,9 @@ type client struct {
 	pinged            bool
 	openedAt          time.Time
 
+	protocol uint8 // never changes
+
 	// Owned by the goroutine that handles the connection's messages.
-	protocol uint8
 	subs     []*subscription
 	byName   map[string]*subscription // nil below indexedSubscriptions
 	signedIn *signedIn                // nil until sign-in

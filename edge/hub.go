@@ -246,7 +246,7 @@ func (h *Hub) Cached(ctx context.Context, a *app.App, channel string) (data stri
 // Terminate closes, with 4009, every connection that userID is signed in on.
 func (h *Hub) Terminate(_ context.Context, a *app.App, userID string) error {
 	for _, c := range h.tenants[a].users.connections(userID) {
-		c.conn.Close(pusher.CodeUnauthorized, "Terminated by the application")
+		c.closeWith(pusher.Errorf(pusher.CodeUnauthorized, "Terminated by the application"))
 	}
 	return nil
 }

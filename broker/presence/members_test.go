@@ -56,14 +56,22 @@ func TestSnapshot(t *testing.T) {
 		want string
 	}{
 		{"empty", func(*Members) {}, `{"presence":{"ids":[],"hash":{},"count":0}}`},
-		{"one", func(m *Members) { m.Join("42", []byte(`{"name":"Zoë"}`)) },
-			`{"presence":{"ids":["42"],"hash":{"42":{"name":"Zoë"}},"count":1}}`},
-		{"without info", func(m *Members) { m.Join("u-7", nil) },
-			`{"presence":{"ids":["u-7"],"hash":{"u-7":null},"count":1}}`},
-		{"first info stays", func(m *Members) { m.Join("a", []byte(`1`)); m.Join("a", []byte(`2`)) },
-			`{"presence":{"ids":["a"],"hash":{"a":1},"count":1}}`},
-		{"hostile id", func(m *Members) { m.Join(`"},`, []byte(`{}`)) },
-			`{"presence":{"ids":["\"},"],"hash":{"\"},":{}},"count":1}}`},
+		{
+			"one", func(m *Members) { m.Join("42", []byte(`{"name":"Zoë"}`)) },
+			`{"presence":{"ids":["42"],"hash":{"42":{"name":"Zoë"}},"count":1}}`,
+		},
+		{
+			"without info", func(m *Members) { m.Join("u-7", nil) },
+			`{"presence":{"ids":["u-7"],"hash":{"u-7":null},"count":1}}`,
+		},
+		{
+			"first info stays", func(m *Members) { m.Join("a", []byte(`1`)); m.Join("a", []byte(`2`)) },
+			`{"presence":{"ids":["a"],"hash":{"a":1},"count":1}}`,
+		},
+		{
+			"hostile id", func(m *Members) { m.Join(`"},`, []byte(`{}`)) },
+			`{"presence":{"ids":["\"},"],"hash":{"\"},":{}},"count":1}}`,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

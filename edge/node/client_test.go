@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -56,8 +57,9 @@ func demoApp(edit ...func(*app.App)) *app.App {
 // server is a running node.
 type server struct {
 	*node.Node
-	t    testing.TB
-	addr string
+	t     testing.TB
+	addr  string
+	close func(context.Context) error // once
 }
 
 // startServer runs a real node for the apps on a free port.
@@ -81,10 +83,15 @@ func startServerWith(t testing.TB, edit func(*config.Config), apps ...*app.App) 
 		t.Fatalf("start node: %v", err)
 	}
 	s := &server{Node: n, t: t, addr: n.Addr().String()}
+	var once sync.Once
+	s.close = func(ctx context.Context) (err error) {
+		once.Do(func() { err = n.Close(ctx) })
+		return err
+	}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		if err := n.Close(ctx); err != nil {
+		if err := s.close(ctx); err != nil {
 			t.Errorf("close node: %v", err)
 		}
 	})

@@ -156,6 +156,9 @@ func (n *Node) serve() {
 // Addr is the address that the node listens on.
 func (n *Node) Addr() net.Addr { return n.listener.Addr() }
 
+// Hub is the connected side, for what the HTTP API does not ask.
+func (n *Node) Hub() *edge.Hub { return n.hub }
+
 // Failed is closed when the node stopped serving by itself; Close tells why.
 func (n *Node) Failed() <-chan struct{} { return n.failed }
 
