@@ -37,7 +37,7 @@ func childPublishes() bool {
 	if err != nil {
 		panic(err)
 	}
-	fmt.Printf("epoch %s\n", b.Epoch("app-1", "chat.0"))
+	fmt.Fprintf(os.Stdout, "epoch %s\n", b.Epoch("app-1", "chat.0"))
 	done := make(chan struct{})
 	for c := range killChannels {
 		go func() {
@@ -45,7 +45,7 @@ func childPublishes() bool {
 				if err := b.Publish(ctx, []broker.Record{record(fmt.Sprintf("chat.%d", c), fmt.Sprint(i))}); err != nil {
 					panic(err)
 				}
-				fmt.Printf("stored %d %d\n", c, i)
+				fmt.Fprintf(os.Stdout, "stored %d %d\n", c, i)
 			}
 		}()
 	}
@@ -58,7 +58,7 @@ func childPublishes() bool {
 func TestKill(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	child := exec.CommandContext(t.Context(), os.Args[0]) //nolint:gosec // the test itself
+	child := exec.CommandContext(t.Context(), os.Args[0])
 	child.Env = append(os.Environ(), childDir+"="+dir)
 	out, err := child.StdoutPipe()
 	if err != nil {

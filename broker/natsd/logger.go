@@ -1,7 +1,7 @@
 package natsd
 
 import (
-	"errors"
+	"context"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -24,21 +24,27 @@ func newLogger(log *slog.Logger) *logger {
 	return &logger{log: log.With(slog.String("component", "nats"))}
 }
 
-func (l *logger) Noticef(format string, v ...any) { l.log.Debug(fmt.Sprintf(format, v...)) }
-func (l *logger) Warnf(format string, v ...any)   { l.log.Warn(fmt.Sprintf(format, v...)) }
-func (l *logger) Errorf(format string, v ...any)  { l.log.Error(fmt.Sprintf(format, v...)) }
-func (l *logger) Debugf(format string, v ...any)  { l.log.Debug(fmt.Sprintf(format, v...)) }
+func (l *logger) Noticef(format string, v ...any) { l.write(slog.LevelDebug, format, v) }
+func (l *logger) Warnf(format string, v ...any)   { l.write(slog.LevelWarn, format, v) }
+func (l *logger) Errorf(format string, v ...any)  { l.write(slog.LevelError, format, v) }
+func (l *logger) Debugf(format string, v ...any)  { l.write(slog.LevelDebug, format, v) }
 func (l *logger) Tracef(string, ...any)           {}
+
+func (l *logger) write(level slog.Level, format string, v []any) {
+	ctx := context.Background()
+	if l.log.Enabled(ctx, level) {
+		l.log.Log(ctx, level, "nats-server says", slog.String("text", fmt.Sprintf(format, v...)))
+	}
+}
 
 // Fatalf is where nats-server would end the process; here it makes the start
 // fail.
 func (l *logger) Fatalf(format string, v ...any) {
-	message := fmt.Sprintf(format, v...)
-	l.log.Error(message)
+	l.write(slog.LevelError, format, v)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.fatal == nil {
-		l.fatal = errors.New(message)
+		l.fatal = fmt.Errorf(format, v...)
 	}
 }
 

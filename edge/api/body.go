@@ -18,7 +18,7 @@ type bufferPool struct{ pool sync.Pool }
 
 var bodies = bufferPool{sync.Pool{New: func() any { return new(buffer) }}}
 
-func (p *bufferPool) get() *buffer { return p.pool.Get().(*buffer) } //nolint:errcheck // the pool holds nothing else
+func (p *bufferPool) get() *buffer { return p.pool.Get().(*buffer) } // the pool holds nothing else
 
 func (p *bufferPool) put(b *buffer) {
 	if b.Cap() > keepBuffer {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strconv"
 	"strings"
 	"time"
 
@@ -138,7 +139,7 @@ func validateApp(where string, a *app.App) error {
 func checkListen(listen string) error {
 	_, port, err := net.SplitHostPort(listen)
 	if err == nil {
-		_, err = net.LookupPort("tcp", port)
+		_, err = strconv.ParseUint(port, 10, 16)
 	}
 	if err != nil {
 		return fmt.Errorf("listen is %q: should be HOST:PORT or :PORT (%w)", listen, err)

@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
@@ -132,7 +133,8 @@ func TestWrongPath(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		_, _, _, err := ws.Dial(ctx, "ws://"+s.addr+path)
 		cancel()
-		if status, ok := err.(ws.StatusError); !ok || int(status) < 400 {
+		var status ws.StatusError
+		if !errors.As(err, &status) || int(status) < 400 {
 			if path == "/" && err != nil {
 				continue // answered as a plain page
 			}

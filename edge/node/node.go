@@ -67,6 +67,7 @@ func (n *Node) start(ctx context.Context) error {
 	if err := n.openBroker(ctx); err != nil {
 		return err
 	}
+	//nolint:contextcheck // the hub lives until Close, not for the time of the start
 	n.hub = edge.NewHub(edge.Config{
 		PathPrefix: n.cfg.PathPrefix, Shards: n.cfg.Shards, Linger: n.cfg.Linger, PongTimeout: n.cfg.PongTimeout,
 	}, apps, n.broker, n.log)

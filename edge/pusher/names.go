@@ -89,12 +89,12 @@ func CheckChannel(channel string, maxLength int) error {
 	if channel[0] == '#' {
 		user, ok := strings.CutPrefix(channel, userChannelPrefix)
 		if !ok || user == "" {
-			return fmt.Errorf("%s is reserved, only %s followed by a user id may begin with #", quote(channel), userChannelPrefix)
+			return fmt.Errorf("%s is reserved, a # may only begin %s{user id}", quote(channel), userChannelPrefix)
 		}
 		rest = user
 	}
 	if r, found := outside(rest); found {
-		return fmt.Errorf("%s contains %q, allowed are letters, digits and _-=@,.;", quote(channel), r)
+		return fmt.Errorf("%s contains %q: letters, digits and any of _-=@,.; are allowed", quote(channel), r)
 	}
 	return nil
 }
@@ -116,7 +116,7 @@ func CheckEvent(name string, maxLength int) error {
 // send (PROTOCOL §3).
 func CheckPublishable(event string) error {
 	if strings.HasPrefix(event, "pusher:") || strings.HasPrefix(event, "pusher_internal:") {
-		return fmt.Errorf("event name %s is reserved, names must not begin with pusher: or pusher_internal:", quote(event))
+		return fmt.Errorf("event name %s is reserved: names that begin with pusher: or pusher_internal: are the server's", quote(event))
 	}
 	return nil
 }
@@ -136,7 +136,7 @@ func CheckUserID(id string, maxLength int) error {
 		return fmt.Errorf("user id is %d characters, limit %d", n, maxLength)
 	}
 	if r, found := outside(id); found {
-		return fmt.Errorf("user id %s contains %q, allowed are letters, digits and _-=@,.;", quote(id), r)
+		return fmt.Errorf("user id %s contains %q: letters, digits and any of _-=@,.; are allowed", quote(id), r)
 	}
 	return nil
 }

@@ -59,29 +59,46 @@ type conn struct {
 	reader   *reader
 }
 
-// dial connects, upgrades and reads connection_established. Sources are spread
-// over loopback addresses, so that ports do not run out.
+// dial makes a connection for a reader.
 func (b *bench) dial() (*conn, error) {
-	source := net.IPv4(127, 0, 0, byte(1+b.dials.Add(1)%200))
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: source}, Timeout: 10 * time.Second}
-	nc, err := d.Dial("tcp", b.t.addr)
+	nc, r, id, err := b.connect()
 	if err != nil {
 		return nil, err
 	}
 	defer nc.Close()
+	c := &conn{socketID: id, rest: bytes.Clone(peekAll(r))}
+	return c, c.detach(nc)
+}
+
+// connect connects, upgrades and reads connection_established. Sources are
+// spread over loopback addresses, so that ports do not run out.
+func (b *bench) connect() (nc net.Conn, r *bufio.Reader, socketID string, err error) {
+	source := net.IPv4(127, 0, 0, byte(1+b.dials.Add(1)%200))
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: source}, Timeout: 10 * time.Second}
+	if nc, err = d.Dial("tcp", b.t.addr); err != nil {
+		return nil, nil, "", err
+	}
+	r = bufio.NewReaderSize(nc, 1024)
+	if socketID, err = b.open(nc, r); err != nil {
+		_ = nc.Close()
+	}
+	return nc, r, socketID, err
+}
+
+// open is the handshake of a connection.
+func (b *bench) open(nc net.Conn, r *bufio.Reader) (socketID string, err error) {
 	_ = nc.SetDeadline(time.Now().Add(10 * time.Second))
 	if _, err := fmt.Fprintf(nc, "GET /app/%s?protocol=7&client=js&version=8.6.0&flash=false HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\n"+
 		"Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n", b.o.key, b.t.addr); err != nil {
-		return nil, err
+		return "", err
 	}
-	r := bufio.NewReaderSize(nc, 1024)
 	if status, err := r.ReadString('\n'); err != nil || !strings.Contains(status, " 101 ") {
-		return nil, fmt.Errorf("upgrade: %q: %w", status, err)
+		return "", fmt.Errorf("upgrade: %q: %w", status, err)
 	}
 	for {
 		line, err := r.ReadString('\n')
 		if err != nil {
-			return nil, err
+			return "", err
 		}
 		if line == "\r\n" {
 			break
@@ -89,15 +106,14 @@ func (b *bench) dial() (*conn, error) {
 	}
 	payload, err := readFrame(r)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	_, after, ok := bytes.Cut(payload, []byte(`socket_id\":\"`))
 	if !ok {
-		return nil, fmt.Errorf("first frame is %s", payload)
+		return "", fmt.Errorf("first frame is %s", payload)
 	}
 	id, _, _ := bytes.Cut(after, []byte(`\"`))
-	c := &conn{socketID: string(id), rest: bytes.Clone(peekAll(r))}
-	return c, c.detach(nc)
+	return string(id), nil
 }
 
 func peekAll(r *bufio.Reader) []byte {
@@ -107,26 +123,24 @@ func peekAll(r *bufio.Reader) []byte {
 
 // readFrame reads one short frame.
 func readFrame(r *bufio.Reader) ([]byte, error) {
-	for {
-		head, err := r.Peek(2)
-		if err != nil {
-			return nil, err
-		}
-		n, size := int(head[1]), 2
-		if n == 126 {
-			if head, err = r.Peek(4); err != nil {
-				return nil, err
-			}
-			n, size = int(binary.BigEndian.Uint16(head[2:])), 4
-		}
-		frame, err := r.Peek(size + n)
-		if err != nil {
-			return nil, err
-		}
-		payload := bytes.Clone(frame[size:])
-		_, err = r.Discard(size + n)
-		return payload, err
+	head, err := r.Peek(2)
+	if err != nil {
+		return nil, err
 	}
+	n, size := int(head[1]), 2
+	if n == 126 {
+		if head, err = r.Peek(4); err != nil {
+			return nil, err
+		}
+		n, size = int(binary.BigEndian.Uint16(head[2:])), 4
+	}
+	frame, err := r.Peek(size + n)
+	if err != nil {
+		return nil, err
+	}
+	payload := bytes.Clone(frame[size:])
+	_, err = r.Discard(size + n)
+	return payload, err
 }
 
 // detach takes the descriptor from the net package.
@@ -148,17 +162,22 @@ func (b *bench) watch(c *conn) error {
 	return c.reader.add(c)
 }
 
-// send writes one masked text frame; the mask is 0, which is a mask.
-func (c *conn) send(text string) error {
+// maskedFrame is a text frame of a client; its mask is 0, which is a mask.
+func maskedFrame(text string) []byte {
 	frame := make([]byte, 0, len(text)+14)
 	switch n := len(text); {
 	case n < 126:
 		frame = append(frame, 0x81, 0x80|byte(n))
 	default:
-		frame = append(frame, 0x81, 0x80|126, byte(n>>8), byte(n))
+		frame = append(frame, 0x81, 0x80|126, byte(n>>8), byte(n)) //nolint:gosec // below 256
 	}
 	frame = append(frame, 0, 0, 0, 0)
-	frame = append(frame, text...)
+	return append(frame, text...)
+}
+
+// send writes one text frame.
+func (c *conn) send(text string) error {
+	frame := maskedFrame(text)
 	for len(frame) > 0 {
 		n, err := unix.Write(c.fd, frame)
 		switch {
@@ -192,7 +211,7 @@ func newReader(b *bench) (*reader, error) {
 	if err := unix.Pipe2(r.wake[:], unix.O_NONBLOCK); err != nil {
 		return nil, err
 	}
-	if err := unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, r.wake[0], &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(r.wake[0])}); err != nil {
+	if err := unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, r.wake[0], &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(r.wake[0])}); err != nil { //nolint:gosec // descriptors are small
 		return nil, err
 	}
 	go r.run()

@@ -20,7 +20,7 @@ func bucket(ns int64) int {
 	if ns < subBuckets {
 		return int(max(ns, 0))
 	}
-	shift := bits.Len64(uint64(ns)) - 6 //nolint:gosec // not negative here
+	shift := bits.Len64(uint64(ns)) - 6
 	return (shift+1)*subBuckets + int(ns>>shift) - subBuckets
 }
 

@@ -421,26 +421,16 @@ func connects(_ context.Context, b *bench) (result, error) {
 
 func (b *bench) connectOnce() error {
 	start := time.Now()
-	c, err := b.dial()
+	nc, r, _, err := b.connect()
 	if err != nil {
 		return err
 	}
-	defer func() { _ = unix.Close(c.fd) }()
-	// The descriptor blocks: it came from net without its poller.
-	if err := unix.SetNonblock(c.fd, false); err != nil {
+	defer nc.Close()
+	if _, err := nc.Write(maskedFrame(public("match.1"))); err != nil {
 		return err
 	}
-	timeout := unix.NsecToTimeval(int64(10 * time.Second))
-	if err := unix.SetsockoptTimeval(c.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout); err != nil {
+	if _, err := readFrame(r); err != nil {
 		return err
-	}
-	if err := c.send(public("match.1")); err != nil {
-		return err
-	}
-	buffer := make([]byte, 512)
-	n, err := unix.Read(c.fd, buffer)
-	if err != nil || n == 0 {
-		return fmt.Errorf("no answer: %w", err)
 	}
 	b.latency.add(time.Since(start))
 	return nil
