@@ -28,7 +28,8 @@ func Token(name string) string {
 	}
 	plain := true
 	for i := range len(name) {
-		if tokenBytes[name[i]] != name[i] {
+		// The byte 0 is its own entry because it has none.
+		if tokenBytes[name[i]] != name[i] || name[i] == 0 {
 			plain = false
 			break
 		}
