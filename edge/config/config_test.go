@@ -1,0 +1,323 @@
+package config
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"reecho/broker"
+	"reecho/edge/app"
+	"reecho/edge/socket"
+)
+
+// source is a Source of maps.
+func source(flags, env map[string]string) Source {
+	look := func(m map[string]string) func(string) (string, bool) {
+		return func(name string) (string, bool) {
+			text, found := m[name]
+			return text, found
+		}
+	}
+	return Source{Flag: look(flags), Env: look(env)}
+}
+
+func mustWrite(t *testing.T, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// oneApp is the environment of a server with an app, so that no development app
+// is made.
+func oneApp(more map[string]string) map[string]string {
+	env := map[string]string{"REECHO_APP_ID": "77", "REECHO_APP_KEY": "k", "REECHO_APP_SECRET": "s"}
+	for name, text := range more {
+		env[name] = text
+	}
+	return env
+}
+
+func TestPrecedence(t *testing.T) {
+	t.Parallel()
+	file := mustWrite(t, "reecho.yaml", "listen: 127.0.0.1:1\nlinger: 10s\nmax_queued_bytes: 1MiB\nretention_age: 60\nlog_level: warn\n")
+	envFile := mustWrite(t, ".env", "REECHO_LISTEN=127.0.0.1:2\nREECHO_LINGER=20s\nREECHO_PATH_PREFIX=/below\n")
+	env := oneApp(map[string]string{"REECHO_LISTEN": "127.0.0.1:3", "REECHO_SYNC_INTERVAL": "always"})
+	flags := map[string]string{"config": file, "env-file": envFile, "listen": "127.0.0.1:4", "demo": "true"}
+	for _, step := range []struct {
+		without string
+		want    string
+	}{{"", "127.0.0.1:4"}, {"flag", "127.0.0.1:3"}, {"env", "127.0.0.1:2"}, {"env-file", "127.0.0.1:1"}, {"config", DefaultListen}} {
+		switch step.without {
+		case "flag":
+			delete(flags, "listen")
+		case "env":
+			delete(env, "REECHO_LISTEN")
+		case "":
+		default:
+			delete(flags, step.without)
+		}
+		c, err := Load(source(flags, env))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.Listen != step.want {
+			t.Errorf("without %q: listen is %s, want %s", step.without, c.Listen, step.want)
+		}
+		if step.without == "" && (c.Linger != 20*time.Second || c.MaxQueuedBytes != 1<<20 || c.RetentionAge != time.Minute ||
+			c.LogLevel != slog.LevelWarn || !c.Sync.Always || c.PathPrefix != "/below" || !c.Demo) {
+			t.Errorf("got %+v", c)
+		}
+	}
+}
+
+func TestDefaultsAreThoseOfThePackages(t *testing.T) {
+	t.Parallel()
+	c := Default()
+	for name, pair := range map[string][2]any{
+		"retention bytes": {c.RetentionBytes, broker.DefaultMaxBytes}, "queue": {c.PublishQueue, broker.DefaultPublishQueueBytes},
+		"message": {c.MaxMessageBytes, socket.DefaultMaxMessageBytes}, "queued": {c.MaxQueuedBytes, socket.DefaultMaxQueuedBytes},
+		"limits": {NewApp().Limits, app.DefaultLimits()},
+	} {
+		if diff := cmp.Diff(fmt.Sprint(pair[1]), fmt.Sprint(pair[0])); diff != "" {
+			t.Errorf("%s (-package +table):\n%s", name, diff)
+		}
+	}
+	for _, s := range limitSettings {
+		l := app.DefaultLimits()
+		want := fmt.Sprint(s.bind(&l))
+		var got app.Limits
+		if err := assign(s.bind(&got), s.def); err != nil {
+			t.Errorf("%s: %v", s.key, err)
+		}
+		if got := fmt.Sprint(s.bind(&got)); len(got) == 0 || len(want) == 0 {
+			t.Errorf("%s: no value", s.key)
+		}
+	}
+}
+
+// All problems come at once, each with its place.
+func TestProblems(t *testing.T) {
+	t.Parallel()
+	file := mustWrite(t, "reecho.yaml", `
+listen: nonsense
+lingre: 10s
+max-queued-bytes: 5
+partitions: 0
+write_timeout: soon
+retention_bytes: lots
+log_format: xml
+tls_cert: /tmp/cert.pem
+apps:
+  - {id: 1, key: a, secret: s, bogus: 1, enabled: perhaps, limits: {event_data_bytes: 5MiB, nothing: 1, presence_members: -1}}
+  - {id: 1, key: a}
+  - 5
+`)
+	_, err := Load(source(map[string]string{"config": file}, nil))
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, want := range []string{
+		`unknown key "lingre"`, `did you mean max_queued_bytes?`, `write_timeout is "soon": should be a time like`, `retention_bytes is "lots"`,
+		`apps[0]: unknown key "bogus"`, `apps[0].enabled is "perhaps": should be true or false`, `apps[0].limits: unknown key "nothing"`,
+		`apps[0].limits.presence_members is "-1"`, `apps[2] should be a map`,
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is missing in:\n%v", want, err)
+		}
+	}
+	file = mustWrite(t, "reecho.yaml", "listen: nonsense\npartitions: 0\nlog_format: xml\ntls_cert: /tmp/c\npath_prefix: x/\napps:\n  - {id: 1, key: a, secret: s, limits: {event_data_bytes: 5MiB}}\n  - {id: 1, key: a}\n")
+	_, err = Load(source(map[string]string{"config": file}, nil))
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, want := range []string{
+		"listen is \"nonsense\"", "partitions is 0: must be above 0", "log_format", "tls_cert and tls_key belong together", "path_prefix",
+		`app id "1" is used twice`, `empty secret for key "a"`, "event_data_bytes is 5242880: at most 4194304",
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is missing in:\n%v", want, err)
+		}
+	}
+	for _, flags := range []map[string]string{{"config": "/does/not/exist"}, {"env-file": "/does/not/exist"}, {"config": mustWrite(t, "x", "a: [")}} {
+		if _, err := Load(source(flags, oneApp(nil))); err == nil {
+			t.Errorf("%v: no error", flags)
+		}
+	}
+}
+
+// ids lists apps as id/key.
+func ids(apps []*app.App) (list []string) {
+	for _, a := range apps {
+		list = append(list, a.ID+"/"+a.Key())
+	}
+	return list
+}
+
+// Step 8: where apps come from.
+func TestAppsFromTheEnvironment(t *testing.T) {
+	t.Parallel()
+	pusher := map[string]string{"PUSHER_APP_ID": "1", "PUSHER_APP_KEY": "p", "PUSHER_APP_SECRET": "s"}
+	reverb := map[string]string{"REVERB_APP_ID": "2", "REVERB_APP_KEY": "r", "REVERB_APP_SECRET": "s"}
+	join := func(maps ...map[string]string) map[string]string {
+		all := map[string]string{}
+		for _, m := range maps {
+			for name, text := range m {
+				all[name] = text
+			}
+		}
+		return all
+	}
+	file := mustWrite(t, "reecho.yaml", "apps: [{id: 9, key: f, secret: s}]")
+	tests := []struct {
+		name  string
+		flags map[string]string
+		env   map[string]string
+		want  []string
+		err   string
+	}{
+		{name: "flags", flags: map[string]string{"app-id": "5", "app-key": "k", "app-secret": "s", "config": file}, env: pusher, want: []string{"5/k"}},
+		{name: "our own variables", env: join(oneApp(nil), pusher), want: []string{"77/k"}},
+		{name: "a list", env: join(pusher, map[string]string{"REECHO_APPS": `[{"id": 3, "key": "l", "secret": "s"}, {id: "4", key: m, secret: s}]`}), want: []string{"3/l", "4/m"}},
+		{name: "Pusher's", env: pusher, want: []string{"1/p"}},
+		{name: "Reverb's", env: reverb, want: []string{"2/r"}},
+		{name: "both", env: join(pusher, reverb), want: []string{"1/p", "2/r"}},
+		{name: "both, one in use", env: join(pusher, reverb, map[string]string{"BROADCAST_CONNECTION": "reverb"}), want: []string{"2/r"}},
+		{name: "both, the old name", env: join(pusher, reverb, map[string]string{"BROADCAST_DRIVER": "pusher"}), want: []string{"1/p"}},
+		{name: "both the same", env: join(pusher, map[string]string{"REVERB_APP_ID": "1", "REVERB_APP_KEY": "p", "REVERB_APP_SECRET": "s"}), want: []string{"1/p"}},
+		{name: "empty ones", env: join(reverb, map[string]string{"PUSHER_APP_ID": "", "PUSHER_APP_KEY": "", "PUSHER_APP_SECRET": ""}), want: []string{"2/r"}},
+		{name: "file", flags: map[string]string{"config": file}, want: []string{"9/f"}},
+		{name: "partly", env: map[string]string{"PUSHER_APP_ID": "1", "PUSHER_APP_KEY": "p"}, err: "missing: secret"},
+		{name: "a list that is none", env: map[string]string{"REECHO_APPS": "5"}, err: "should be a list"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			c, err := Load(source(tt.flags, tt.env))
+			if tt.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.err) {
+					t.Errorf("got %v, want %q", err, tt.err)
+				}
+				return
+			}
+			if diff := cmp.Diff(tt.want, ids(c.Apps)); diff != "" || err != nil {
+				t.Errorf("error %v (-want +got):\n%s", err, diff)
+			}
+		})
+	}
+}
+
+func TestLaravelEnvFile(t *testing.T) {
+	t.Parallel()
+	path := mustWrite(t, ".env", `APP_NAME=Laravel
+BROADCAST_CONNECTION=reverb
+
+# comment
+export REVERB_APP_ID=123456
+REVERB_APP_KEY="quoted key"
+REVERB_APP_SECRET='single' # behind
+VITE_REVERB_APP_KEY="${REVERB_APP_KEY}"
+PUSHER_APP_ID=
+`)
+	c, err := Load(source(map[string]string{"env-file": path}, nil))
+	if err == nil || !strings.Contains(err.Error(), `key "quoted key" holds a character`) {
+		t.Errorf("got %v", err)
+	}
+	if len(c.Apps) != 1 || c.Apps[0].ID != "123456" || c.Apps[0].Credentials[0].Secret != "single" {
+		t.Errorf("got %v", ids(c.Apps))
+	}
+}
+
+// Every key of an app is read into its field.
+func TestAppKeys(t *testing.T) {
+	t.Parallel()
+	file := mustWrite(t, "reecho.yaml", `
+apps:
+  - id: 5
+    credentials: [{key: old, secret: s1}, {key: new, secret: s2}]
+    enabled: false
+    client_events: false
+    client_events_per_second: 0
+    user_authentication: false
+    subscription_counts: true
+    watchlist: true
+    max_connections: 7
+    allowed_origins: [example.com, "*.example.org"]
+    tls_only: true
+    authorized_connections: true
+    authorization_timeout: 5s
+    activity_timeout: 30
+    subscription_errors: false
+    lenient_protocol: true
+    lenient_subscribe: true
+    limits: {event_data_bytes: 100KiB, cache_ttl: 1h, presence_members: 1000}
+`)
+	c, err := Load(source(map[string]string{"config": file}, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	limits := app.DefaultLimits()
+	limits.ClientEventsPerSecond, limits.MaxConnections, limits.EventDataBytes = 0, 7, 100<<10
+	limits.CacheTTL, limits.PresenceMembers = time.Hour, 1000
+	want := &app.App{
+		ID: "5", Credentials: []app.Credential{{Key: "old", Secret: "s1"}, {Key: "new", Secret: "s2"}},
+		TLSOnly: true, AuthorizedConnections: true, AuthorizationTimeout: 5 * time.Second, SubscriptionCounts: true, Watchlist: true,
+		LenientProtocol: true, LenientSubscribe: true, AllowedOrigins: []string{"example.com", "*.example.org"},
+		ActivityTimeout: 30 * time.Second, Limits: limits,
+	}
+	if diff := cmp.Diff(want, c.Apps[0]); diff != "" {
+		t.Errorf("app (-want +got):\n%s", diff)
+	}
+	if text := fmt.Sprintf("%v %+v", c.Apps[0].Credentials, c.Apps[0].Credentials[0]); strings.Contains(text, "s1") {
+		t.Errorf("a secret is printed: %s", text)
+	}
+}
+
+func TestDevelopmentApp(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "data")
+	flags := map[string]string{"data-dir": dir}
+	first, err := Load(source(flags, nil))
+	if err != nil || !first.Development {
+		t.Fatalf("development %v, error %v", first.Development, err)
+	}
+	second, err := Load(source(flags, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(first.Apps, second.Apps); diff != "" {
+		t.Errorf("after a restart (-first +second):\n%s", diff)
+	}
+	path := filepath.Join(dir, developmentFile)
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, error %v", info.Mode(), err)
+	}
+	if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(source(flags, nil)); err == nil || !strings.Contains(err.Error(), "damaged") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// The README's tables are made from the settings.
+func TestREADME(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, begins := strings.Cut(string(text), "<!-- settings -->\n")
+	table, _, ends := strings.Cut(rest, "<!-- /settings -->")
+	if !begins || !ends || table != Markdown() {
+		t.Errorf("between <!-- settings --> and <!-- /settings --> the README should say:\n%s", Markdown())
+	}
+}
