@@ -31,6 +31,9 @@ type channel struct {
 	name string
 	kind pusher.Kind
 
+	// success is the confirmation of every subscription, nil on presence
+	// channels, where each gets its own.
+	success []byte
 	// lists[i] belongs to shard i.
 	lists [][]entry
 
@@ -61,10 +64,14 @@ type subscription struct {
 }
 
 func newChannel(h *Hub, a *tenant, name string) *channel {
-	return &channel{
+	ch := &channel{
 		hub: h, app: a, name: name, kind: pusher.KindOf(name),
 		lists: make([][]entry, len(h.shards)), perShard: make([]int32, len(h.shards)),
 	}
+	if !ch.kind.Has(pusher.Presence) {
+		ch.success = textFrame(pusher.AppendSubscriptionSucceeded(nil, name, "{}"))
+	}
+	return ch
 }
 
 // attached reports whether join may be called without waiting.
@@ -175,8 +182,8 @@ func (ch *channel) join(c *client, member pusher.Member) (*subscription, *pusher
 // successLocked is the subscription_succeeded frame for a subscriber that
 // joins now.
 func (ch *channel) successLocked() []byte {
-	if !ch.kind.Has(pusher.Presence) {
-		return textFrame(pusher.AppendSubscriptionSucceeded(nil, ch.name, "{}"))
+	if ch.success != nil {
+		return ch.success
 	}
 	snapshot := ch.members.AppendSnapshot(make([]byte, 0, ch.members.SnapshotSize()))
 	// Every quote of the snapshot is escaped inside the frame's data string.

@@ -25,9 +25,9 @@ type client struct {
 	firstRef, lastRef int32 // frames linked in the current batch
 	index             int32 // in shard.clients
 	pinged            bool
-	openedAt          time.Time
 
 	protocol uint8 // never changes
+	openedAt int64 // Unix seconds; never changes
 
 	// Owned by the goroutine that handles the connection's messages.
 	subs     []*subscription
@@ -96,7 +96,7 @@ func (c *client) tick(now time.Time) {
 		c.pinged = true
 		c.conn.Ping()
 	}
-	if c.app.AuthorizedConnections && !c.authorized.isSet() && now.Sub(c.openedAt) >= c.app.AuthorizationTimeout {
+	if c.app.AuthorizedConnections && !c.authorized.isSet() && now.Sub(time.Unix(c.openedAt, 0)) >= c.app.AuthorizationTimeout {
 		c.closeWith(pusher.Errorf(pusher.CodeUnauthorized, "Connection not authorized within timeout"))
 	}
 }

@@ -75,10 +75,11 @@ func (h *Hub) Open(conn socket.Conn, r *socket.Request) socket.Receiver {
 		return r
 	}
 	c := &client{
-		conn: conn, app: a, id: pusher.NewSocketID(), protocol: protocol, openedAt: time.Now(),
+		conn: conn, app: a, id: pusher.NewSocketID(), protocol: protocol, openedAt: time.Now().Unix(),
 		shard: h.shards[h.nextShard.Add(1)%uint32(len(h.shards))], //nolint:gosec // few shards
 	}
-	_ = conn.Send([][]byte{textFrame(pusher.AppendConnectionEstablished(nil, c.id, int(a.ActivityTimeout.Seconds())))})
+	var scratch [160]byte // stays on the stack
+	_ = conn.Send([][]byte{textFrame(pusher.AppendConnectionEstablished(scratch[:0], c.id, int(a.ActivityTimeout.Seconds())))})
 	c.shard.inbox.push(&op{kind: opAdd, client: c})
 	return c
 }

@@ -8,15 +8,16 @@ import (
 // tokenBucket allows a number of events a second, and as many at once after a
 // quiet second. The zero value is full.
 type tokenBucket struct {
-	spent float32   // tokens missing from a full bucket
-	at    time.Time // when spent was computed
+	spent float32 // tokens missing from a full bucket
+	at    int64   // when spent was computed, Unix nanoseconds
 }
 
 // take takes a token of a bucket that holds perSecond and refills at that
 // rate. It reports false when there is none.
 func (b *tokenBucket) take(perSecond int, now time.Time) bool {
-	refill := float32(now.Sub(b.at).Seconds()) * float32(perSecond)
-	b.at = now
+	ns := now.UnixNano()
+	refill := float32(time.Duration(ns-b.at).Seconds()) * float32(perSecond)
+	b.at = ns
 	b.spent = max(0, b.spent-refill)
 	if b.spent+1 > float32(perSecond) {
 		return false
