@@ -173,16 +173,24 @@ func AppendString(dst []byte, s string) []byte {
 func AppendEscaped(dst []byte, s string) []byte {
 	start := 0
 	for i := range len(s) {
-		c := s[i]
-		if c >= ' ' && c != '"' && c != '\\' {
+		if !needsEscape[s[i]] {
 			continue
 		}
 		dst = append(dst, s[start:i]...)
 		start = i + 1
-		dst = appendEscape(dst, c)
+		dst = appendEscape(dst, s[i])
 	}
 	return append(dst, s[start:]...)
 }
+
+// needsEscape are the bytes that may not stand in a JSON string as they are.
+var needsEscape = func() (table [256]bool) {
+	for c := range ' ' {
+		table[c] = true
+	}
+	table['"'], table['\\'] = true, true
+	return table
+}()
 
 func appendEscape(dst []byte, c byte) []byte {
 	const hex = "0123456789abcdef"

@@ -143,6 +143,10 @@ func (s *scanner) text() ([]byte, error) {
 	start := s.i
 	ascii := true
 	for s.i < len(s.b) {
+		if plainText[s.b[s.i]] {
+			s.i++
+			continue
+		}
 		switch c := s.b[s.i]; {
 		case c == '"':
 			raw := s.b[start:s.i]
@@ -164,6 +168,14 @@ func (s *scanner) text() ([]byte, error) {
 	}
 	return nil, errEnd
 }
+
+// plainText are the ASCII bytes that stand for themselves in a string.
+var plainText = func() (table [256]bool) {
+	for c := range utf8.RuneSelf {
+		table[c] = !needsEscape[c]
+	}
+	return table
+}()
 
 // escape skips one escape sequence, a surrogate pair as one.
 func (s *scanner) escape() error {

@@ -5,7 +5,10 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
+	"hash"
+	"io"
 	"strings"
+	"sync"
 )
 
 // Sign returns the lower-case hex HMAC-SHA256 of text (PROTOCOL §4).
@@ -14,10 +17,25 @@ func Sign(secret, text string) string {
 	return string(signature(sum[:0], secret, text))
 }
 
+// keyed holds, by secret, hashes that are keyed with it: keying costs as much
+// as hashing a short text. Secrets are those of apps, so they are few.
+var keyed sync.Map // string → *sync.Pool of hash.Hash
+
+func hashes(secret string) *sync.Pool {
+	if pool, ok := keyed.Load(secret); ok {
+		return pool.(*sync.Pool) // the map holds nothing else
+	}
+	pool, _ := keyed.LoadOrStore(secret, &sync.Pool{New: func() any { return hmac.New(sha256.New, []byte(secret)) }})
+	return pool.(*sync.Pool)
+}
+
 // signature appends the hex HMAC to dst.
 func signature(dst []byte, secret, text string) []byte {
-	mac := hmac.New(sha256.New, []byte(secret))
-	mac.Write([]byte(text))
+	pool := hashes(secret)
+	mac := pool.Get().(hash.Hash) // the pool holds nothing else
+	defer pool.Put(mac)
+	mac.Reset()
+	_, _ = io.WriteString(mac, text) // a hash never fails
 	var sum [sha256.Size]byte
 	return hex.AppendEncode(dst, mac.Sum(sum[:0]))
 }
