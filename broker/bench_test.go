@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -14,16 +13,6 @@ import (
 	"reecho/broker/brokertest"
 	"reecho/broker/natsd"
 )
-
-// cpuTime is the CPU time of the process so far.
-func cpuTime(b *testing.B) time.Duration {
-	b.Helper()
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		b.Fatal(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
 
 // BenchmarkPublish stores events of 250 bytes, spread over 5,000 channels, from
 // one caller, from many, and many at a time. CPU is that of the whole process:
@@ -41,7 +30,7 @@ func benchmarkPublish(b *testing.B, br *broker.Broker, callers, batch int) {
 	b.Helper()
 	frame := []byte(strings.Repeat("x", 250))
 	b.ReportAllocs()
-	start, begin := cpuTime(b), time.Now()
+	start, begin := brokertest.CPUTime(b), time.Now()
 	work := make(chan int, callers)
 	done := make(chan error, callers)
 	for range callers {
@@ -70,7 +59,7 @@ func benchmarkPublish(b *testing.B, br *broker.Broker, callers, batch int) {
 		}
 	}
 	events := float64(n * batch)
-	b.ReportMetric(float64(cpuTime(b)-start)/events/1000, "cpu-µs/event")
+	b.ReportMetric(float64(brokertest.CPUTime(b)-start)/events/1000, "cpu-µs/event")
 	b.ReportMetric(events/time.Since(begin).Seconds(), "events/s")
 	b.ReportMetric(0, "ns/op")
 }

@@ -5,10 +5,10 @@ package edge
 import (
 	"fmt"
 	"net/netip"
-	"syscall"
 	"testing"
 	"time"
 
+	"reecho/broker/brokertest"
 	"reecho/edge/app"
 	"reecho/edge/pusher"
 	"reecho/edge/socket"
@@ -116,16 +116,6 @@ func TestFanOutDelivers(t *testing.T) {
 	}
 }
 
-// cpuTime is the CPU time of the process so far.
-func cpuTime(b *testing.B) time.Duration {
-	b.Helper()
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		b.Fatal(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
 // BenchmarkFanOut is the shard's own work per delivery, without the kernel's:
 // BenchmarkSend of package socket has that.
 func BenchmarkFanOut(b *testing.B) {
@@ -140,12 +130,12 @@ func BenchmarkFanOut(b *testing.B) {
 				c := newCrowd(subscribers)
 				ops := c.events(n, except)
 				b.ReportAllocs()
-				start := cpuTime(b)
+				start := brokertest.CPUTime(b)
 				for b.Loop() {
 					c.deliver(ops)
 				}
 				deliveries := float64(b.N) * float64(n) * subscribers
-				b.ReportMetric(float64(cpuTime(b)-start)/deliveries, "cpu-ns/delivery")
+				b.ReportMetric(float64(brokertest.CPUTime(b)-start)/deliveries, "cpu-ns/delivery")
 				b.ReportMetric(0, "ns/op")
 			})
 		}

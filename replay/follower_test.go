@@ -87,6 +87,7 @@ func TestRepair(t *testing.T) {
 		learn func(t *testing.T, b *broker.Broker, f *Follower, tail *Tail)
 	}{
 		"a nudge": {Config{Recheck: never, Sweep: never}, func(t *testing.T, b *broker.Broker, _ *Follower, tail *Tail) {
+			t.Helper()
 			last, _, err := b.Last(t.Context(), "app-1", "match.1")
 			if err != nil {
 				t.Fatal(err)
@@ -94,6 +95,7 @@ func TestRepair(t *testing.T) {
 			tail.Nudge(last.Sequence)
 		}},
 		"a later event": {Config{Recheck: never, Sweep: never}, func(t *testing.T, b *broker.Broker, _ *Follower, tail *Tail) {
+			t.Helper()
 			events, _, err := b.Read(t.Context(), "app-1", "match.1", 0, 1000)
 			if err != nil {
 				t.Fatal(err)
@@ -103,6 +105,7 @@ func TestRepair(t *testing.T) {
 			tail.Live(last)
 		}},
 		"the re-check": {Config{Recheck: never, Sweep: never}, func(t *testing.T, _ *broker.Broker, f *Follower, tail *Tail) {
+			t.Helper()
 			// As when its time has come.
 			tails, _ := f.due(time.Now().Add(2 * never))
 			if len(tails) != 1 || tails[0] != tail {

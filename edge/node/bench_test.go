@@ -12,30 +12,20 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
+	"reecho/broker/brokertest"
 	"reecho/edge/app"
 	"reecho/edge/pusher"
 )
-
-// cpuTime is the CPU time of the process so far.
-func cpuTime(b *testing.B) time.Duration {
-	b.Helper()
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		b.Fatal(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
 
 // measureCPU runs work b.N times from 16 goroutines, or from one for pure work,
 // and reports the process' CPU time for each.
 func measureCPU(b *testing.B, workers int, work func(worker int) error) {
 	b.Helper()
 	b.ReportAllocs()
-	start := cpuTime(b)
+	start := brokertest.CPUTime(b)
 	turns, done := make(chan struct{}, workers), make(chan error, workers)
 	for w := range workers {
 		go func() {
@@ -57,7 +47,7 @@ func measureCPU(b *testing.B, workers int, work func(worker int) error) {
 			b.Fatal(err)
 		}
 	}
-	b.ReportMetric(float64(cpuTime(b)-start)/float64(b.N)/1000, "cpu-µs/request")
+	b.ReportMetric(float64(brokertest.CPUTime(b)-start)/float64(b.N)/1000, "cpu-µs/request")
 	b.ReportMetric(0, "ns/op")
 }
 

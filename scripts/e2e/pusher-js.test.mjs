@@ -230,3 +230,20 @@ test('kill -9 loses nothing that was answered (step 2, 113)', async (t) => {
     assert.ok(got.i >= i, `cache-${worker}: answered ${i}, found ${got.i}`);
   }
 });
+
+test('subscribe and unsubscribe at once leaves nothing behind (57)', async (t) => {
+  const server = await Server.start(t);
+  const pusher = client(t, server);
+  await connected(pusher);
+  for (let i = 0; i < 20; i++) {
+    pusher.subscribe(`brief.${i}`);
+    pusher.unsubscribe(`brief.${i}`);
+  }
+  await subscribed(pusher, 'marker');
+  // pusher-js leaves a channel when its success has come.
+  for (let turn = 0; ; turn++) {
+    const { channels } = await (await backend(server).get({ path: '/channels' })).json();
+    if (Object.keys(channels).join() === 'marker') break;
+    assert.ok(turn < 400, Object.keys(channels).join());
+  }
+});
