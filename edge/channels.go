@@ -62,16 +62,15 @@ func (cs *channels) release(ch *channel) {
 	}
 }
 
-// expire drops ch if nobody came back since it became idle.
+// expire drops ch if nobody came back since it became idle. It closes it under
+// the lock: whoever acquires the name next subscribes to the same subject and
+// must not find the old subscription there. Closing waits for no network.
 func (cs *channels) expire(ch *channel, idleSince time.Time) {
 	mu, byName := cs.stripe(ch.name)
 	mu.Lock()
-	gone := ch.refs == 0 && ch.idleSince.Equal(idleSince)
-	if gone {
+	defer mu.Unlock()
+	if ch.refs == 0 && ch.idleSince.Equal(idleSince) {
 		delete(*byName, ch.name)
-	}
-	mu.Unlock()
-	if gone {
 		ch.close()
 	}
 }

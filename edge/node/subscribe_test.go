@@ -1,10 +1,14 @@
 package node_test
 
 import (
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"reecho/edge/app"
+	"reecho/edge/config"
 	"reecho/edge/pusher"
 )
 
@@ -191,4 +195,26 @@ func TestAppsAreApart(t *testing.T) {
 		}
 	}
 	mine.wantNothing()
+}
+
+// A channel that is dropped while somebody comes back to it is there for them:
+// with hardly any linger time, clients that come and go always succeed.
+func TestChannelsComeAndGo(t *testing.T) {
+	t.Parallel()
+	s := startServerWith(t, func(c *config.Config) { c.Linger = time.Millisecond }, demoApp())
+	var wg sync.WaitGroup
+	for i := range 8 {
+		c := s.connect(t)
+		wg.Go(func() {
+			for turn := range 300 {
+				name := fmt.Sprintf("brief.%d", (i+turn)%4)
+				c.trySubscribe(name, "")
+				if f := c.next(); f.Event != "pusher_internal:subscription_succeeded" {
+					t.Errorf("turn %d: %s", turn, f.raw)
+				}
+				c.send("pusher:unsubscribe", "", map[string]any{"channel": name})
+			}
+		})
+	}
+	wg.Wait()
 }
