@@ -68,8 +68,8 @@ func (c *crowd) events(n int, except pusher.SocketID) []op {
 // deliver does what drain does with ops.
 func (c *crowd) deliver(ops []op) {
 	for len(ops) > 0 {
-		n := c.shard.plainRun(ops)
-		if n > 0 {
+		n, whole := plainRun(ops)
+		if whole {
 			c.shard.broadcast(ops[:n])
 		} else {
 			n = c.shard.batch(ops)

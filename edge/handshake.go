@@ -106,9 +106,6 @@ func shuttingDown() *pusher.Error {
 // become more specific.
 func (h *Hub) admit(r *socket.Request) (*tenant, uint8, *pusher.Error) {
 	key, _ := h.keyOf(r.Path)
-	if unescaped, err := url.PathUnescape(key); err == nil {
-		key = unescaped
-	}
 	found := h.apps.ByKey(key)
 	if found == nil {
 		return nil, 0, pusher.Errorf(pusher.CodeUnknownApp, "App key %s does not exist on this server. Check the key and the host", cut(key))

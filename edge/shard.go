@@ -77,8 +77,8 @@ func (s *shard) run(ctx context.Context) {
 func (s *shard) drain(spare []op) []op {
 	ops := s.inbox.take(spare)
 	for rest := ops; len(rest) > 0; {
-		n := s.plainRun(rest)
-		if n == len(rest) || n == maxBatchEvents {
+		n, whole := plainRun(rest)
+		if whole {
 			s.broadcast(rest[:n])
 		} else {
 			n = s.batch(rest)
@@ -95,21 +95,22 @@ func (s *shard) drain(spare []op) []op {
 }
 
 // plainRun is the number of leading ops that are events of one channel for
-// all its subscribers.
-func (s *shard) plainRun(ops []op) int {
-	n, bytes := 0, 0
+// all its subscribers, as many as go out together. It is whole if nothing else
+// stopped it: then no client can get something of another channel with it.
+func plainRun(ops []op) (n int, whole bool) {
+	bytes := 0
 	for n < len(ops) && n < maxBatchEvents {
 		o := &ops[n]
 		if o.kind != opEvent || o.ch != ops[0].ch || o.except != (pusher.SocketID{}) {
-			break
+			return n, false
 		}
 		bytes += len(o.frame)
 		if n > 0 && bytes > maxBatchBytes {
-			break
+			return n, true
 		}
 		n++
 	}
-	return n
+	return n, true
 }
 
 // broadcast writes a plain run to the channel's subscribers, the same bytes to
