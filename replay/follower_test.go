@@ -145,3 +145,30 @@ func TestRepairAfterTrim(t *testing.T) {
 	tail.Live(broker.Event{Sequence: last.Sequence + 200, Previous: last.Sequence + 100, Frame: []byte("21")})
 	s.want(t, 21, 21)
 }
+
+// Back-pressure: while the node cannot take live events they pile up, are
+// dropped and counted as a disturbance; when it can again, everything arrives,
+// once and in order.
+func TestOverloadLosesNothing(t *testing.T) {
+	t.Parallel()
+	b := brokertest.Start(t, broker.Config{EventsPerChannel: 1 << 20})
+	stuck := make(chan struct{})
+	s := &sink{events: make(chan broker.Event, 20000)}
+	f := NewFollower(b, Config{Recheck: time.Hour, Sweep: time.Hour, Throttle: func() { <-stuck }}, slog.New(slog.DiscardHandler))
+	t.Cleanup(f.Close)
+	if _, _, err := f.Open(t.Context(), "app-1", "match.1", s); err != nil {
+		t.Fatal(err)
+	}
+	const events = 10000 // more than wait for the dispatcher
+	records := make([]broker.Record, 100)
+	for i := 0; i < events; i += len(records) {
+		for j := range records {
+			records[j] = broker.Record{App: "app-1", Channel: "match.1", Frame: []byte(fmt.Sprint(i + j + 1))}
+		}
+		if err := b.Publish(t.Context(), records); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(stuck)
+	s.want(t, 1, events)
+}
