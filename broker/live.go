@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -42,6 +43,9 @@ type live struct {
 	broker *Broker
 	nc     *nats.Conn
 	queue  chan *nats.Msg
+	// behind: messages were dropped, and more may be dropped unreported until
+	// the queue is empty, because nats.go tells only of the first.
+	behind atomic.Bool
 
 	mu        sync.RWMutex
 	bySubject map[string]*Subscription
@@ -59,7 +63,10 @@ type Subscription struct {
 func (b *Broker) openLive(run context.Context, d Dialer) (*live, error) {
 	l := &live{broker: b, queue: make(chan *nats.Msg, liveQueue), bySubject: make(map[string]*Subscription)}
 	nc, err := d.Connect(nats.Name("live"), nats.NoEcho(),
-		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) { b.disturb() }),
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {
+			l.behind.Store(true)
+			b.disturb()
+		}),
 		nats.ReconnectHandler(func(*nats.Conn) { b.disturb() }))
 	if err != nil {
 		return nil, err
@@ -142,6 +149,9 @@ func (l *live) dispatch(run context.Context) {
 		select {
 		case m := <-l.queue:
 			l.deliver(m)
+			if len(l.queue) == 0 && l.behind.CompareAndSwap(true, false) {
+				l.broker.disturb()
+			}
 		case <-run.Done():
 			return
 		}
