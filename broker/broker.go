@@ -5,6 +5,7 @@ package broker
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,7 +14,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nuid"
 )
 
 // Defaults of Config.
@@ -55,6 +55,10 @@ type Config struct {
 	PublishQueueBytes int
 	// PublishTimeout is how long storing an event is tried.
 	PublishTimeout time.Duration
+	// Rules are exceptions from what is retained. Each that is not Off has
+	// streams of its own, so moving a channel to another rule begins a new
+	// epoch for it.
+	Rules []Rule
 }
 
 func (c Config) withDefaults() Config {
@@ -102,15 +106,16 @@ type Ref struct{ App, Channel string }
 
 // Broker stores and delivers events. It is safe for concurrent use.
 type Broker struct {
-	cfg    Config
-	log    *slog.Logger
-	epochs []string // by partition
+	cfg   Config
+	log   *slog.Logger
+	lanes []*lane // of no rule, then of each rule, Config.Partitions each
 
-	publishers []*publisher
+	publishers []*publisher // by lane; nil where nothing is retained
 	live       *live
 	reads      []*nats.Conn
 	publish    *nats.Conn
 
+	run       context.Context //nolint:containedctx // the broker's own life, ended by Close
 	stop      context.CancelFunc
 	tasks     sync.WaitGroup
 	disturbed chan struct{}
@@ -120,18 +125,22 @@ type Broker struct {
 // the sequences of existing data cannot be trusted, so positions held by
 // clients must not be compared with them. The context bounds the start only.
 // Close ends the broker; the server behind d must outlive it. The error is
-// ErrPartitions if the data has another number of partitions.
+// ErrPartitions if the data has another number of partitions, ErrRules if the
+// rules cannot be applied to it.
 func New(ctx context.Context, cfg Config, d Dialer, newEpoch bool, log *slog.Logger) (*Broker, error) {
 	b := &Broker{cfg: cfg.withDefaults(), log: log, disturbed: make(chan struct{}, 1)}
-	run, stop := context.WithCancel(context.WithoutCancel(ctx))
-	b.stop = stop
-	if err := b.open(ctx, run, d, newEpoch); err != nil {
+	if err := checkRules(b.cfg.Rules); err != nil {
+		return nil, err
+	}
+	b.makeLanes()
+	b.run, b.stop = context.WithCancel(context.WithoutCancel(ctx))
+	if err := b.open(ctx, d, newEpoch); err != nil {
 		return nil, errors.Join(err, b.Close(ctx))
 	}
 	return b, nil
 }
 
-func (b *Broker) open(ctx, run context.Context, d Dialer, newEpoch bool) error {
+func (b *Broker) open(ctx context.Context, d Dialer, newEpoch bool) error {
 	var err error
 	if b.publish, err = d.Connect(nats.Name("publish")); err != nil {
 		return err
@@ -146,10 +155,10 @@ func (b *Broker) open(ctx, run context.Context, d Dialer, newEpoch bool) error {
 		}
 		b.reads = append(b.reads, nc)
 	}
-	if err := b.openPublishers(run); err != nil {
+	if err := b.openPublishers(); err != nil {
 		return err
 	}
-	b.live, err = b.openLive(run, d)
+	b.live, err = b.openLive(d)
 	return err
 }
 
@@ -158,7 +167,9 @@ func (b *Broker) Close(context.Context) error {
 	b.stop()
 	b.tasks.Wait()
 	for _, p := range b.publishers {
-		p.close()
+		if p != nil {
+			p.close()
+		}
 	}
 	if b.live != nil {
 		b.live.nc.Close()
@@ -186,7 +197,8 @@ func (b *Broker) disturb() {
 
 // Ready returns nil if a stream answers.
 func (b *Broker) Ready(ctx context.Context) error {
-	if _, err := b.lastSequences(ctx, 0, []string{subject(storedRoot, 0, "", "")}); err != nil {
+	l := b.lanes[0]
+	if _, err := b.lastSequences(ctx, l, []string{l.subject(storedRoot, "", "")}); err != nil {
 		return fmt.Errorf("ask the event log: %w", err)
 	}
 	return nil
@@ -194,9 +206,7 @@ func (b *Broker) Ready(ctx context.Context) error {
 
 // Epoch names the life of the sequences of a channel: when it changes,
 // sequences from before mean nothing.
-func (b *Broker) Epoch(app, channel string) string {
-	return b.epochs[Partition(app, channel, b.cfg.Partitions)]
-}
+func (b *Broker) Epoch(app, channel string) string { return b.laneOf(app, channel).epoch }
 
 // Metadata keys of the streams.
 const (
@@ -204,70 +214,85 @@ const (
 	metadataPartitions = "reecho-partitions"
 )
 
-func streamName(partition int) string { return fmt.Sprintf("EVENTS-%d", partition) }
+// unretainedEpoch is the epoch of channels of which nothing is retained.
+const unretainedEpoch = "none"
+
+// newEpoch names a life of a stream.
+func newEpoch() string { return rand.Text()[:10] }
 
 // openStreams creates the streams or brings them in line with the
-// configuration.
-func (b *Broker) openStreams(ctx context.Context, newEpoch bool) error {
+// configuration; again gives each a new epoch.
+func (b *Broker) openStreams(ctx context.Context, again bool) error {
 	js, err := jetstream.New(b.publish)
 	if err != nil {
 		return fmt.Errorf("use JetStream: %w", err)
 	}
-	for p := range b.cfg.Partitions {
-		epoch, err := b.openStream(ctx, js, p, newEpoch)
-		if err != nil {
-			return fmt.Errorf("open stream %s: %w", streamName(p), err)
+	for _, l := range b.lanes {
+		l.epoch = unretainedEpoch
+		if !l.retained() {
+			continue
 		}
-		b.epochs = append(b.epochs, epoch)
+		if err := b.openStream(ctx, js, l, again); err != nil {
+			return fmt.Errorf("open stream %s: %w", l.stream, err)
+		}
 	}
 	return nil
 }
 
-func (b *Broker) openStream(ctx context.Context, js jetstream.JetStream, p int, newEpoch bool) (epoch string, err error) {
-	cfg := b.streamConfig(p)
+func (b *Broker) openStream(ctx context.Context, js jetstream.JetStream, l *lane, again bool) error {
+	cfg := b.streamConfig(l)
 	existing, err := js.Stream(ctx, cfg.Name)
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
-		epoch = nuid.Next()
+		l.epoch = newEpoch()
 	case err != nil:
-		return "", err
+		return err
 	default:
-		metadata := existing.CachedInfo().Config.Metadata
-		if have, want := metadata[metadataPartitions], cfg.Metadata[metadataPartitions]; have != want {
-			return "", fmt.Errorf("%w: the data has %s partitions, %s are configured; keep the number or start with an empty data folder",
-				ErrPartitions, have, want)
+		have := existing.CachedInfo().Config
+		if have.Metadata[metadataPartitions] != cfg.Metadata[metadataPartitions] {
+			return fmt.Errorf("%w: the data has %s partitions, %s are configured; keep the number or start with an empty data folder",
+				ErrPartitions, have.Metadata[metadataPartitions], cfg.Metadata[metadataPartitions])
 		}
-		epoch = metadata[metadataEpoch]
-		if newEpoch || epoch == "" {
-			epoch = nuid.Next()
+		if have.Storage != cfg.Storage {
+			return fmt.Errorf("%w: the rule for %q of app %q has events in %s storage, %s is configured; keep the storage or write the pattern another way, which starts an empty log",
+				ErrRules, l.rule.Channels, l.rule.App, have.Storage, cfg.Storage)
+		}
+		l.epoch = have.Metadata[metadataEpoch]
+		if again || l.epoch == "" {
+			l.epoch = newEpoch()
 		}
 	}
-	cfg.Metadata[metadataEpoch] = epoch
-	if _, err := js.CreateOrUpdateStream(ctx, cfg); err != nil {
-		return "", err
-	}
-	return epoch, nil
+	cfg.Metadata[metadataEpoch] = l.epoch
+	_, err = js.CreateOrUpdateStream(ctx, cfg)
+	return err
 }
 
-func (b *Broker) streamConfig(p int) jetstream.StreamConfig {
-	all := func(root string) string { return fmt.Sprintf("%s.%d.*.*", root, p) }
-	return jetstream.StreamConfig{
-		Name:              streamName(p),
+func (b *Broker) streamConfig(l *lane) jetstream.StreamConfig {
+	cfg := jetstream.StreamConfig{
+		Name:              l.stream,
 		Description:       "reecho: retained events",
-		Subjects:          []string{all(storedRoot)},
+		Subjects:          []string{l.subjects(storedRoot)},
 		Retention:         jetstream.LimitsPolicy,
 		Discard:           jetstream.DiscardOld,
 		Storage:           jetstream.FileStorage,
 		Replicas:          b.cfg.Replicas,
-		MaxAge:            b.cfg.MaxAge,
-		MaxMsgsPerSubject: b.cfg.EventsPerChannel,
-		MaxBytes:          max(b.cfg.MaxBytes/int64(b.cfg.Partitions), 1<<20),
+		MaxAge:            l.retention.MaxAge,
+		MaxMsgsPerSubject: l.retention.EventsPerChannel,
+		MaxBytes:          l.retention.MaxBytes,
 		AllowDirect:       true,
-		Duplicates:        min(duplicateWindow, b.cfg.MaxAge),
+		Duplicates:        min(duplicateWindow, l.retention.MaxAge),
 		RePublish: &jetstream.RePublish{
-			Source:      all(storedRoot),
-			Destination: fmt.Sprintf("%s.%d.{{wildcard(1)}}.{{wildcard(2)}}", liveRoot, p),
+			Source:      l.subjects(storedRoot),
+			Destination: fmt.Sprintf("%s.%s.{{wildcard(1)}}.{{wildcard(2)}}", liveRoot, l.token),
 		},
 		Metadata: map[string]string{metadataPartitions: fmt.Sprint(b.cfg.Partitions)},
 	}
+	if r := l.rule; r != nil {
+		cfg.Description = fmt.Sprintf("reecho: retained events of app %s, channels %s", r.App, r.Channels)
+		override(&cfg.Replicas, r.Replicas)
+		if r.Memory {
+			cfg.Storage = jetstream.MemoryStorage
+		}
+	}
+	return cfg
 }

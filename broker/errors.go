@@ -14,4 +14,6 @@ var (
 	// ErrPartitions: the data holds another number of partitions than was
 	// asked for.
 	ErrPartitions = errors.New("the number of partitions cannot be changed")
+	// ErrRules: the retention rules cannot be applied.
+	ErrRules = errors.New("the retention rules cannot be applied")
 )

@@ -60,7 +60,7 @@ type Subscription struct {
 	sub      *nats.Subscription
 }
 
-func (b *Broker) openLive(run context.Context, d Dialer) (*live, error) {
+func (b *Broker) openLive(d Dialer) (*live, error) {
 	l := &live{broker: b, queue: make(chan *nats.Msg, liveQueue), bySubject: make(map[string]*Subscription)}
 	nc, err := d.Connect(nats.Name("live"), nats.NoEcho(),
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {
@@ -72,17 +72,18 @@ func (b *Broker) openLive(run context.Context, d Dialer) (*live, error) {
 		return nil, err
 	}
 	l.nc = nc
-	for p := range b.cfg.Partitions {
-		if _, err := nc.ChanSubscribe(nudgeSubject(p), l.queue); err != nil {
+	for _, lane := range b.lanes {
+		if !lane.retained() {
+			continue
+		}
+		if _, err := nc.ChanSubscribe(lane.nudgeSubject(), l.queue); err != nil {
 			nc.Close()
 			return nil, fmt.Errorf("subscribe to nudges: %w", err)
 		}
 	}
-	b.tasks.Go(func() { l.dispatch(run) })
+	b.tasks.Go(func() { l.dispatch(b.run) })
 	return l, nil
 }
-
-func nudgeSubject(partition int) string { return nudgeRoot + "." + strconv.Itoa(partition) }
 
 // Subscribe starts the delivery of a channel's events to r. When it returns,
 // every event stored afterwards by a publisher on this node is delivered or
@@ -90,7 +91,7 @@ func nudgeSubject(partition int) string { return nudgeRoot + "." + strconv.Itoa(
 func (b *Broker) Subscribe(ctx context.Context, app, channel string, r Receiver) (*Subscription, error) {
 	s := &Subscription{
 		live: b.live, ref: Ref{App: app, Channel: channel}, receiver: r,
-		subject: subject(liveRoot, Partition(app, channel, b.cfg.Partitions), app, channel),
+		subject: b.laneOf(app, channel).subject(liveRoot, app, channel),
 	}
 	if err := b.live.add(s); err != nil {
 		return nil, err
@@ -208,7 +209,7 @@ func stamp(h nats.Header) int64 {
 // follow the channel. It never comes back to this node. Frame must not be
 // changed until it returns. It gives no promise of delivery.
 func (b *Broker) PublishEphemeral(app, channel string, frame []byte, exclude string) error {
-	m := nats.Msg{Subject: subject(liveRoot, Partition(app, channel, b.cfg.Partitions), app, channel), Data: frame}
+	m := nats.Msg{Subject: b.laneOf(app, channel).subject(liveRoot, app, channel), Data: frame}
 	if exclude != "" {
 		m.Header = nats.Header{headerExclude: {exclude}}
 	}
@@ -222,8 +223,8 @@ func (b *Broker) PublishEphemeral(app, channel string, frame []byte, exclude str
 const headerNudged = "Reecho-Nudged"
 
 // nudge tells every node that follows the channel that sequence is stored.
-func (b *Broker) nudge(partition int, liveSubject string, sequence uint64) {
-	m := nats.Msg{Subject: nudgeSubject(partition), Header: nats.Header{
+func (b *Broker) nudge(l *lane, liveSubject string, sequence uint64) {
+	m := nats.Msg{Subject: l.nudgeSubject(), Header: nats.Header{
 		headerNudged:   {liveSubject},
 		headerSequence: {strconv.FormatUint(sequence, 10)},
 	}}

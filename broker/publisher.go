@@ -3,17 +3,17 @@ package broker
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
+	mathrand "math/rand/v2"
 	"slices"
 	"strconv"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nuid"
 )
 
 const (
@@ -67,8 +67,7 @@ func (b *Broker) Publish(ctx context.Context, records []Record) error {
 	c := &call{left: len(records), done: make(chan struct{})}
 	for i := range records {
 		r := &records[i]
-		p := b.publishers[Partition(r.App, r.Channel, len(b.publishers))]
-		if err := p.publish(c, r); err != nil {
+		if err := b.publishOne(c, r); err != nil {
 			c.finish(len(records)-i, err)
 			break
 		}
@@ -81,14 +80,32 @@ func (b *Broker) Publish(ctx context.Context, records []Record) error {
 	}
 }
 
-// publisher stores the events of one partition, in order, with a bounded
+// publishOne stores r, or delivers it only if nothing of its channel is
+// retained.
+func (b *Broker) publishOne(c *call, r *Record) error {
+	l := b.laneOf(r.App, r.Channel)
+	if p := b.publishers[l.index]; p != nil {
+		return p.publish(c, r)
+	}
+	m := nats.Msg{Subject: l.subject(liveRoot, r.App, r.Channel), Data: r.Frame}
+	if r.Exclude != "" {
+		m.Header = nats.Header{headerExclude: {r.Exclude}}
+	}
+	if err := b.publish.PublishMsg(&m); err != nil {
+		return fmt.Errorf("publish to %s: %w", m.Subject, err)
+	}
+	c.finish(1, nil)
+	return nil
+}
+
+// publisher stores the events of one lane, in order, with a bounded
 // number of them unacknowledged.
 type publisher struct {
-	broker    *Broker
-	partition int
-	nc        *nats.Conn
-	inbox     string // acknowledgements come to inbox + "." + number
-	idPrefix  string
+	broker   *Broker
+	lane     *lane
+	nc       *nats.Conn
+	inbox    string // acknowledgements come to inbox + "." + number
+	idPrefix string
 
 	// mu is held while an event is given to the connection, which buffers
 	// it: that order is the order in the stream.
@@ -117,26 +134,30 @@ type pending struct {
 	retried bool
 }
 
-func (b *Broker) openPublishers(run context.Context) error {
-	prefix := nuid.Next()[:10]
-	for i := range b.cfg.Partitions {
+func (b *Broker) openPublishers() error {
+	prefix := rand.Text()[:10]
+	b.publishers = make([]*publisher, len(b.lanes))
+	for i, l := range b.lanes {
+		if !l.retained() {
+			continue
+		}
 		p := &publisher{
-			broker: b, partition: i, nc: b.publish, inbox: nats.NewInbox(),
+			broker: b, lane: l, nc: b.publish, inbox: nats.NewInbox(),
 			idPrefix: prefix + strconv.Itoa(i) + "-", inFlight: make(map[uint64]*pending),
 		}
 		p.message.Header = nats.Header{}
 		if _, err := b.publish.Subscribe(p.inbox+".*", p.acknowledged); err != nil {
 			return fmt.Errorf("subscribe to acknowledgements: %w", err)
 		}
-		b.publishers = append(b.publishers, p)
-		b.tasks.Go(func() { p.watch(run) })
+		b.publishers[i] = p
+		b.tasks.Go(func() { p.watch(b.run) })
 	}
 	return nil
 }
 
 // publish sends r, or queues it when the window is full.
 func (p *publisher) publish(c *call, r *Record) error {
-	e := &pending{call: c, record: r, subject: subject(storedRoot, p.partition, r.App, r.Channel)}
+	e := &pending{call: c, record: r, subject: p.lane.subject(storedRoot, r.App, r.Channel)}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
@@ -207,7 +228,7 @@ func (p *publisher) acknowledged(m *nats.Msg) {
 	p.pumpLocked()
 	p.mu.Unlock()
 	if err == nil && (e.retried || a.duplicate) {
-		p.broker.nudge(p.partition, liveRoot+e.subject[len(storedRoot):], a.sequence)
+		p.broker.nudge(p.lane, liveRoot+e.subject[len(storedRoot):], a.sequence)
 	}
 	e.call.finish(1, err)
 }
@@ -254,7 +275,7 @@ func (p *publisher) watch(ctx context.Context) {
 		case now := <-ticker.C:
 			p.repair(now)
 			// Partitions must not retry in step.
-			ticker.Reset(watchPeriod/2 + rand.N(watchPeriod)) //nolint:gosec // jitter
+			ticker.Reset(watchPeriod/2 + mathrand.N(watchPeriod)) //nolint:gosec // jitter
 		case <-ctx.Done():
 			return
 		}
@@ -274,7 +295,7 @@ func (p *publisher) repair(now time.Time) {
 		return
 	}
 	if !p.repairing {
-		p.broker.log.Warn("the event log does not answer, trying again", slog.Int("partition", p.partition))
+		p.broker.log.Warn("the event log does not answer, trying again", slog.String("stream", p.lane.stream))
 	}
 	p.repairing = true
 	for _, number := range p.numbersLocked() {

@@ -30,13 +30,16 @@ const (
 func (b *Broker) Last(ctx context.Context, app, channel string) (ev Event, ok bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	p := Partition(app, channel, b.cfg.Partitions)
-	stored := subject(storedRoot, p, app, channel)
-	if b.cfg.Replicas == 1 {
-		ev, ok, err = b.lastDirect(ctx, p, stored)
-	} else {
+	l := b.laneOf(app, channel)
+	stored := l.subject(storedRoot, app, channel)
+	switch {
+	case !l.retained():
+		return Event{}, false, nil
+	case b.cfg.Replicas == 1:
+		ev, ok, err = b.lastDirect(ctx, l, stored)
+	default:
 		// A direct get may be answered by a replica that is behind.
-		ev, ok, err = b.lastOfLeader(ctx, p, stored)
+		ev, ok, err = b.lastOfLeader(ctx, l, stored)
 	}
 	if err != nil {
 		return Event{}, false, fmt.Errorf("read the last event of channel %q: %w", channel, err)
@@ -44,8 +47,8 @@ func (b *Broker) Last(ctx context.Context, app, channel string) (ev Event, ok bo
 	return ev, ok, nil
 }
 
-func (b *Broker) lastDirect(ctx context.Context, p int, stored string) (Event, bool, error) {
-	m, err := b.reader().RequestWithContext(ctx, "$JS.API.DIRECT.GET."+streamName(p)+"."+stored, nil)
+func (b *Broker) lastDirect(ctx context.Context, l *lane, stored string) (Event, bool, error) {
+	m, err := b.reader().RequestWithContext(ctx, "$JS.API.DIRECT.GET."+l.stream+"."+stored, nil)
 	switch {
 	case err != nil:
 		return Event{}, false, err
@@ -57,12 +60,12 @@ func (b *Broker) lastDirect(ctx context.Context, p int, stored string) (Event, b
 	return storedEvent(m), true, nil
 }
 
-func (b *Broker) lastOfLeader(ctx context.Context, p int, stored string) (Event, bool, error) {
+func (b *Broker) lastOfLeader(ctx context.Context, l *lane, stored string) (Event, bool, error) {
 	request, err := json.Marshal(map[string]string{"last_by_subj": stored})
 	if err != nil {
 		return Event{}, false, err
 	}
-	m, err := b.reader().RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+streamName(p), request)
+	m, err := b.reader().RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+l.stream, request)
 	if err != nil {
 		return Event{}, false, err
 	}
@@ -121,6 +124,8 @@ type getRequest struct {
 	Batch     int      `json:"batch,omitempty"`
 	MaxBytes  int      `json:"max_bytes,omitempty"`
 	MultiLast []string `json:"multi_last,omitempty"`
+
+	Start *time.Time `json:"start_time,omitempty"`
 }
 
 // readBytes bounds one answer to Read.
@@ -130,23 +135,28 @@ const readBytes = 4 << 20
 // or above, in order, and whether there are more. With several replicas the
 // answer may be a little behind.
 func (b *Broker) Read(ctx context.Context, app, channel string, from uint64, limit int) (events []Event, more bool, err error) {
-	p := Partition(app, channel, b.cfg.Partitions)
-	request := getRequest{
-		Sequence: max(from, 1), NextFor: subject(storedRoot, p, app, channel),
-		Batch: limit, MaxBytes: readBytes,
-	}
-	err = b.get(ctx, p, request, func(m *nats.Msg) { events = append(events, storedEvent(m)) }, func(end *nats.Msg) {
-		more = number(end.Header, "Nats-Num-Pending") > 0
-	})
+	events, more, err = b.read(ctx, app, channel, getRequest{Sequence: max(from, 1), Batch: limit})
 	if err != nil {
 		return nil, false, fmt.Errorf("read channel %q from %d: %w", channel, from, err)
 	}
 	return events, more, nil
 }
 
+func (b *Broker) read(ctx context.Context, app, channel string, request getRequest) (events []Event, more bool, err error) {
+	l := b.laneOf(app, channel)
+	if !l.retained() {
+		return nil, false, nil
+	}
+	request.NextFor, request.MaxBytes = l.subject(storedRoot, app, channel), readBytes
+	err = b.get(ctx, l, request, func(m *nats.Msg) { events = append(events, storedEvent(m)) }, func(end *nats.Msg) {
+		more = number(end.Header, "Nats-Num-Pending") > 0
+	})
+	return events, more, err
+}
+
 // get makes a direct get with many answers: each calls visit, the end mark
 // calls end.
-func (b *Broker) get(ctx context.Context, p int, request getRequest, visit, end func(*nats.Msg)) error {
+func (b *Broker) get(ctx context.Context, l *lane, request getRequest, visit, end func(*nats.Msg)) error {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	body, err := json.Marshal(request)
@@ -160,7 +170,7 @@ func (b *Broker) get(ctx context.Context, p int, request getRequest, visit, end 
 		return err
 	}
 	defer func() { _ = sub.Unsubscribe() }()
-	if err := nc.PublishRequest("$JS.API.DIRECT.GET."+streamName(p), inbox, body); err != nil {
+	if err := nc.PublishRequest("$JS.API.DIRECT.GET."+l.stream, inbox, body); err != nil {
 		return err
 	}
 	for {
@@ -190,21 +200,25 @@ func (b *Broker) Tails(ctx context.Context, refs []Ref) ([]uint64, error) {
 		subjects []string
 		at       map[string]int // subject → index in tails
 	}
-	parts := make([]part, b.cfg.Partitions)
+	parts := make([]part, len(b.lanes))
 	for i, ref := range refs {
-		p := Partition(ref.App, ref.Channel, b.cfg.Partitions)
-		s := subject(storedRoot, p, ref.App, ref.Channel)
-		if parts[p].at == nil {
-			parts[p].at = make(map[string]int)
+		l := b.laneOf(ref.App, ref.Channel)
+		if !l.retained() {
+			continue
 		}
-		parts[p].subjects = append(parts[p].subjects, s)
-		parts[p].at[s] = i
+		s := l.subject(storedRoot, ref.App, ref.Channel)
+		p := &parts[l.index]
+		if p.at == nil {
+			p.at = make(map[string]int)
+		}
+		p.subjects = append(p.subjects, s)
+		p.at[s] = i
 	}
 	for p := range parts {
 		for rest := parts[p].subjects; len(rest) > 0; {
 			batch := rest[:min(len(rest), maxTails)]
 			rest = rest[len(batch):]
-			found, err := b.lastSequences(ctx, p, batch)
+			found, err := b.lastSequences(ctx, b.lanes[p], batch)
 			if err != nil {
 				return nil, fmt.Errorf("read the ends of %d channels: %w", len(batch), err)
 			}
@@ -219,9 +233,9 @@ func (b *Broker) Tails(ctx context.Context, refs []Ref) ([]uint64, error) {
 }
 
 // lastSequences returns the newest sequence by subject.
-func (b *Broker) lastSequences(ctx context.Context, p int, subjects []string) (map[string]uint64, error) {
+func (b *Broker) lastSequences(ctx context.Context, l *lane, subjects []string) (map[string]uint64, error) {
 	found := make(map[string]uint64, len(subjects))
-	err := b.get(ctx, p, getRequest{MultiLast: subjects}, func(m *nats.Msg) {
+	err := b.get(ctx, l, getRequest{MultiLast: subjects}, func(m *nats.Msg) {
 		found[value(m.Header, "Nats-Subject")] = number(m.Header, headerSequence)
 	}, func(*nats.Msg) {})
 	return found, err

@@ -4,10 +4,9 @@ import (
 	"errors"
 	"hash/fnv"
 	"strconv"
-	"strings"
 )
 
-// Roots of the subjects: {root}.{partition}.{app}.{channel}.
+// Roots of the subjects: {root}.{lane}.{app}.{channel}.
 const (
 	storedRoot = "h"
 	liveRoot   = "l"
@@ -90,24 +89,13 @@ func Untoken(token string) (string, error) {
 
 // Partition is the partition of a channel, from 0 to partitions-1.
 func Partition(app, channel string, partitions int) int {
+	return int(hash(app, channel) % uint32(partitions)) //nolint:gosec // partitions is small and positive
+}
+
+func hash(app, name string) uint32 {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(app))
 	_, _ = h.Write([]byte{0})
-	_, _ = h.Write([]byte(channel))
-	return int(h.Sum32() % uint32(partitions)) //nolint:gosec // partitions is small and positive
-}
-
-// subject is {root}.{partition}.{app}.{channel}.
-func subject(root string, partition int, app, channel string) string {
-	var b strings.Builder
-	a, c := Token(app), Token(channel)
-	b.Grow(len(root) + len(a) + len(c) + 8)
-	b.WriteString(root)
-	b.WriteByte('.')
-	b.WriteString(strconv.Itoa(partition))
-	b.WriteByte('.')
-	b.WriteString(a)
-	b.WriteByte('.')
-	b.WriteString(c)
-	return b.String()
+	_, _ = h.Write([]byte(name))
+	return h.Sum32()
 }

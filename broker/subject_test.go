@@ -40,7 +40,7 @@ func FuzzToken(f *testing.F) {
 		if p := Partition(app, channel, 8); p < 0 || p > 7 {
 			t.Errorf("partition %d", p)
 		}
-		if n := strings.Count(subject(storedRoot, 3, app, channel), "."); n != 3 {
+		if n := strings.Count((&lane{token: "3"}).subject(storedRoot, app, channel), "."); n != 3 {
 			t.Errorf("%q, %q: %d dots in the subject", app, channel, n)
 		}
 	})

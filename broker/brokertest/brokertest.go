@@ -3,6 +3,7 @@ package brokertest
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"testing"
 	"time"
@@ -44,6 +45,23 @@ func Open(t testing.TB, dir string, cfg broker.Config) (b *broker.Broker, stop f
 			t.Errorf("close the NATS server: %v", err)
 		}
 	}
+}
+
+// TryOpen returns the error of starting a broker in dir.
+func TryOpen(t testing.TB, dir string, cfg broker.Config) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	log := slog.New(slog.DiscardHandler)
+	server, err := natsd.Start(ctx, natsd.Config{Dir: dir}, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := broker.New(ctx, cfg, server, !server.Trusted(), log)
+	if err == nil {
+		err = b.Close(ctx)
+	}
+	return errors.Join(err, server.Close(ctx))
 }
 
 func open(t testing.TB, dir string, cfg broker.Config) (*natsd.Server, *broker.Broker) {

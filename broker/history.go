@@ -1,0 +1,205 @@
+package broker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// scanBytes bounds one answer to a scan, so that it does not hold up the
+// connection for long.
+const scanBytes = 4 << 20
+
+// First returns the oldest retained event of a channel, ok false if there is
+// none.
+func (b *Broker) First(ctx context.Context, app, channel string) (ev Event, ok bool, err error) {
+	events, _, err := b.Read(ctx, app, channel, 1, 1)
+	if err != nil || len(events) == 0 {
+		return Event{}, false, err
+	}
+	return events[0], true, nil
+}
+
+// ReadSince is Read from the first event that was stored at or after t.
+func (b *Broker) ReadSince(ctx context.Context, app, channel string, t time.Time, limit int) (events []Event, more bool, err error) {
+	events, more, err = b.read(ctx, app, channel, getRequest{Start: &t, Batch: limit})
+	if err != nil {
+		return nil, false, fmt.Errorf("read channel %q since %s: %w", channel, t.Format(time.RFC3339), err)
+	}
+	return events, more, nil
+}
+
+// Stream is the number of the stream that holds a channel, negative if nothing
+// of it is retained. The sequences of channels in one stream can be compared.
+func (b *Broker) Stream(app, channel string) int {
+	if l := b.laneOf(app, channel); l.retained() {
+		return l.index
+	}
+	return -1
+}
+
+// Scan reads all events of a stream from one sequence to another, both
+// included, in order, and calls visit with the channel each is of, until it
+// returns false. It is made for reading many channels in one pass.
+func (b *Broker) Scan(ctx context.Context, stream int, from, to uint64, visit func(ref Ref, ev Event) bool) error {
+	l := b.lanes[stream]
+	refs := make(map[string]Ref)
+	for more := true; more && from <= to; {
+		more = false
+		wanted := true
+		request := getRequest{Sequence: max(from, 1), NextFor: l.subjects(storedRoot), Batch: maxScan, MaxBytes: scanBytes}
+		err := b.get(ctx, l, request, func(m *nats.Msg) {
+			ev := storedEvent(m)
+			if from = ev.Sequence + 1; !wanted || ev.Sequence > to {
+				return
+			}
+			ref, err := refOf(refs, value(m.Header, "Nats-Subject"))
+			wanted = err == nil && visit(ref, ev)
+		}, func(end *nats.Msg) {
+			more = wanted && number(end.Header, "Nats-Num-Pending") > 0
+		})
+		if err != nil {
+			return fmt.Errorf("scan stream %s from %d: %w", l.stream, from, err)
+		}
+	}
+	return nil
+}
+
+// maxScan is how many events one answer to a scan may hold; scanBytes ends it
+// earlier for all but tiny events.
+const maxScan = 16384
+
+var errSubject = errors.New("[unexpected] a stored subject is not ours")
+
+// refOf is the channel of a stored subject, remembered in refs.
+func refOf(refs map[string]Ref, subject string) (Ref, error) {
+	if ref, known := refs[subject]; known {
+		return ref, nil
+	}
+	tokens := strings.Split(subject, ".")
+	if len(tokens) != 4 {
+		return Ref{}, errSubject
+	}
+	app, err := Untoken(tokens[2])
+	if err != nil {
+		return Ref{}, errSubject
+	}
+	channel, err := Untoken(tokens[3])
+	if err != nil {
+		return Ref{}, errSubject
+	}
+	ref := Ref{App: app, Channel: channel}
+	refs[subject] = ref
+	return ref, nil
+}
+
+// State is what a stream retains.
+type State struct {
+	// First is the oldest retained sequence, of any channel; Last+1 if there
+	// is none.
+	First uint64
+	// FirstTime is when that was stored, zero if there is none.
+	FirstTime time.Time
+	// Last is the newest sequence ever assigned.
+	Last uint64
+	// Bytes is what the retained events take.
+	Bytes int64
+}
+
+// stateFlight shares requests for the state of one stream. A caller never gets
+// the answer to a request that was sent before its call.
+type stateFlight struct {
+	mu      sync.Mutex
+	running bool
+	next    *stateCall
+}
+
+type stateCall struct {
+	done  chan struct{} // closed when state and err are final
+	state State
+	err   error
+}
+
+// State asks the leader of the stream that holds a channel. The zero State is
+// that of a channel of which nothing is retained.
+func (b *Broker) State(ctx context.Context, app, channel string) (State, error) {
+	l := b.laneOf(app, channel)
+	if !l.retained() {
+		return State{}, nil
+	}
+	f := &l.state
+	f.mu.Lock()
+	if f.next == nil {
+		f.next = &stateCall{done: make(chan struct{})}
+	}
+	c := f.next
+	if !f.running {
+		f.running = true
+		b.tasks.Go(func() { b.askStates(l) }) //nolint:contextcheck // shared by callers, so none of theirs
+	}
+	f.mu.Unlock()
+	select {
+	case <-c.done:
+		return c.state, c.err
+	case <-ctx.Done():
+		return State{}, fmt.Errorf("ask stream %s for its state: %w", l.stream, ctx.Err())
+	}
+}
+
+// askStates makes requests while somebody waits for one.
+func (b *Broker) askStates(l *lane) {
+	f := &l.state
+	for {
+		f.mu.Lock()
+		c := f.next
+		f.next = nil
+		if c == nil {
+			f.running = false
+			f.mu.Unlock()
+			return
+		}
+		f.mu.Unlock()
+		c.state, c.err = b.askState(l)
+		close(c.done)
+	}
+}
+
+func (b *Broker) askState(l *lane) (State, error) {
+	ctx, cancel := context.WithTimeout(b.run, readTimeout)
+	defer cancel()
+	m, err := b.reader().RequestWithContext(ctx, "$JS.API.STREAM.INFO."+l.stream, nil)
+	if err != nil {
+		return State{}, fmt.Errorf("ask stream %s for its state: %w", l.stream, err)
+	}
+	var answer struct {
+		Error *struct {
+			Description string `json:"description"`
+		} `json:"error"`
+		State struct {
+			Messages  uint64    `json:"messages"`
+			Bytes     int64     `json:"bytes"`
+			First     uint64    `json:"first_seq"`
+			FirstTime time.Time `json:"first_ts"`
+			Last      uint64    `json:"last_seq"`
+		} `json:"state"`
+	}
+	if err := json.Unmarshal(m.Data, &answer); err != nil {
+		return State{}, fmt.Errorf("read the state of stream %s: %w", l.stream, err)
+	}
+	if answer.Error != nil {
+		return State{}, fmt.Errorf("ask stream %s for its state: %s", l.stream, answer.Error.Description)
+	}
+	s := State{First: answer.State.First, Last: answer.State.Last, Bytes: answer.State.Bytes}
+	if answer.State.Messages == 0 {
+		s.First = s.Last + 1
+	} else {
+		s.FirstTime = answer.State.FirstTime
+	}
+	return s, nil
+}
