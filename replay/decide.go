@@ -1,0 +1,105 @@
+package replay
+
+import "time"
+
+// Reason says why a client does not get all that it missed. It is told to the
+// client as it is; "" is no reason: the client gets everything.
+type Reason string
+
+// The reasons there are.
+const (
+	EpochChanged    Reason = "epoch_changed"    // the stream was lost or recreated
+	TrimmedByAge    Reason = "trimmed_by_age"   // older than the retention keeps
+	TrimmedByCount  Reason = "trimmed_by_count" // more events than are kept of a channel
+	TrimmedBySize   Reason = "trimmed_by_size"  // more bytes than the stream keeps
+	OverLimit       Reason = "over_limit"       // more than one replay may hold
+	ForeignPosition Reason = "foreign_position" // of another channel or app
+	UnknownPosition Reason = "unknown_position" // ill-formed, or beyond the end
+	NotRetained     Reason = "not_retained"     // nothing of the channel is kept
+	SessionExpired  Reason = "session_expired"  // back later than sessions are kept
+	Unavailable     Reason = "unavailable"      // the stream could not be read
+)
+
+// confirmSlack is how much later than it was stored an event may reach a
+// client that is connected: live deliveries that were lost are found by a
+// sweep at the latest. A client that says it was whole at a time was whole this
+// much before it.
+const confirmSlack = DefaultSweep
+
+// Claim is what a client says it has.
+type Claim struct {
+	// Sequence: the client has every event of the channel up to it.
+	Sequence uint64
+	// Confirmed is when that was last known to be so, zero if it is not
+	// known.
+	Confirmed time.Time
+}
+
+// Retained is what the stream holds. Its fields were read after the range that
+// is to be replayed: trimming goes on all the time.
+type Retained struct {
+	First uint64 // the oldest retained event of the channel, 0 for none
+	Newer int    // retained events of the channel above the claim
+	Bytes int    // their bytes
+
+	StreamFirst     uint64    // the oldest retained event of any channel
+	StreamFirstTime time.Time // when it was stored, zero if there is none
+	StreamBytes     int64
+}
+
+// Limits bound what is retained and what one replay may hold.
+type Limits struct {
+	PerChannel int           // events retained of a channel
+	MaxAge     time.Duration // how long
+	MaxBytes   int64         // bytes retained in the stream
+
+	Events int // of one replay
+	Bytes  int // of one replay
+}
+
+// Decide tells whether a client that makes a claim can be given everything it
+// missed: exactly the retained events above the claim. It is the only place
+// where this is decided.
+//
+// The difficulty is that a stored event does not know its predecessor once
+// that is trimmed. Trimming takes a channel's oldest events first, so three
+// things prove that nothing above the claim is gone: an event of the channel at
+// or below the claim is still there; or the channel holds fewer events than
+// would make it trim and either no event of any channel above the claim was
+// trimmed by age or size, or the client was whole at a time from which on
+// nothing was.
+func Decide(c Claim, r Retained, l Limits, now time.Time) Reason {
+	if reason := c.whole(r, l, now); reason != "" {
+		return reason
+	}
+	if r.Newer > l.Events || r.Bytes > l.Bytes {
+		return OverLimit
+	}
+	return ""
+}
+
+func (c Claim) whole(r Retained, l Limits, now time.Time) Reason {
+	switch {
+	case r.First != 0 && r.First <= c.Sequence:
+		return ""
+	case r.Newer >= l.PerChannel:
+		return TrimmedByCount
+	case r.StreamFirst <= c.Sequence+1:
+		return ""
+	case c.Confirmed.IsZero():
+		return TrimmedByAge
+	}
+	confirmed := c.Confirmed.Add(-confirmSlack)
+	switch {
+	case !r.StreamFirstTime.IsZero() && confirmed.After(r.StreamFirstTime):
+		return ""
+	case !confirmed.After(now.Add(-l.MaxAge)):
+		return TrimmedByAge
+	case r.StreamBytes >= l.MaxBytes/2:
+		// What was trimmed by size since then left a full stream behind,
+		// and nothing younger than MaxAge left it in another way, except that
+		// channels at their limit may have got smaller events.
+		return TrimmedBySize
+	}
+	return ""
+}

@@ -1,0 +1,125 @@
+package replay
+
+import (
+	"testing"
+	"time"
+)
+
+// DESIGN §6, trim rule. The channel's events have the sequences 10, 20, 30, …;
+// other channels have the rest.
+func TestDecide(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 23, 20, 0, 0, 0, time.UTC)
+	ago := func(d time.Duration) time.Time { return now.Add(-d) }
+	limits := Limits{PerChannel: 5, MaxAge: time.Hour, MaxBytes: 1000, Events: 100, Bytes: 100}
+	for name, tt := range map[string]struct {
+		claim    Claim
+		retained Retained
+		limits   func(*Limits)
+		want     Reason
+	}{
+		"nothing happened, the event is there": {
+			Claim{Sequence: 20}, Retained{First: 20, StreamFirst: 15, StreamFirstTime: ago(time.Minute)}, nil, "",
+		},
+		"an older event is there": {
+			Claim{Sequence: 25}, Retained{First: 20, Newer: 5, StreamFirst: 20, StreamFirstTime: ago(time.Minute)}, nil, "",
+		},
+		"as many newer ones as are kept": {
+			Claim{Sequence: 20}, Retained{First: 30, Newer: 5, StreamFirst: 1, StreamFirstTime: ago(time.Minute)}, nil, TrimmedByCount,
+		},
+		"fewer, and nothing of the stream is gone": {
+			Claim{Sequence: 20}, Retained{First: 30, Newer: 4, StreamFirst: 21, StreamFirstTime: ago(time.Minute)}, nil, "",
+		},
+		"fewer, but something of the stream is gone": {
+			Claim{Sequence: 20}, Retained{First: 30, Newer: 4, StreamFirst: 22, StreamFirstTime: ago(time.Minute)}, nil, TrimmedByAge,
+		},
+		"everything expired since": {
+			Claim{Sequence: 20, Confirmed: ago(2 * time.Hour)}, Retained{StreamFirst: 500}, nil, TrimmedByAge,
+		},
+		"a quiet channel in an empty stream": {
+			Claim{Sequence: 20, Confirmed: ago(time.Minute)}, Retained{StreamFirst: 500}, nil, "",
+		},
+		"a quiet channel, the stream goes back further": {
+			Claim{Sequence: 20, Confirmed: ago(30 * time.Minute)},
+			Retained{StreamFirst: 500, StreamFirstTime: ago(59 * time.Minute), StreamBytes: 1000},
+			nil, "",
+		},
+		"a quiet channel in a quiet stream": {
+			Claim{Sequence: 20, Confirmed: ago(30 * time.Minute)},
+			Retained{StreamFirst: 500, StreamFirstTime: ago(time.Minute), StreamBytes: 10},
+			nil, "",
+		},
+		"a full stream that does not go back so far": {
+			Claim{Sequence: 20, Confirmed: ago(30 * time.Minute)},
+			Retained{StreamFirst: 500, StreamFirstTime: ago(time.Minute), StreamBytes: 999},
+			nil, TrimmedBySize,
+		},
+		"what the live path may still owe counts": {
+			Claim{Sequence: 20, Confirmed: ago(10 * time.Minute)},
+			Retained{StreamFirst: 500, StreamFirstTime: ago(10*time.Minute + confirmSlack/2), StreamBytes: 999},
+			nil, TrimmedBySize,
+		},
+		"never confirmed": {
+			Claim{Sequence: 20}, Retained{StreamFirst: 500, StreamFirstTime: ago(59 * time.Minute)}, nil, TrimmedByAge,
+		},
+		"too many for one replay": {
+			Claim{Sequence: 20}, Retained{First: 20, Newer: 3, StreamFirst: 1}, func(l *Limits) { l.Events = 2 }, OverLimit,
+		},
+		"too much for one replay": {
+			Claim{Sequence: 20}, Retained{First: 20, Newer: 3, Bytes: 101, StreamFirst: 1}, nil, OverLimit,
+		},
+	} {
+		l := limits
+		if tt.limits != nil {
+			tt.limits(&l)
+		}
+		if got := Decide(tt.claim, tt.retained, l, now); got != tt.want {
+			t.Errorf("%s: got %q, want %q", name, got, tt.want)
+		}
+	}
+}
+
+func TestPositions(t *testing.T) {
+	t.Parallel()
+	p := NewPositions("E1", "77", "match.1")
+	position := string(p.Append(nil, 42))
+	for name, tt := range map[string]struct {
+		text     string
+		sequence uint64
+		reason   Reason
+	}{
+		"itself":           {position, 42, ""},
+		"zero":             {string(p.Append(nil, 0)), 0, ""},
+		"another channel":  {string(NewPositions("E1", "77", "match.2").Append(nil, 42)), 0, ForeignPosition},
+		"another app":      {string(NewPositions("E1", "78", "match.1").Append(nil, 42)), 0, ForeignPosition},
+		"another epoch":    {string(NewPositions("E2", "77", "match.1").Append(nil, 42)), 0, EpochChanged},
+		"nothing":          {"", 0, UnknownPosition},
+		"no number":        {p.Prefix(), 0, UnknownPosition},
+		"a negative one":   {p.Prefix() + "-1", 0, UnknownPosition},
+		"one too large":    {p.Prefix() + "18446744073709551616", 0, UnknownPosition},
+		"more behind it":   {position + "-1", 0, UnknownPosition},
+		"only a number":    {"42", 0, UnknownPosition},
+		"spaces around it": {" " + position + " ", 0, UnknownPosition},
+	} {
+		if sequence, reason := p.Parse(tt.text); sequence != tt.sequence || reason != tt.reason {
+			t.Errorf("%s: got %d %q, want %d %q", name, sequence, reason, tt.sequence, tt.reason)
+		}
+	}
+	if got, want := PositionTag(position), ChannelTag("77", "match.1"); got != want {
+		t.Errorf("the tag of %s is %s, want %s", position, got, want)
+	}
+}
+
+// Any text: no panic, and what is taken for a position is one.
+func FuzzPosition(f *testing.F) {
+	p := NewPositions("E1", "77", "match.1")
+	for _, text := range []string{"", "-", "--", "a-b-c", string(p.Append(nil, 7)), p.Prefix() + "007"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		sequence, reason := p.Parse(text)
+		if again, r := p.Parse(string(p.Append(nil, sequence))); reason == "" && (again != sequence || r != "") {
+			t.Errorf("%q is %d, which is %d %s", text, sequence, again, r)
+		}
+	})
+}

@@ -1,0 +1,232 @@
+package replay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"reecho/broker"
+)
+
+const (
+	// readersPerStream bounds the reads of one stream under way at once, so
+	// that clients that come back do not starve those that are there.
+	readersPerStream = 2
+	// scanFrom is how many reads have to wait before one pass over the stream
+	// may serve them all.
+	scanFrom = 4
+	// A read by channel makes the stream look at every event between the
+	// first and the last one it finds: about a quarter of what it costs to
+	// be sent one. scanCredit is what a read costs beside that, in events.
+	scanShare  = 4
+	scanCredit = 40
+)
+
+// ErrRangeTooLarge means that a range holds more than the caller allows.
+var ErrRangeTooLarge = errors.New("more events than one replay may hold")
+
+// History reads stored events for clients that come back and find the ring of
+// their channel too young (T1 of DESIGN §6). It reads the stream (T3); asking
+// another node for its ring (T2) belongs here too, before the stream, once
+// there are other nodes. It is safe for concurrent use.
+//
+// A stream answers reads of single channels slowly when many channels are
+// interleaved in it. After a restart everybody comes back at once, so reads
+// that wait are served together by one pass over the stream where that costs
+// less.
+type History struct {
+	broker *broker.Broker
+
+	ctx   context.Context //nolint:containedctx // the history's own life, ended by Close
+	stop  context.CancelFunc
+	tasks sync.WaitGroup
+
+	mu      sync.Mutex
+	closed  bool
+	streams map[int]*readQueue
+}
+
+// readQueue is what waits to be read from one stream.
+type readQueue struct {
+	waiting []*rangeRead
+	readers int
+}
+
+// Range is what to read of a channel: the events above After and up to UpTo.
+type Range struct {
+	App, Channel string
+	After, UpTo  uint64
+	// Events and Bytes bound the range.
+	Events, Bytes int
+	// Newest: of a range beyond its bounds the newest events are wanted, and
+	// not an error.
+	Newest bool
+}
+
+type rangeRead struct {
+	Range
+	events []broker.Event
+	bytes  int
+	err    error
+	done   chan struct{} // closed when events and err are final
+}
+
+// NewHistory reads from b, which must outlive it. Close ends it.
+func NewHistory(b *broker.Broker) *History {
+	h := &History{broker: b, streams: make(map[int]*readQueue)}
+	h.ctx, h.stop = context.WithCancel(context.Background())
+	return h
+}
+
+// Close fails what is being read.
+func (h *History) Close() {
+	h.mu.Lock()
+	h.closed = true
+	h.mu.Unlock()
+	h.stop()
+	h.tasks.Wait()
+}
+
+// Read returns the events of a range in order. Errors: ErrRangeTooLarge,
+// broker.ErrClosed, the context's, the broker's.
+func (h *History) Read(ctx context.Context, r Range) ([]broker.Event, error) {
+	read := &rangeRead{Range: r, done: make(chan struct{})}
+	if !h.queue(h.broker.Stream(r.App, r.Channel), read) {
+		return nil, broker.ErrClosed
+	}
+	select {
+	case <-read.done:
+		return read.events, read.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("read channel %q after %d: %w", r.Channel, r.After, ctx.Err())
+	}
+}
+
+func (h *History) queue(stream int, read *rangeRead) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return false
+	}
+	q := h.streams[stream]
+	if q == nil {
+		q = &readQueue{}
+		h.streams[stream] = q
+	}
+	q.waiting = append(q.waiting, read)
+	if q.readers < readersPerStream {
+		q.readers++
+		h.tasks.Go(func() { h.serve(stream, q) })
+	}
+	return true
+}
+
+// serve reads until nothing waits.
+func (h *History) serve(stream int, q *readQueue) {
+	for {
+		h.mu.Lock()
+		reads := q.take()
+		if len(reads) == 0 {
+			q.readers--
+			h.mu.Unlock()
+			return
+		}
+		h.mu.Unlock()
+		if len(reads) == 1 {
+			h.readOne(reads[0])
+		} else {
+			h.readTogether(stream, reads)
+		}
+	}
+}
+
+// take removes what is to be read next: all of it if one pass is cheaper, else
+// the first.
+func (q *readQueue) take() []*rangeRead {
+	if len(q.waiting) == 0 {
+		return nil
+	}
+	if len(q.waiting) >= scanFrom {
+		low, high, apart := q.waiting[0].After, uint64(0), uint64(0)
+		for _, r := range q.waiting {
+			low, high = min(low, r.After), max(high, r.UpTo)
+			apart += r.UpTo - r.After + scanCredit*scanShare
+		}
+		if (high-low)*scanShare < apart {
+			reads := q.waiting
+			q.waiting = nil
+			return reads
+		}
+	}
+	first := q.waiting[0]
+	q.waiting[0] = nil
+	q.waiting = q.waiting[1:]
+	return []*rangeRead{first}
+}
+
+// add takes the next event of the range, and reports whether there is room for
+// more.
+func (r *rangeRead) add(ev broker.Event) bool {
+	if ev.Sequence <= r.After || ev.Sequence > r.UpTo {
+		return true
+	}
+	r.bytes += len(ev.Frame)
+	r.events = append(r.events, ev)
+	for len(r.events) > r.Events || r.bytes > r.Bytes {
+		if !r.Newest {
+			r.fail(ErrRangeTooLarge)
+			return false
+		}
+		r.bytes -= len(r.events[0].Frame)
+		r.events = r.events[1:]
+	}
+	return true
+}
+
+func (r *rangeRead) fail(err error) { r.err, r.events = err, nil }
+
+func (h *History) readOne(r *rangeRead) {
+	defer close(r.done)
+	for from := r.After + 1; from <= r.UpTo; {
+		events, more, err := h.broker.Read(h.ctx, r.App, r.Channel, from, min(r.Events+1, fillBatch))
+		if err != nil {
+			r.fail(err)
+			return
+		}
+		for i := range events {
+			if !r.add(events[i]) {
+				return
+			}
+			from = events[i].Sequence + 1
+		}
+		if !more || len(events) == 0 {
+			return
+		}
+	}
+}
+
+// readTogether serves reads of many channels by one pass over their stream.
+func (h *History) readTogether(stream int, reads []*rangeRead) {
+	byChannel := make(map[broker.Ref][]*rangeRead, len(reads))
+	low, high := reads[0].After, uint64(0)
+	for _, r := range reads {
+		ref := broker.Ref{App: r.App, Channel: r.Channel}
+		byChannel[ref] = append(byChannel[ref], r)
+		low, high = min(low, r.After), max(high, r.UpTo)
+	}
+	err := h.broker.Scan(h.ctx, stream, low+1, high, func(ref broker.Ref, ev broker.Event) bool {
+		for _, r := range byChannel[ref] {
+			if r.err == nil {
+				r.add(ev)
+			}
+		}
+		return true
+	})
+	for _, r := range reads {
+		if err != nil {
+			r.fail(err)
+		}
+		close(r.done)
+	}
+}
