@@ -34,8 +34,11 @@ type channel struct {
 	// success is the confirmation of every subscription, nil on presence
 	// channels, where each gets its own.
 	success []byte
-	// lists[i] belongs to shard i.
-	lists [][]entry
+	// positions of this channel; retained is false if nothing of it is kept.
+	positions replay.Positions
+	retained  bool
+	// audiences[i] belongs to shard i.
+	audiences []audience
 
 	// Guarded by the channels stripe of app.
 	refs      int       // subscriptions, and those on their way
@@ -46,9 +49,16 @@ type channel struct {
 	attaching chan struct{} // closed when the attempt under way ended; else nil
 	subs      int
 	perShard  []int32 // subscribers by shard
+	wanting   int     // subscribers that want positions
 	members   presence.Members
 	// cached is the newest stored event of a cache channel.
 	cached broker.Event
+	// ring holds recent events for clients that come back.
+	ring  replay.Ring
+	share replay.Share
+	// extending is closed when the extension of the ring under way has ended;
+	// nil if there is none.
+	extending chan struct{}
 	// countSent and countDue belong to the subscription count.
 	countSent time.Time
 	countDue  bool
@@ -56,18 +66,42 @@ type channel struct {
 
 var _ replay.Sink = (*channel)(nil)
 
+// audience is the subscribers of a channel on one shard.
+type audience struct {
+	plain      []entry // get frames as Pusher has them
+	positioned []entry // get them with positions
+	// done is the sequence of the newest event that was written to all of
+	// them.
+	done uint64
+}
+
+func (a *audience) list(positioned bool) *[]entry {
+	if positioned {
+		return &a.positioned
+	}
+	return &a.plain
+}
+
 // subscription is a client's place on a channel.
 type subscription struct {
-	ch     *channel
-	index  int32  // in ch.lists[shard]; owned by the shard
-	userID string // presence channels: the member; else empty
+	ch         *channel
+	index      int32  // in its audience; owned by the shard, negative: not in it
+	positioned bool   // wants positions
+	told       bool   // is told of gaps
+	userID     string // presence channels: the member; else empty
+	// joined: up to this sequence the client has got what it missed, by
+	// replay, or was not to get it.
+	joined uint64
 }
 
 func newChannel(h *Hub, a *tenant, name string) *channel {
 	ch := &channel{
 		hub: h, app: a, name: name, kind: pusher.KindOf(name),
-		lists: make([][]entry, len(h.shards)), perShard: make([]int32, len(h.shards)),
+		audiences: make([]audience, len(h.shards)), perShard: make([]int32, len(h.shards)),
+		positions: replay.NewPositions(h.broker.Epoch(a.ID, name), a.ID, name),
+		retained:  !h.broker.Retention(a.ID, name).Off,
 	}
+	ch.share.Evict = ch.dropRing
 	if !ch.kind.Has(pusher.Presence) {
 		ch.success = textFrame(pusher.AppendSubscriptionSucceeded(nil, name, "{}"))
 	}
@@ -105,7 +139,7 @@ func (ch *channel) attach(ctx context.Context) error {
 }
 
 func (ch *channel) open(ctx context.Context) error {
-	tail, last, err := ch.hub.follower.Open(ctx, ch.app.ID, ch.name, ch)
+	tail, err := ch.hub.follower.Open(ctx, ch.app.ID, ch.name, ch)
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	close(ch.attaching)
@@ -114,33 +148,185 @@ func (ch *channel) open(ctx context.Context) error {
 		return err
 	}
 	ch.tail = tail
-	if ch.kind.Has(pusher.Cache) && last.Sequence > ch.cached.Sequence {
+	return nil
+}
+
+// Start implements replay.Sink.
+func (ch *channel) Start(last broker.Event) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	if ch.kind.Has(pusher.Cache) {
 		ch.cached = last
 	}
-	return nil
+	ch.ring.Start(last.Sequence)
 }
 
 // Deliver implements replay.Sink.
 func (ch *channel) Deliver(ev broker.Event) {
 	except, _, _ := pusher.ParseSocketID(ev.Exclude)
+	o := op{kind: opEvent, ch: ch, frame: socket.Frame(ev.Frame), except: except, sequence: ev.Sequence}
 	ch.mu.Lock()
-	defer ch.mu.Unlock()
-	if ch.kind.Has(pusher.Cache) && ev.Sequence != 0 {
-		ch.cached = ev
+	if ev.Sequence != 0 {
+		ch.keepLocked(&ev, &o)
 	}
 	if ch.subs > 0 {
-		ch.pushLocked(socket.Frame(ev.Frame), except)
+		ch.pushLocked(&o)
+	}
+	ch.mu.Unlock()
+	ch.hub.memory.Reclaim()
+}
+
+// keepLocked remembers a stored event for later subscribers and makes its
+// positioned frame if somebody wants it now.
+func (ch *channel) keepLocked(ev *broker.Event, o *op) {
+	if ch.kind.Has(pusher.Cache) {
+		ch.cached = *ev
+	}
+	kept := replay.Entry{Sequence: ev.Sequence, Exclude: ev.Exclude, Frame: o.frame}
+	if ch.wanting > 0 {
+		kept.Positioned = ch.positionedFrame(&kept)
+		o.positioned = kept.Positioned
+	}
+	ch.ring.Append(kept)
+	ch.ringChangedLocked()
+}
+
+// ringChangedLocked keeps the ring within what one replay may hold.
+func (ch *channel) ringChangedLocked() {
+	// Twice the limit in bytes: they are counted with what an entry costs.
+	ch.ring.Trim(ch.app.Limits.ReplayEvents, 2*ch.app.Limits.ReplayBytes)
+	ch.hub.memory.Use(&ch.share, ch.ring.Bytes())
+}
+
+func (ch *channel) dropRing() {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	ch.ring.Trim(0, 0)
+	ch.hub.memory.Use(&ch.share, 0)
+}
+
+// positionedFrame is the wire frame of an event with its position.
+func (ch *channel) positionedFrame(e *replay.Entry) []byte {
+	var scratch [64]byte
+	text := socket.Payload(e.Frame)
+	return textFrame(pusher.AppendPositioned(make([]byte, 0, len(text)+80), text, ch.positions.Append(scratch[:0], e.Sequence)))
+}
+
+// position is the sequence of the newest event delivered.
+func (ch *channel) position() uint64 {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	return ch.ring.Pos()
+}
+
+// limits of a replay from this channel.
+func (ch *channel) limits() replay.Limits {
+	kept := ch.hub.broker.Retention(ch.app.ID, ch.name)
+	return replay.Limits{
+		PerChannel: int(kept.EventsPerChannel), MaxAge: kept.MaxAge, MaxBytes: kept.MaxBytes,
+		Events: ch.app.Limits.ReplayEvents, Bytes: ch.app.Limits.ReplayBytes,
 	}
 }
 
-// pushLocked gives a wire frame to every shard that has subscribers.
-func (ch *channel) pushLocked(frame []byte, except pusher.SocketID) {
-	o := op{kind: opEvent, ch: ch, frame: frame, except: except}
-	for i, n := range ch.perShard {
-		if n > 0 {
-			ch.hub.shards[i].inbox.push(&o)
+// retention asks what the stream holds; the number of newer events is the
+// caller's to add.
+func (ch *channel) retention(ctx context.Context) (replay.Retained, error) {
+	first, _, err := ch.hub.broker.First(ctx, ch.app.ID, ch.name)
+	if err != nil {
+		return replay.Retained{}, err
+	}
+	state, err := ch.hub.broker.State(ctx, ch.app.ID, ch.name)
+	if err != nil {
+		return replay.Retained{}, err
+	}
+	return replay.Retained{
+		First: first.Sequence, StreamFirst: state.First, StreamFirstTime: state.FirstTime, StreamBytes: state.Bytes,
+	}, nil
+}
+
+// lockExtending waits for its turn to extend the ring, which release ends. One
+// at a time: clients that come back together mostly miss the same.
+func (ch *channel) lockExtending(ctx context.Context) (release func(), err error) {
+	for {
+		ch.mu.Lock()
+		busy := ch.extending
+		if busy == nil {
+			ch.extending = make(chan struct{})
+			ch.mu.Unlock()
+			return ch.unlockExtending, nil
+		}
+		ch.mu.Unlock()
+		select {
+		case <-busy:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("wait for the events of %q: %w", ch.name, ctx.Err())
 		}
 	}
+}
+
+func (ch *channel) unlockExtending() {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	close(ch.extending)
+	ch.extending = nil
+}
+
+// findEnd makes the position known of a channel of which nothing is retained,
+// or of which this node lost track.
+func (ch *channel) findEnd(ctx context.Context) error {
+	// In this order: what is stored after the state was asked for has a
+	// higher sequence or shows in Last.
+	state, err := ch.hub.broker.State(ctx, ch.app.ID, ch.name)
+	if err != nil {
+		return err
+	}
+	last, found, err := ch.hub.broker.Last(ctx, ch.app.ID, ch.name)
+	if err != nil {
+		return err
+	}
+	ch.mu.Lock()
+	if !found {
+		ch.ring.Found(max(state.Last, ch.ring.Pos()))
+	} else if last.Sequence <= ch.ring.Pos() {
+		ch.ring.Found(ch.ring.Pos())
+	}
+	known := ch.ring.Known()
+	ch.mu.Unlock()
+	if known {
+		return nil
+	}
+	ch.tail.Nudge(last.Sequence)
+	return poll(ctx, func() bool {
+		ch.mu.Lock()
+		defer ch.mu.Unlock()
+		return ch.ring.Known()
+	})
+}
+
+// Gap implements replay.Sink: events were trimmed before this node got them.
+// Subscribers that count on replay are told.
+func (ch *channel) Gap(reason replay.Reason) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	// What the ring has no longer reaches the present.
+	ch.ring.Break()
+	ch.ringChangedLocked()
+	o := op{kind: opGap, ch: ch, frame: textFrame(pusher.AppendResumed(nil, ch.name, 0, string(reason)))}
+	ch.pushLocked(&o)
+}
+
+// pushLocked gives an op to every shard that has subscribers.
+func (ch *channel) pushLocked(o *op) {
+	for i, n := range ch.perShard {
+		if n > 0 {
+			ch.hub.shards[i].inbox.push(o)
+		}
+	}
+}
+
+// tellLocked gives a frame to all subscribers but one.
+func (ch *channel) tellLocked(frame []byte, except pusher.SocketID) {
+	ch.pushLocked(&op{kind: opEvent, ch: ch, frame: frame, except: except})
 }
 
 // send delivers an event that is not stored (a client event) to this node's
@@ -148,7 +334,7 @@ func (ch *channel) pushLocked(frame []byte, except pusher.SocketID) {
 func (ch *channel) send(frame []byte, except pusher.SocketID) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	ch.pushLocked(frame, except)
+	ch.tellLocked(frame, except)
 }
 
 // join subscribes c. member is set on presence channels. The error is for the
@@ -156,39 +342,67 @@ func (ch *channel) send(frame []byte, except pusher.SocketID) {
 func (ch *channel) join(c *client, member pusher.Member) (*subscription, *pusher.Error) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	sub := &subscription{ch: ch}
-	first := false
+	if refusal := ch.refuseLocked(member); refusal != nil {
+		return nil, refusal
+	}
+	sub := &subscription{ch: ch, userID: member.ID}
+	first := ch.enterLocked(c, sub, member)
+	ch.welcomeLocked(c, sub, member, first, ch.successLocked(""), ch.afterSuccessLocked())
+	return sub, nil
+}
+
+// refuseLocked is not nil if the channel is full for a member.
+func (ch *channel) refuseLocked(member pusher.Member) *pusher.Error {
+	limit := ch.app.Limits.PresenceMembers
+	if !ch.kind.Has(pusher.Presence) || ch.members.Len() < limit || ch.members.Has(member.ID) {
+		return nil
+	}
+	return pusher.Errorf(0, "Channel %s is full: a presence channel holds %d members", ch.name, limit)
+}
+
+// enterLocked counts a subscriber, and reports whether it brings a new member.
+func (ch *channel) enterLocked(c *client, sub *subscription, member pusher.Member) (first bool) {
 	if ch.kind.Has(pusher.Presence) {
-		limit := ch.app.Limits.PresenceMembers
-		if ch.members.Len() >= limit && !ch.members.Has(member.ID) {
-			return nil, pusher.Errorf(0, "Channel %s is full: a presence channel holds %d members", ch.name, limit)
-		}
-		sub.userID = member.ID
 		first = ch.members.Join(member.ID, member.Info)
 	}
 	ch.subs++
 	ch.perShard[c.shard.index]++
-	c.shard.inbox.push(&op{
-		kind: opJoin, ch: ch, client: c, sub: sub,
-		frame: ch.successLocked(), cached: ch.afterSuccessLocked(),
-	})
-	if first {
-		ch.pushLocked(textFrame(pusher.AppendMemberAdded(nil, ch.name, member.ID, member.Info)), c.id)
+	if sub.positioned {
+		ch.wanting++
+	}
+	return first
+}
+
+// welcomeLocked gives the subscriber its first frames, of which some may be
+// nil, makes it one of the audience and tells the others.
+func (ch *channel) welcomeLocked(c *client, sub *subscription, member pusher.Member, newMember bool, frames ...[]byte) {
+	c.shard.inbox.push(&op{kind: opJoin, ch: ch, client: c, sub: sub, more: frames})
+	if newMember {
+		ch.tellLocked(textFrame(pusher.AppendMemberAdded(nil, ch.name, member.ID, member.Info)), c.id)
 	}
 	ch.countChangedLocked(time.Now())
-	return sub, nil
 }
 
 // successLocked is the subscription_succeeded frame for a subscriber that
-// joins now.
-func (ch *channel) successLocked() []byte {
-	if ch.success != nil {
+// joins now. outcome is what it is told of its replay, JSON, or "".
+func (ch *channel) successLocked(outcome string) []byte {
+	if ch.success != nil && outcome == "" {
 		return ch.success
 	}
-	snapshot := ch.members.AppendSnapshot(make([]byte, 0, ch.members.SnapshotSize()))
-	// Every quote of the snapshot is escaped inside the frame's data string.
-	frame := make([]byte, 0, len(snapshot)*5/4+len(ch.name)+128)
-	return textFrame(pusher.AppendSubscriptionSucceeded(frame, ch.name, string(snapshot)))
+	data := []byte("{}")
+	if ch.kind.Has(pusher.Presence) {
+		data = ch.members.AppendSnapshot(make([]byte, 0, ch.members.SnapshotSize()+len(outcome)+16))
+	}
+	if outcome != "" {
+		data = data[:len(data)-1]
+		if len(data) > 1 {
+			data = append(data, ',')
+		}
+		data = append(append(append(data, `"replay":`...), outcome...), '}')
+	}
+	// Every quote of the data is escaped inside the frame's data string.
+	frame := make([]byte, 0, len(data)*5/4+len(ch.name)+128)
+	return textFrame(pusher.AppendSubscriptionSucceeded(frame, ch.name, string(data)))
 }
 
 // repeatSuccess answers a second subscription like the first, for apps that
@@ -196,7 +410,7 @@ func (ch *channel) successLocked() []byte {
 func (ch *channel) repeatSuccess(c *client) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	c.reply(ch.successLocked())
+	c.reply(ch.successLocked(""))
 }
 
 // afterSuccessLocked is the frame that follows success on a cache channel:
@@ -217,9 +431,12 @@ func (ch *channel) leave(c *client, sub *subscription) {
 	defer ch.mu.Unlock()
 	ch.subs--
 	ch.perShard[c.shard.index]--
+	if sub.positioned {
+		ch.wanting--
+	}
 	c.shard.inbox.push(&op{kind: opLeave, ch: ch, client: c, sub: sub})
 	if ch.kind.Has(pusher.Presence) && ch.members.Leave(sub.userID) {
-		ch.pushLocked(textFrame(pusher.AppendMemberRemoved(nil, ch.name, sub.userID)), pusher.SocketID{})
+		ch.tellLocked(textFrame(pusher.AppendMemberRemoved(nil, ch.name, sub.userID)), pusher.SocketID{})
 	}
 	ch.countChangedLocked(time.Now())
 }
@@ -242,7 +459,7 @@ func (ch *channel) countChangedLocked(now time.Time) {
 
 func (ch *channel) sendCountLocked(now time.Time) {
 	ch.countSent, ch.countDue = now, false
-	ch.pushLocked(textFrame(pusher.AppendSubscriptionCount(nil, ch.name, ch.subs)), pusher.SocketID{})
+	ch.tellLocked(textFrame(pusher.AppendSubscriptionCount(nil, ch.name, ch.subs)), pusher.SocketID{})
 }
 
 // sendDueCount sends the count that countChangedLocked put off.
@@ -263,6 +480,7 @@ func (ch *channel) close() {
 	if tail != nil {
 		tail.Close()
 	}
+	ch.dropRing()
 }
 
 func (ch *channel) info() ChannelInfo {

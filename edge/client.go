@@ -35,6 +35,9 @@ type client struct {
 	signedIn *signedIn                // nil until sign-in
 	rate     tokenBucket
 
+	// session is nil for most clients; it never changes.
+	session *sessionConn
+
 	// authorized is set once and read by the shard.
 	authorized flag
 }
@@ -57,6 +60,9 @@ func (c *client) Closed(err error) {
 	}
 	c.app.connections.Add(-1)
 	c.shard.inbox.push(&op{kind: opRemove, client: c})
+	if c.session != nil {
+		c.session.close(time.Now())
+	}
 	hub := c.app.channels.hub
 	if hub.log.Enabled(context.Background(), slog.LevelDebug) {
 		hub.log.Debug("connection closed", slog.String("app", c.app.ID),
@@ -95,6 +101,9 @@ func (c *client) tick(now time.Time) {
 	case !c.pinged:
 		c.pinged = true
 		c.conn.Ping()
+	}
+	if c.session != nil {
+		c.session.tick(now)
 	}
 	if c.app.AuthorizedConnections && !c.authorized.isSet() && now.Sub(time.Unix(c.openedAt, 0)) >= c.app.AuthorizationTimeout {
 		c.closeWith(pusher.Errorf(pusher.CodeUnauthorized, "Connection not authorized within timeout"))

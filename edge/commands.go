@@ -33,6 +33,9 @@ func (c *client) Message(payload []byte) (wait func()) {
 	case commandPing:
 		c.reply(pongFrame)
 	case commandPong:
+		if c.session != nil {
+			c.shard.inbox.push(&op{kind: opPong, client: c})
+		}
 	case commandSubscribe:
 		return c.subscribe(m.Data)
 	case commandUnsubscribe:
@@ -64,6 +67,10 @@ func (c *client) subscribe(data []byte) (wait func()) {
 		c.fail(pusher.Errorf(0, "Invalid subscription: %v", err))
 		return nil
 	}
+	return c.subscribeTo(in)
+}
+
+func (c *client) subscribeTo(in pusher.Subscribe) (wait func()) {
 	if err := pusher.CheckChannel(in.Channel, c.app.Limits.ChannelNameLength); err != nil {
 		c.refuse(in.Channel, pusher.Errorf(0, "Invalid channel name: %v", err), http.StatusBadRequest)
 		return nil
@@ -82,6 +89,12 @@ func (c *client) subscribe(data []byte) (wait func()) {
 		return nil
 	}
 	ch := c.app.channels.acquire(in.Channel)
+	if r := c.newResume(ch, member, in.Replay); r != nil {
+		if r.try() {
+			return nil
+		}
+		return r.run
+	}
 	if ch.attached() {
 		c.join(ch, member)
 		return nil
@@ -195,6 +208,9 @@ func (c *client) unsubscribe(data []byte) {
 	sub.ch.leave(c, sub)
 	c.remove(sub)
 	c.app.channels.release(sub.ch)
+	if c.session != nil {
+		c.session.forget(name)
+	}
 }
 
 func (c *client) signin(data []byte) {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"reecho/broker"
 	"reecho/broker/brokertest"
 	"reecho/edge/app"
 	"reecho/edge/pusher"
@@ -31,6 +32,7 @@ func (*sinkConn) Close(int, string)                {}
 func (*sinkConn) Ping()                            {}
 func (*sinkConn) Tick(time.Time) (d time.Duration) { return d }
 func (*sinkConn) Remote() netip.AddrPort           { return netip.AddrPort{} }
+func (*sinkConn) Queued() int                      { return 0 }
 
 // crowd is a shard with clients on one channel.
 type crowd struct {
@@ -39,8 +41,13 @@ type crowd struct {
 	conns []*sinkConn
 }
 
-func newCrowd(n int) *crowd {
-	hub := &Hub{shards: []*shard{newShard(0)}, janitor: &janitor{}}
+func newCrowd(t testing.TB, n int) *crowd {
+	t.Helper()
+	return newCrowdOn(brokertest.Start(t, broker.Config{}), n)
+}
+
+func newCrowdOn(b *broker.Broker, n int) *crowd {
+	hub := &Hub{shards: []*shard{newShard(0)}, janitor: &janitor{}, broker: b}
 	hub.census.gone = make(chan struct{})
 	t := hub.newTenant(&app.App{ID: "77", Limits: app.DefaultLimits()})
 	c := &crowd{shard: hub.shards[0], ch: newChannel(hub, t, "match.1")}
@@ -83,7 +90,7 @@ func (c *crowd) deliver(ops []op) {
 // several events to join.
 func TestFanOutAllocations(t *testing.T) {
 	const subscribers = 1000
-	c := newCrowd(subscribers)
+	c := newCrowd(t, subscribers)
 	for _, tt := range []struct {
 		name   string
 		ops    []op
@@ -104,7 +111,7 @@ func TestFanOutAllocations(t *testing.T) {
 func TestFanOutDelivers(t *testing.T) {
 	t.Parallel()
 	for _, except := range []pusher.SocketID{{}, {A: 1, B: 2}} {
-		c := newCrowd(10)
+		c := newCrowd(t, 10)
 		before := *c.conns[0]
 		ops := c.events(5, except)
 		c.deliver(ops)
@@ -120,6 +127,7 @@ func TestFanOutDelivers(t *testing.T) {
 // BenchmarkSend of package socket has that.
 func BenchmarkFanOut(b *testing.B) {
 	const subscribers = 1000
+	log := brokertest.Start(b, broker.Config{})
 	for _, except := range []pusher.SocketID{{}, {A: 1, B: 2}} {
 		for _, n := range []int{1, 8, 60} {
 			path := "plain"
@@ -127,7 +135,7 @@ func BenchmarkFanOut(b *testing.B) {
 				path = "general"
 			}
 			b.Run(fmt.Sprintf("%s/events=%d", path, n), func(b *testing.B) {
-				c := newCrowd(subscribers)
+				c := newCrowdOn(log, subscribers)
 				ops := c.events(n, except)
 				b.ReportAllocs()
 				start := brokertest.CPUTime(b)

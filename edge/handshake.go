@@ -23,21 +23,29 @@ var clientVersion = regexp.MustCompile(`^[0-9]+(\.[0-9]+)*([-+._][0-9A-Za-z.+_-]
 
 var _ socket.Acceptor = (*Hub)(nil)
 
-// Serves implements socket.Acceptor: [prefix]/app/{key}, a trailing slash
-// allowed.
+// Serves implements socket.Acceptor: [prefix]/app/{key}, or
+// [prefix]/session/{id}/app/{key}, a trailing slash allowed.
 func (h *Hub) Serves(path string) bool {
-	_, ok := h.keyOf(path)
+	_, _, ok := h.keyOf(path)
 	return ok
 }
 
-func (h *Hub) keyOf(path string) (key string, ok bool) {
+// keyOf returns the app key of a path, and the session id if it names one.
+func (h *Hub) keyOf(path string) (key, session string, ok bool) {
 	path, ok = strings.CutPrefix(path, h.cfg.PathPrefix)
 	if !ok {
-		return "", false
+		return "", "", false
+	}
+	if rest, named := strings.CutPrefix(path, "/session/"); named {
+		if session, path, ok = strings.Cut(rest, "/"); !ok {
+			return "", "", false
+		}
+		// An empty id is wrong, and not the same as none.
+		session, path = session+"/", "/"+path
 	}
 	key, ok = strings.CutPrefix(path, "/app/")
 	key = strings.TrimSuffix(key, "/")
-	return key, ok && key != "" && !strings.Contains(key, "/")
+	return key, session, ok && key != "" && !strings.Contains(key, "/")
 }
 
 // refused is a connection that was refused: it waits for the peer's answer to
@@ -62,7 +70,13 @@ func (r *refused) Closed(error) {
 // close: browsers hide the status of a failed upgrade, and old clients read
 // only the frame (PROTOCOL §2.1).
 func (h *Hub) Open(conn socket.Conn, r *socket.Request) socket.Receiver {
-	a, protocol, refusal := h.admit(r)
+	key, session, _ := h.keyOf(r.Path)
+	a, protocol, refusal := h.admit(key, r)
+	session, named := strings.CutSuffix(session, "/")
+	if refusal == nil && named && !checkSessionID(session) {
+		refusal = pusher.Errorf(pusher.CodePath,
+			"A session id is %d to %d characters of A-Z, a-z, 0-9, - and _, like crypto.randomUUID() makes them", minSessionID, maxSessionID)
+	}
 	if refusal == nil {
 		refusal = h.count(a)
 	}
@@ -80,6 +94,9 @@ func (h *Hub) Open(conn socket.Conn, r *socket.Request) socket.Receiver {
 	}
 	var scratch [160]byte // stays on the stack
 	_ = conn.Send([][]byte{textFrame(pusher.AppendConnectionEstablished(scratch[:0], c.id, int(a.ActivityTimeout.Seconds())))})
+	if named {
+		c.session = h.sessions.attach(c, a.ID, session)
+	}
 	c.shard.inbox.push(&op{kind: opAdd, client: c})
 	return c
 }
@@ -104,8 +121,7 @@ func shuttingDown() *pusher.Error {
 
 // admit decides on an upgrade request in the order in which Pusher's codes
 // become more specific.
-func (h *Hub) admit(r *socket.Request) (*tenant, uint8, *pusher.Error) {
-	key, _ := h.keyOf(r.Path)
+func (h *Hub) admit(key string, r *socket.Request) (*tenant, uint8, *pusher.Error) {
 	found := h.apps.ByKey(key)
 	if found == nil {
 		return nil, 0, pusher.Errorf(pusher.CodeUnknownApp, "App key %s does not exist on this server. Check the key and the host", cut(key))

@@ -15,6 +15,7 @@ import (
 	"reecho/broker"
 	"reecho/edge/app"
 	"reecho/edge/pusher"
+	"reecho/edge/socket"
 	"reecho/replay"
 )
 
@@ -25,6 +26,7 @@ const (
 	DefaultLinger            = 120 * time.Second
 	DefaultLingeringChannels = 100_000
 	DefaultPongTimeout       = 30 * time.Second
+	DefaultReplayMemory      = 64 << 20
 )
 
 // attachTimeout bounds the first subscription to a channel: what it needs from
@@ -46,6 +48,16 @@ type Config struct {
 	// PongTimeout is how long after a ping a client may stay silent before
 	// it is closed with 4201 (PROTOCOL §2.2). 0 is DefaultPongTimeout.
 	PongTimeout time.Duration
+	// ReplayMemory bounds the bytes of recent events that are kept in memory
+	// for clients that come back. 0 is DefaultReplayMemory.
+	ReplayMemory int
+	// MaxQueuedBytes and WriteTimeout bound what waits for a client that reads
+	// an event stream, as socket.Config does for the others. 0 are its
+	// defaults.
+	MaxQueuedBytes int
+	WriteTimeout   time.Duration
+	// Sessions is about clients that come with a session id.
+	Sessions SessionConfig
 }
 
 // Hub connects clients with channels for every app of a node. It is safe for
@@ -55,6 +67,9 @@ type Hub struct {
 	apps     *app.Registry
 	broker   *broker.Broker
 	follower *replay.Follower
+	history  *replay.History
+	memory   *replay.Memory
+	sessions *sessions
 	log      *slog.Logger
 
 	tenants map[*app.App]*tenant
@@ -80,8 +95,13 @@ type tenant struct {
 	users       *users
 }
 
-// NewHub starts a hub for apps over b. Close ends it; b must outlive it.
-func NewHub(cfg Config, apps *app.Registry, b *broker.Broker, log *slog.Logger) *Hub {
+// NewHub starts a hub for apps over b. Close ends it; b must outlive it. The
+// context bounds the start only.
+func NewHub(ctx context.Context, cfg Config, apps *app.Registry, b *broker.Broker, log *slog.Logger) (*Hub, error) {
+	sessions, err := openSessions(ctx, cfg.Sessions, b, log)
+	if err != nil {
+		return nil, err
+	}
 	if cfg.Shards == 0 {
 		cfg.Shards = runtime.GOMAXPROCS(0)
 	}
@@ -94,17 +114,27 @@ func NewHub(cfg Config, apps *app.Registry, b *broker.Broker, log *slog.Logger) 
 	if cfg.PongTimeout == 0 {
 		cfg.PongTimeout = DefaultPongTimeout
 	}
+	if cfg.ReplayMemory == 0 {
+		cfg.ReplayMemory = DefaultReplayMemory
+	}
+	if cfg.MaxQueuedBytes == 0 {
+		cfg.MaxQueuedBytes = socket.DefaultMaxQueuedBytes
+	}
+	if cfg.WriteTimeout == 0 {
+		cfg.WriteTimeout = socket.DefaultWriteTimeout
+	}
 	h := &Hub{
-		cfg: cfg, apps: apps, broker: b, log: log,
+		cfg: cfg, apps: apps, broker: b, log: log, sessions: sessions,
+		history: replay.NewHistory(b), memory: replay.NewMemory(cfg.ReplayMemory),
 		tenants: make(map[*app.App]*tenant),
 		census:  census{gone: make(chan struct{})},
 		janitor: &janitor{linger: cfg.Linger, maxLinger: cfg.LingeringChannels, refused: make(map[*refused]struct{})},
 	}
-	h.ctx, h.stop = context.WithCancel(context.Background())
+	h.ctx, h.stop = context.WithCancel(context.WithoutCancel(ctx))
 	for _, a := range apps.All() {
 		h.tenants[a] = h.newTenant(a)
 	}
-	rest, stopRest := context.WithCancel(context.Background())
+	rest, stopRest := context.WithCancel(context.WithoutCancel(ctx))
 	h.stopRest = stopRest
 	for i := range cfg.Shards {
 		s := newShard(i)
@@ -112,8 +142,13 @@ func NewHub(cfg Config, apps *app.Registry, b *broker.Broker, log *slog.Logger) 
 		h.tasks.Go(func() { s.run(rest) })
 	}
 	h.tasks.Go(func() { h.janitor.run(rest) })
-	h.follower = replay.NewFollower(b, replay.Config{Throttle: h.throttle}, log)
-	return h
+	h.tasks.Go(func() { h.sessions.alive(rest) })
+	h.follower = replay.NewFollower(b, replay.Config{
+		Throttle: h.throttle,
+		// What expires must have been compared before.
+		Sweep: min(replay.DefaultSweep, max(b.ShortestAge()/4, time.Second)),
+	}, log)
+	return h, nil
 }
 
 func (h *Hub) newTenant(a *app.App) *tenant {
@@ -143,7 +178,9 @@ func (h *Hub) Close(ctx context.Context, spread time.Duration) error {
 	case <-ctx.Done():
 		err = fmt.Errorf("wait for clients to close: %w", ctx.Err())
 	}
+	h.sessions.close(ctx)
 	h.follower.Close()
+	h.history.Close()
 	h.stopRest()
 	h.tasks.Wait()
 	return err

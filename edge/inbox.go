@@ -26,24 +26,40 @@ type op struct {
 	ch     *channel        // opEvent, opJoin, opLeave
 	client *client         // all but opEvent
 	sub    *subscription   // opJoin, opLeave
-	frame  []byte          // opEvent, opReply, opJoin: the success frame
-	cached []byte          // opJoin: what follows success on a cache channel
+	frame  []byte          // opEvent, opReply, opGap
+	more   [][]byte        // opJoin, opSend: the frames; nil ones are left out
 	wave   uint32          // opDrain
+
+	// Of a stored event (opEvent): its sequence, and the frame with its
+	// position, nil if nobody wanted it when it came.
+	sequence   uint64
+	positioned []byte
+
+	done chan<- struct{} // opSend: closed when the frames are given to the connection; may be nil
 }
 
 type opKind uint8
 
 const (
 	opEvent  opKind = iota // write frame to each subscriber of ch but except
-	opJoin                 // write frame and cached to client, then register sub
+	opJoin                 // write more to client, then register sub
 	opLeave                // unregister sub
+	opGap                  // write frame to the subscribers of ch that are told of gaps
 	opReply                // write frame to client
+	opSend                 // write more to client, then close done
+	opPong                 // client answered a ping
 	opAdd                  // own client: tick it
 	opRemove               // forget client
 	opDrain                // close the clients of this wave with 4200
 )
 
-func (o *op) bytes() int { return len(o.frame) + len(o.cached) }
+func (o *op) bytes() int {
+	n := len(o.frame)
+	for _, f := range o.more {
+		n += len(f)
+	}
+	return n
+}
 
 // inbox is the queue of one shard: any goroutine pushes, the shard takes all
 // there is. Pushing never blocks, so it may be done under a lock; the bound is

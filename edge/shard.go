@@ -14,6 +14,7 @@ const (
 	maxBatchEvents = 64
 	maxBatchBytes  = 64 << 10
 	maxBatchRefs   = 1 << 16
+	maxBatchReplay = 4096 // events sent again
 )
 
 // coalesceSubscribers is the number of subscribers from which copying a
@@ -66,6 +67,7 @@ func (s *shard) run(ctx context.Context) {
 			for _, c := range s.clients {
 				c.tick(now)
 			}
+			s.flushAll()
 		case <-ctx.Done():
 			s.inbox.close()
 			s.drain(ops)
@@ -114,16 +116,28 @@ func plainRun(ops []op) (n int, whole bool) {
 }
 
 // broadcast writes a plain run to the channel's subscribers, the same bytes to
-// each.
+// each of a kind.
 func (s *shard) broadcast(ops []op) {
-	subscribers := ops[0].ch.lists[s.index]
+	a := &ops[0].ch.audiences[s.index]
+	if len(a.plain) > 0 {
+		s.sendAll(a.plain, ops, (*op).plainFrame)
+	}
+	if len(a.positioned) > 0 {
+		s.sendAll(a.positioned, ops, (*op).positionedFrame)
+	}
+	a.passed(ops[len(ops)-1].sequence)
+}
+
+// sendAll writes the ops' frames to subscribers.
+func (s *shard) sendAll(subscribers []entry, ops []op, frame func(*op) []byte) {
 	frames := s.frames[:0]
-	if len(ops) > 1 && len(subscribers) >= coalesceSubscribers {
-		frames = append(frames, joined(ops))
-	} else {
-		for i := range ops {
-			frames = append(frames, ops[i].frame)
-		}
+	for i := range ops {
+		frames = append(frames, frame(&ops[i]))
+	}
+	if len(frames) > 1 && len(subscribers) >= coalesceSubscribers {
+		all := joined(frames)
+		clear(frames)
+		frames = append(frames[:0], all)
 	}
 	for i := range subscribers {
 		_ = subscribers[i].client.conn.Send(frames) // a failed connection reports itself by Closed
@@ -132,16 +146,34 @@ func (s *shard) broadcast(ops []op) {
 	s.frames = frames
 }
 
-// joined returns the frames of ops in one new buffer: slow connections may
-// keep it.
-func joined(ops []op) []byte {
+func (o *op) plainFrame() []byte { return o.frame }
+
+// positionedFrame is the frame for those who want positions. What is not stored
+// has none.
+func (o *op) positionedFrame() []byte {
+	if o.positioned != nil {
+		return o.positioned
+	}
+	return o.frame
+}
+
+// passed notes that the audience got everything up to a stored event; 0 is one
+// that is not stored.
+func (a *audience) passed(sequence uint64) {
+	if sequence != 0 {
+		a.done = sequence
+	}
+}
+
+// joined returns the frames in one new buffer: slow connections may keep it.
+func joined(frames [][]byte) []byte {
 	size := 0
-	for i := range ops {
-		size += len(ops[i].frame)
+	for _, f := range frames {
+		size += len(f)
 	}
 	all := make([]byte, 0, size)
-	for i := range ops {
-		all = append(all, ops[i].frame...)
+	for _, f := range frames {
+		all = append(all, f...)
 	}
 	return all
 }
@@ -149,14 +181,27 @@ func joined(ops []op) []byte {
 // batch does leading ops, collecting what each client gets, then writes to
 // each client once. It returns how many ops it did.
 func (s *shard) batch(ops []op) int {
-	n, events := 0, 0
-	for n < len(ops) && events < maxBatchEvents && len(s.refs) < maxBatchRefs {
-		if ops[n].kind == opEvent {
+	n, events, replayed := 0, 0, 0
+	for n < len(ops) && events < maxBatchEvents && replayed < maxBatchReplay && len(s.refs) < maxBatchRefs {
+		o := &ops[n]
+		if o.kind == opEvent {
 			events++
 		}
-		s.do(&ops[n])
+		replayed += len(o.more)
+		s.do(o)
 		n++
 	}
+	s.flushAll()
+	for i := range ops[:n] {
+		if ops[i].done != nil {
+			close(ops[i].done)
+		}
+	}
+	return n
+}
+
+// flushAll writes what is linked.
+func (s *shard) flushAll() {
 	for _, c := range s.dirty {
 		s.flush(c)
 	}
@@ -164,29 +209,28 @@ func (s *shard) batch(ops []op) int {
 	s.dirty = s.dirty[:0]
 	clear(s.refs)
 	s.refs = s.refs[:1]
-	return n
 }
 
 func (s *shard) do(o *op) {
 	switch o.kind {
 	case opEvent:
-		for _, e := range o.ch.lists[s.index] {
-			if e.client.id != o.except {
-				s.link(e.client, o.frame)
-			}
-		}
+		a := &o.ch.audiences[s.index]
+		s.linkAll(a.plain, o, o.frame)
+		s.linkAll(a.positioned, o, o.positionedFrame())
+		a.passed(o.sequence)
+	case opGap:
+		s.gap(o)
 	case opJoin:
-		s.link(o.client, o.frame)
-		if o.cached != nil {
-			s.link(o.client, o.cached)
-		}
-		list := &o.ch.lists[s.index]
-		o.sub.index = int32(len(*list)) //nolint:gosec // far fewer subscribers than 2^31
-		*list = append(*list, entry{client: o.client, sub: o.sub})
+		s.linkFrames(o)
+		s.join(o)
 	case opLeave:
 		s.leave(o.ch, o.sub)
 	case opReply:
 		s.link(o.client, o.frame)
+	case opSend:
+		s.linkFrames(o)
+	case opPong:
+		o.client.session.ponged()
 	case opAdd:
 		o.client.index = int32(len(s.clients)) //nolint:gosec // far fewer clients than 2^31
 		s.clients = append(s.clients, o.client)
@@ -199,23 +243,79 @@ func (s *shard) do(o *op) {
 	case opDrain:
 		for _, c := range s.clients {
 			if c.id.A%drainWaves == o.wave {
-				c.closeWith(shuttingDown())
+				s.drainClient(c)
 			}
 		}
 	}
 }
 
-func (s *shard) leave(ch *channel, sub *subscription) {
-	list := ch.lists[s.index]
-	end := len(list) - 1
-	moved := list[end]
-	list[sub.index], moved.sub.index = moved, sub.index
-	list[end] = entry{}
-	list = list[:end]
-	if end == 0 {
-		list = nil
+func (s *shard) linkAll(subscribers []entry, o *op, frame []byte) {
+	for _, e := range subscribers {
+		if e.client.id != o.except {
+			s.link(e.client, frame)
+		}
 	}
-	ch.lists[s.index] = list
+}
+
+func (s *shard) linkFrames(o *op) {
+	for _, frame := range o.more {
+		if frame != nil {
+			s.link(o.client, frame)
+		}
+	}
+}
+
+func (s *shard) gap(o *op) {
+	a := &o.ch.audiences[s.index]
+	for _, list := range [...][]entry{a.plain, a.positioned} {
+		for _, e := range list {
+			if e.sub.told {
+				s.link(e.client, o.frame)
+			}
+		}
+	}
+}
+
+func (s *shard) join(o *op) {
+	list := o.ch.audiences[s.index].list(o.sub.positioned)
+	o.sub.index = int32(len(*list)) //nolint:gosec // far fewer subscribers than 2^31
+	*list = append(*list, entry{client: o.client, sub: o.sub})
+	if o.client.session != nil {
+		o.client.session.joined(o.sub)
+	}
+}
+
+// leave takes sub out of its audience, once.
+func (s *shard) leave(ch *channel, sub *subscription) {
+	if sub.index < 0 {
+		return
+	}
+	list := ch.audiences[s.index].list(sub.positioned)
+	end := len(*list) - 1
+	client, moved := (*list)[sub.index].client, (*list)[end]
+	(*list)[sub.index], moved.sub.index = moved, sub.index
+	(*list)[end] = entry{}
+	*list = (*list)[:end]
+	if end == 0 {
+		*list = nil
+	}
+	sub.index = -1
+	if client.session != nil {
+		client.session.left(sub)
+	}
+}
+
+// drainClient tells a client to reconnect. One with a session is asked first
+// what it got, so that nothing has to be repeated to it: it gets nothing more
+// meanwhile, and its pong or the next tick ends it.
+func (s *shard) drainClient(c *client) {
+	if c.session == nil || !c.session.lastPing() {
+		c.closeWith(shuttingDown())
+		return
+	}
+	for _, sub := range c.session.shardSubs() {
+		s.leave(sub.ch, sub)
+	}
 }
 
 func (s *shard) remove(c *client) {

@@ -101,31 +101,31 @@ func (f *Follower) Close() {
 }
 
 // Open follows a channel from now on: every event stored after Open returned
-// reaches sink, and events stored while it runs may. It returns the newest
-// event stored before, with a zero Sequence when there is none.
-func (f *Follower) Open(ctx context.Context, app, channel string, sink Sink) (*Tail, broker.Event, error) {
+// reaches sink, and events stored while it runs may.
+func (f *Follower) Open(ctx context.Context, app, channel string, sink Sink) (*Tail, error) {
 	t := &Tail{follower: f, ref: broker.Ref{App: app, Channel: channel}, sink: sink}
 	sub, err := f.broker.Subscribe(ctx, app, channel, t)
 	if err != nil {
-		return nil, broker.Event{}, fmt.Errorf("follow channel %q: %w", channel, err)
+		return nil, fmt.Errorf("follow channel %q: %w", channel, err)
 	}
 	t.sub = sub
 	// The subscription is in place before the position is read, so nothing
 	// falls between the two.
+	asked := time.Now()
 	last, ok, err := f.broker.Last(ctx, app, channel)
 	if err != nil {
 		sub.Close()
-		return nil, broker.Event{}, fmt.Errorf("find the end of channel %q: %w", channel, err)
+		return nil, fmt.Errorf("find the end of channel %q: %w", channel, err)
 	}
 	if !ok {
 		last = broker.Event{}
 	}
 	if !f.remember(t) {
 		sub.Close()
-		return nil, broker.Event{}, fmt.Errorf("follow channel %q: %w", channel, broker.ErrClosed)
+		return nil, fmt.Errorf("follow channel %q: %w", channel, broker.ErrClosed)
 	}
-	t.attach(last.Sequence)
-	return t, last, nil
+	t.attach(last, asked)
+	return t, nil
 }
 
 func (f *Follower) remember(t *Tail) bool {
@@ -229,19 +229,39 @@ func (f *Follower) compare(tails []*Tail) {
 	for len(tails) > 0 {
 		batch := tails[:min(len(tails), sweepBatch)]
 		tails = tails[len(batch):]
-		refs := make([]broker.Ref, len(batch))
-		for i, t := range batch {
-			refs[i] = t.ref
-		}
-		sequences, err := f.broker.Tails(f.ctx, refs)
-		if err != nil {
+		if err := f.compareBatch(batch); err != nil {
 			if f.ctx.Err() == nil {
 				f.log.Warn("cannot compare channels with the stream", slog.Any("error", err))
 			}
 			return
 		}
-		for i, t := range batch {
-			t.Nudge(sequences[i])
-		}
 	}
+}
+
+func (f *Follower) compareBatch(tails []*Tail) error {
+	refs := make([]broker.Ref, len(tails))
+	for i, t := range tails {
+		refs[i] = t.ref
+	}
+	asked := time.Now()
+	sequences, err := f.broker.Tails(f.ctx, refs)
+	if err != nil {
+		return err
+	}
+	states := make(map[int]broker.State)
+	for i, t := range tails {
+		if !t.compared(sequences[i], asked) {
+			continue
+		}
+		stream := f.broker.Stream(t.ref.App, t.ref.Channel)
+		state, known := states[stream]
+		if !known {
+			if state, err = f.broker.State(f.ctx, t.ref.App, t.ref.Channel); err != nil {
+				return err
+			}
+			states[stream] = state
+		}
+		t.settle(state, asked)
+	}
+	return nil
 }

@@ -17,9 +17,19 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const patience = 20 * time.Second
 
 // sink keeps what a tail delivers.
-type sink struct{ events chan broker.Event }
+type sink struct {
+	events chan broker.Event
+	last   broker.Event
+	gaps   chan Reason
+}
 
-func newSink() *sink { return &sink{events: make(chan broker.Event, 10000)} }
+func newSink() *sink {
+	return &sink{events: make(chan broker.Event, 20000), gaps: make(chan Reason, 10)}
+}
+
+func (s *sink) Start(last broker.Event) { s.last = last }
+
+func (s *sink) Gap(reason Reason) { s.gaps <- reason }
 
 func (s *sink) Deliver(ev broker.Event) { s.events <- ev }
 
@@ -52,11 +62,11 @@ func open(t *testing.T, b *broker.Broker, cfg Config) (*Follower, *Tail, *sink, 
 	f := NewFollower(b, cfg, slog.New(slog.DiscardHandler))
 	t.Cleanup(f.Close)
 	s := newSink()
-	tail, last, err := f.Open(t.Context(), "app-1", "match.1", s)
+	tail, err := f.Open(t.Context(), "app-1", "match.1", s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return f, tail, s, last
+	return f, tail, s, s.last
 }
 
 func TestFollow(t *testing.T) {
@@ -142,6 +152,9 @@ func TestRepairAfterTrim(t *testing.T) {
 	}
 	tail.Nudge(last.Sequence + 100) // more than there is
 	s.want(t, 16, 20)
+	if gap := <-s.gaps; gap != TrimmedByCount {
+		t.Errorf("the gap is said to be %s", gap)
+	}
 	tail.Live(broker.Event{Sequence: last.Sequence + 200, Previous: last.Sequence + 100, Frame: []byte("21")})
 	s.want(t, 21, 21)
 }
@@ -153,10 +166,10 @@ func TestOverloadLosesNothing(t *testing.T) {
 	t.Parallel()
 	b := brokertest.Start(t, broker.Config{EventsPerChannel: 1 << 20})
 	stuck := make(chan struct{})
-	s := &sink{events: make(chan broker.Event, 20000)}
+	s := newSink()
 	f := NewFollower(b, Config{Recheck: time.Hour, Sweep: time.Hour, Throttle: func() { <-stuck }}, slog.New(slog.DiscardHandler))
 	t.Cleanup(f.Close)
-	if _, _, err := f.Open(t.Context(), "app-1", "match.1", s); err != nil {
+	if _, err := f.Open(t.Context(), "app-1", "match.1", s); err != nil {
 		t.Fatal(err)
 	}
 	const events = 10000 // more than wait for the dispatcher

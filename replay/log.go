@@ -45,7 +45,7 @@ func (l *Log) Live(ev *broker.Event) bool {
 	if ev.Sequence <= l.pos {
 		return false
 	}
-	if l.attached && ev.Previous == l.pos {
+	if l.follows(ev) {
 		l.pos = ev.Sequence
 		return true
 	}
@@ -73,10 +73,17 @@ func (l *Log) hold(ev *broker.Event) {
 
 // Next returns the next pending event if its predecessor has been delivered.
 func (l *Log) Next() (broker.Event, bool) {
-	if !l.attached || len(l.pending) == 0 || l.pending[0].Previous != l.pos {
+	if len(l.pending) == 0 || !l.follows(&l.pending[0]) {
 		return broker.Event{}, false
 	}
 	return l.shift(), true
+}
+
+// follows reports whether nothing can have been between what was delivered and
+// ev. An event without a predecessor is the first ever, or those before it are
+// gone: that is for the stream to say.
+func (l *Log) follows(ev *broker.Event) bool {
+	return l.attached && l.pos != 0 && ev.Previous == l.pos
 }
 
 func (l *Log) shift() broker.Event {
@@ -88,6 +95,13 @@ func (l *Log) shift() broker.Event {
 		l.pending = nil
 	}
 	return ev
+}
+
+// Begins reports whether the event of this sequence is held back and was the
+// only one of its channel when it was stored: what was before it, if anything,
+// was not trimmed by count.
+func (l *Log) Begins(sequence uint64) bool {
+	return len(l.pending) > 0 && l.pending[0].Sequence == sequence && l.pending[0].Previous == 0
 }
 
 // Nudge says that something up to sequence is stored.

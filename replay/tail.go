@@ -3,6 +3,7 @@ package replay
 import (
 	"context"
 	"log/slog"
+	"math"
 	"sync"
 	"time"
 
@@ -18,11 +19,19 @@ const (
 	fillPauseMax = time.Second
 )
 
-// Sink takes the events of one channel. Deliver is called in stream order, by
-// one goroutine at a time, with the tail locked: it must not block and must
-// not call the Tail. ev.Frame is immutable and may be kept.
+// Sink takes the events of one channel. Its methods are called by one
+// goroutine at a time with the tail locked: they must not block and must not
+// call the Tail.
 type Sink interface {
+	// Start is called once, before any stored event is delivered. last is the
+	// newest event stored before, with a zero Sequence if none is retained.
+	Start(last broker.Event)
+	// Deliver is called in stream order. ev.Frame is immutable and may be
+	// kept.
 	Deliver(ev broker.Event)
+	// Gap says that events between the last delivered one and the next were
+	// trimmed before this node could read them, or may have been.
+	Gap(reason Reason)
 }
 
 // Tail follows one channel and gives its Sink every event stored since Open,
@@ -33,8 +42,10 @@ type Tail struct {
 	sink     Sink
 	sub      *broker.Subscription
 
-	mu      sync.Mutex
-	log     Log  // guarded by mu
+	mu  sync.Mutex
+	log Log // guarded by mu
+	// whole is when nothing was missing; guarded by mu.
+	whole   time.Time
 	filling bool // guarded by mu: one fill at a time
 	closed  bool // guarded by mu
 }
@@ -66,6 +77,51 @@ func (t *Tail) Nudge(sequence uint64) {
 	t.repairLocked()
 }
 
+// compared is Nudge with the newest sequence of the stream, 0 if nothing of the
+// channel is retained, which was asked for at the time given. It reports whether
+// that leaves a doubt, which settle ends: the newest event here is not retained
+// any more, and so may one behind it not be that never came here.
+func (t *Tail) compared(sequence uint64, asked time.Time) (doubt bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	pos := t.log.Position()
+	if sequence == pos && pos != 0 && asked.After(t.whole) {
+		t.whole = asked
+	}
+	t.log.Nudge(sequence)
+	t.repairLocked()
+	return sequence < pos || sequence == 0
+}
+
+// settle decides with a state of the stream, of the time given, whether
+// anything behind the newest event here can be gone.
+func (t *Tail) settle(state broker.State, asked time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed || t.log.Missing() {
+		return
+	}
+	claim := Claim{Sequence: t.log.Position(), Confirmed: t.whole.Add(confirmSlack)}
+	if reason := Decide(claim, retainedOf(state), t.limits(), time.Now()); reason != "" {
+		t.sink.Gap(reason)
+	}
+	t.whole = asked
+}
+
+// retainedOf is what a stream holds, of the channel nothing.
+func retainedOf(state broker.State) Retained {
+	return Retained{StreamFirst: state.First, StreamFirstTime: state.FirstTime, StreamBytes: state.Bytes}
+}
+
+// limits of the channel; a node repairs whatever it takes.
+func (t *Tail) limits() Limits {
+	kept := t.follower.broker.Retention(t.ref.App, t.ref.Channel)
+	return Limits{
+		PerChannel: int(kept.EventsPerChannel), MaxAge: kept.MaxAge, MaxBytes: kept.MaxBytes,
+		Events: math.MaxInt, Bytes: math.MaxInt,
+	}
+}
+
 // Close ends the subscription. No Deliver starts after it returned.
 func (t *Tail) Close() {
 	t.follower.forget(t)
@@ -75,10 +131,13 @@ func (t *Tail) Close() {
 	t.mu.Unlock()
 }
 
-func (t *Tail) attach(last uint64) {
+// attach starts behind last, which was asked for at the time given.
+func (t *Tail) attach(last broker.Event, asked time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.log.Attach(last)
+	t.sink.Start(last)
+	t.whole = asked
+	t.log.Attach(last.Sequence)
 	t.drainLocked()
 	t.repairLocked()
 }
@@ -125,17 +184,39 @@ func (t *Tail) fill(ctx context.Context) {
 // fillOnce reads one batch above the position, or proves that there is none.
 func (t *Tail) fillOnce(ctx context.Context) (progress bool, err error) {
 	t.mu.Lock()
-	from := t.log.Position() + 1
+	pos, whole := t.log.Position(), t.whole
 	t.mu.Unlock()
-	events, more, err := t.follower.broker.Read(ctx, t.ref.App, t.ref.Channel, from, fillBatch)
+	// With the event at the position: while it is there, nothing behind it was
+	// trimmed.
+	events, more, err := t.follower.broker.Read(ctx, t.ref.App, t.ref.Channel, max(pos, 1), fillBatch)
 	if err != nil {
 		return false, err
 	}
+	proven := len(events) > 0 && events[0].Sequence == pos
+	if proven {
+		events = events[1:]
+	}
 	if len(events) == 0 && !more {
-		return t.abandonIfTrimmed(ctx, from)
+		return t.abandonIfTrimmed(ctx, pos+1)
+	}
+	var gap Reason
+	if !proven {
+		newer := len(events)
+		switch {
+		case t.begins(events):
+			newer = 0
+		case more:
+			newer = math.MaxInt // enough to doubt it
+		}
+		if gap, err = t.decide(ctx, Claim{Sequence: pos, Confirmed: whole.Add(confirmSlack)}, newer); err != nil {
+			return false, err
+		}
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if gap != "" && !t.closed && t.log.Position() == pos {
+		t.sink.Gap(gap)
+	}
 	for i := range events {
 		if !t.closed && t.log.Stored(&events[i]) {
 			t.sink.Deliver(events[i])
@@ -143,6 +224,28 @@ func (t *Tail) fillOnce(ctx context.Context) (progress bool, err error) {
 	}
 	t.drainLocked()
 	return true, nil
+}
+
+func (t *Tail) begins(events []broker.Event) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(events) > 0 && t.log.Begins(events[0].Sequence)
+}
+
+// decide tells whether all events behind a claim are still retained.
+func (t *Tail) decide(ctx context.Context, c Claim, newer int) (Reason, error) {
+	b := t.follower.broker
+	first, _, err := b.First(ctx, t.ref.App, t.ref.Channel)
+	if err != nil {
+		return "", err
+	}
+	state, err := b.State(ctx, t.ref.App, t.ref.Channel)
+	if err != nil {
+		return "", err
+	}
+	r := retainedOf(state)
+	r.First, r.Newer = first.Sequence, newer
+	return Decide(c, r, t.limits(), time.Now()), nil
 }
 
 // abandonIfTrimmed asks the stream's leader, because an empty read proves
@@ -154,6 +257,9 @@ func (t *Tail) abandonIfTrimmed(ctx context.Context, from uint64) (progress bool
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if !t.closed && t.log.Missing() {
+		t.sink.Gap(TrimmedByAge)
+	}
 	for ev, ok := t.log.Abandon(); ok; ev, ok = t.log.Abandon() {
 		if !t.closed {
 			t.sink.Deliver(ev)

@@ -17,6 +17,7 @@ type Hub interface {
 	Channels(a *app.App, prefix string) map[string]edge.ChannelInfo
 	Members(a *app.App, channel string) []string
 	Cached(ctx context.Context, a *app.App, channel string) (data string, ttl time.Duration, ok bool, err error)
+	History(ctx context.Context, a *app.App, channel string, q edge.HistoryQuery) (edge.HistoryPage, error)
 	Terminate(ctx context.Context, a *app.App, userID string) error
 	Connections(a *app.App) int
 }

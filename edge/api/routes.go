@@ -1,8 +1,10 @@
 package api
 
 import (
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -20,7 +22,7 @@ var routes = []struct {
 	{[]string{"channels"}, map[string]route{http.MethodGet: (*call).getChannels}},
 	{[]string{"channels", "{}"}, map[string]route{http.MethodGet: (*call).getChannel}},
 	{[]string{"channels", "{}", "users"}, map[string]route{http.MethodGet: (*call).getUsers}},
-	{[]string{"channels", "{}", "events"}, map[string]route{http.MethodPost: (*call).postChannelEvent}},
+	{[]string{"channels", "{}", "events"}, map[string]route{http.MethodGet: (*call).getEvents, http.MethodPost: (*call).postChannelEvent}},
 	{[]string{"channels", "{}", "stats"}, map[string]route{http.MethodGet: (*call).getStats}},
 	{[]string{"users", "{}", "terminate_connections"}, map[string]route{http.MethodPost: (*call).terminate}},
 	{[]string{"connections"}, map[string]route{http.MethodGet: (*call).getConnections}},
@@ -63,8 +65,6 @@ func match(pattern, segments []string) (argument string, ok bool) {
 
 func notAllowed(method string, methods map[string]route) error {
 	f := failf(http.StatusMethodNotAllowed, "Method %s is not allowed at this path", cut(method))
-	for name := range methods {
-		f.allow = name
-	}
+	f.allow = strings.Join(slices.Sorted(maps.Keys(methods)), ", ")
 	return f
 }

@@ -51,7 +51,25 @@ type App struct {
 	// the server pings (PROTOCOL §2.2).
 	ActivityTimeout time.Duration
 
+	// Retention are exceptions from what the server retains of channels. The
+	// first that matches a channel applies.
+	Retention []Retention
+
 	Limits Limits
+}
+
+// Retention says how the events of some channels are retained. Zero fields are
+// as the server's settings say.
+type Retention struct {
+	// Channels is a pattern for names; * is any run of characters.
+	Channels string
+	// Off: events are delivered and not stored.
+	Off      bool
+	Age      time.Duration
+	Events   int // per channel
+	Bytes    int // of all channels that match
+	Replicas int
+	Storage  string // "file", "memory", or "" for file
 }
 
 // Credential is one key and secret pair of an app.

@@ -23,6 +23,10 @@ const (
 	DefaultMaxConnections        = 0     // 0: no limit
 	DefaultCacheTTL              = 30 * time.Minute
 	DefaultRequestBytes          = 1 << 20 // bytes of an HTTP body
+	DefaultReplayEvents          = 1000    // events of one replay
+	DefaultReplayBytes           = 1 << 20 // bytes of one replay
+	DefaultSSEChannels           = 20      // channels of one event stream
+	DefaultHistoryEvents         = 1000    // events of one answer of the history API
 )
 
 // Limits bound what one app may do. A zero in a field for which zero is not
@@ -43,6 +47,10 @@ type Limits struct {
 	MaxConnections        int           // connections of the app on this node; 0: no limit
 	CacheTTL              time.Duration // how long a cache channel remembers
 	RequestBytes          int           // bytes of an HTTP API body
+	ReplayEvents          int           // missed events one subscription may get
+	ReplayBytes           int           // bytes of them
+	SSEChannels           int           // channels of one event stream
+	HistoryEvents         int           // events of one answer of the history API
 }
 
 // DefaultLimits returns the documented defaults.
@@ -63,5 +71,9 @@ func DefaultLimits() Limits {
 		MaxConnections:        DefaultMaxConnections,
 		CacheTTL:              DefaultCacheTTL,
 		RequestBytes:          DefaultRequestBytes,
+		ReplayEvents:          DefaultReplayEvents,
+		ReplayBytes:           DefaultReplayBytes,
+		SSEChannels:           DefaultSSEChannels,
+		HistoryEvents:         DefaultHistoryEvents,
 	}
 }

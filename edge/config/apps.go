@@ -117,7 +117,7 @@ func (l *loader) appList(where string, value any) []*app.App {
 
 func (l *loader) app(at string, m map[string]any) *app.App {
 	a := NewApp()
-	known := []string{"id", "key", "secret", "credentials", "limits"}
+	known := []string{"id", "key", "secret", "credentials", "limits", "retention"}
 	for _, s := range appSettings {
 		known = append(known, s.key)
 	}
@@ -128,6 +128,7 @@ func (l *loader) app(at string, m map[string]any) *app.App {
 	}
 	a.Credentials = append(a.Credentials, l.credentials(at+".credentials", m["credentials"])...)
 	assignAll(l, at, m, a, appSettings)
+	a.Retention = l.retention(at+".retention", m["retention"])
 	if limits, found := m["limits"]; found && limits != nil {
 		values, ok := limits.(map[string]any)
 		if !ok {
@@ -142,6 +143,35 @@ func (l *loader) app(at string, m map[string]any) *app.App {
 		assignAll(l, at+".limits", values, &a.Limits, limitSettings)
 	}
 	return a
+}
+
+func (l *loader) retention(at string, value any) []app.Retention {
+	if value == nil {
+		return nil
+	}
+	list, ok := value.([]any)
+	if !ok {
+		l.problem("%s should be a list of {channels, age, events, …}", at)
+		return nil
+	}
+	var keys []string
+	for _, s := range retentionSettings {
+		keys = append(keys, s.key)
+	}
+	rules := make([]app.Retention, 0, len(list))
+	for i, element := range list {
+		where := fmt.Sprintf("%s[%d]", at, i)
+		m, ok := element.(map[string]any)
+		if !ok {
+			l.problem("%s should be a map with channels and what is to be kept of them", where)
+			continue
+		}
+		l.checkKeys(where, m, keys)
+		var r app.Retention
+		assignAll(l, where, m, &r, retentionSettings)
+		rules = append(rules, r)
+	}
+	return rules
 }
 
 // assignAll sets the rows of a table that m has.

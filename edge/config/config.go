@@ -28,6 +28,7 @@ type Config struct {
 	RetentionAge     time.Duration
 	RetentionEvents  int
 	RetentionBytes   int
+	ReplayMemory     int // bytes
 	Sync             Sync
 	Partitions       int
 	PublishWindow    int
@@ -39,10 +40,16 @@ type Config struct {
 	HandshakeTimeout time.Duration
 	PongTimeout      time.Duration
 	Linger           time.Duration
-	DrainTime        time.Duration
-	ShutdownTimeout  time.Duration
-	Shards           int
-	Pollers          int
+
+	SessionTime        time.Duration
+	SessionMemoryTime  time.Duration
+	SessionBytes       int
+	SessionAckInterval time.Duration
+
+	DrainTime       time.Duration
+	ShutdownTimeout time.Duration
+	Shards          int
+	Pollers         int
 
 	Apps []*app.App
 	// Development is set when no app was configured: Apps holds one with
@@ -125,6 +132,9 @@ func validateApp(where string, a *app.App) error {
 			problems = append(problems, err)
 		}
 	}
+	for i := range a.Retention {
+		problems = append(problems, validateRetention(fmt.Sprintf("%s.retention[%d]", where, i), &a.Retention[i]))
+	}
 	for _, c := range a.Credentials {
 		if strings.ContainsAny(c.Key, ":/?# ") {
 			problems = append(problems, fmt.Errorf("%s: key %q holds a character that has a meaning in URLs or signatures (: / ? # or a blank)", where, c.Key))
@@ -132,6 +142,26 @@ func validateApp(where string, a *app.App) error {
 	}
 	if strings.ContainsAny(a.ID, "/?# ") {
 		problems = append(problems, fmt.Errorf("%s: id %q holds a character that has a meaning in URLs (/ ? # or a blank)", where, a.ID))
+	}
+	return errors.Join(problems...)
+}
+
+func validateRetention(where string, r *app.Retention) error {
+	var problems []error
+	for _, s := range retentionSettings {
+		problems = append(problems, checkRange(where+"."+s.key, s.bind(r), s.positive))
+	}
+	if r.Channels == "" {
+		problems = append(problems, fmt.Errorf("%s.channels is empty: should be a pattern like presence-* or *", where))
+	}
+	if r.Storage != "" && r.Storage != "file" && r.Storage != "memory" {
+		problems = append(problems, fmt.Errorf("%s.storage is %q: should be file or memory", where, r.Storage))
+	}
+	if n := r.Replicas; n != 0 && n != 1 && n != 3 && n != 5 {
+		problems = append(problems, fmt.Errorf("%s.replicas is %d: should be 1, 3 or 5", where, n))
+	}
+	if r.Off && (*r != app.Retention{Channels: r.Channels, Off: true}) {
+		problems = append(problems, fmt.Errorf("%s is off: nothing else but channels has a meaning then", where))
 	}
 	return errors.Join(problems...)
 }

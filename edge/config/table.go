@@ -53,6 +53,11 @@ var settings = []setting[Config]{
 	{key: "retention_age", def: span(broker.DefaultMaxAge), help: "how long an event is kept", positive: true, bind: func(c *Config) any { return &c.RetentionAge }},
 	{key: "retention_events", def: fmt.Sprint(broker.DefaultEventsPerChannel), help: "events kept per channel", positive: true, bind: func(c *Config) any { return &c.RetentionEvents }},
 	{key: "retention_bytes", def: "1GiB", help: "bytes kept in all", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.RetentionBytes) }},
+	{key: "replay_memory", def: "64MiB", help: "bytes of recent events kept in memory for clients that come back", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.ReplayMemory) }},
+	{key: "session_time", def: span(edge.DefaultSessionTime), help: "how long after its connection was lost a client with a session gets what it missed", positive: true, bind: func(c *Config) any { return &c.SessionTime }},
+	{key: "session_memory_time", def: span(edge.DefaultSessionMemory), help: "how long a session is remembered, so that a client that comes back later is told", positive: true, bind: func(c *Config) any { return &c.SessionMemoryTime }},
+	{key: "session_bytes", def: "64MiB", help: "bytes kept of sessions; those unchanged for longest go first", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.SessionBytes) }},
+	{key: "session_ack_interval", def: span(edge.DefaultAckInterval), help: "pause between the pings that ask a client with a session what has arrived", positive: true, bind: func(c *Config) any { return &c.SessionAckInterval }},
 	{key: "sync_interval", def: span(natsd.DefaultSyncInterval), help: "how often stored events are flushed to the disk, or `always`: what a power cut can take", bind: func(c *Config) any { return &c.Sync }},
 	{key: "partitions", def: fmt.Sprint(broker.DefaultPartitions), help: "streams the channels are spread over; fixed once there is data", positive: true, bind: func(c *Config) any { return &c.Partitions }},
 	{key: "publish_window", def: fmt.Sprint(broker.DefaultPublishWindow), help: "events under way to each stream", positive: true, bind: func(c *Config) any { return &c.PublishWindow }},
@@ -90,6 +95,17 @@ var appSettings = []setting[app.App]{
 	{key: "lenient_subscribe", def: "false", help: "answer a second subscription with success", bind: func(a *app.App) any { return &a.LenientSubscribe }},
 }
 
+// retentionSettings are the keys of an element of an app's retention.
+var retentionSettings = []setting[app.Retention]{
+	{key: "channels", help: "pattern for channel names, * is any run of characters; the first pattern that matches counts", bind: func(r *app.Retention) any { return &r.Channels }},
+	{key: "age", help: "instead of retention_age", bind: func(r *app.Retention) any { return &r.Age }},
+	{key: "events", help: "instead of retention_events", bind: func(r *app.Retention) any { return &r.Events }},
+	{key: "bytes", help: "instead of retention_bytes, for all channels that match", bind: func(r *app.Retention) any { return (*byteSize)(&r.Bytes) }},
+	{key: "storage", help: "file or memory; fixed once there are events", bind: func(r *app.Retention) any { return &r.Storage }},
+	{key: "replicas", help: "copies in a cluster: 1, 3 or 5", bind: func(r *app.Retention) any { return &r.Replicas }},
+	{key: "off", help: "true: events are delivered and not stored", bind: func(r *app.Retention) any { return &r.Off }},
+}
+
 // limitSettings are the keys below limits of an app.
 var limitSettings = []setting[app.Limits]{
 	{key: "channel_name_length", def: fmt.Sprint(app.DefaultChannelNameLength), help: "characters of a channel name", positive: true, bind: func(l *app.Limits) any { return &l.ChannelNameLength }},
@@ -105,6 +121,10 @@ var limitSettings = []setting[app.Limits]{
 	{key: "channels_per_connection", def: fmt.Sprint(app.DefaultChannelsPerConnection), help: "subscriptions of a connection; 0: no limit", bind: func(l *app.Limits) any { return &l.ChannelsPerConnection }},
 	{key: "cache_ttl", def: span(app.DefaultCacheTTL), help: "how long a cache channel remembers its last event; retention_age bounds it too", positive: true, bind: func(l *app.Limits) any { return &l.CacheTTL }},
 	{key: "request_bytes", def: "1MiB", help: "bytes of an HTTP API request body (413 above)", positive: true, bind: func(l *app.Limits) any { return (*byteSize)(&l.RequestBytes) }},
+	{key: "replay_events", def: fmt.Sprint(app.DefaultReplayEvents), help: "missed events that one subscription gets when it comes back (reecho:gap above)", positive: true, bind: func(l *app.Limits) any { return &l.ReplayEvents }},
+	{key: "replay_bytes", def: "1MiB", help: "bytes of them (reecho:gap above)", positive: true, bind: func(l *app.Limits) any { return (*byteSize)(&l.ReplayBytes) }},
+	{key: "sse_channels", def: fmt.Sprint(app.DefaultSSEChannels), help: "channels of one event stream", positive: true, bind: func(l *app.Limits) any { return &l.SSEChannels }},
+	{key: "history_events", def: fmt.Sprint(app.DefaultHistoryEvents), help: "events of one answer of the history API", positive: true, bind: func(l *app.Limits) any { return &l.HistoryEvents }},
 }
 
 // span prints a duration the way a person writes it.
@@ -157,6 +177,9 @@ func Markdown() string {
 	}
 	for _, s := range limitSettings {
 		fmt.Fprintf(&b, "| `limits.%s` | %s | %s |\n", s.key, code(s.def), plain(s.help))
+	}
+	for _, s := range retentionSettings {
+		fmt.Fprintf(&b, "| `retention[].%s` | %s | %s |\n", s.key, code(s.def), plain(s.help))
 	}
 	return b.String()
 }

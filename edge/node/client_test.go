@@ -132,6 +132,8 @@ type client struct {
 	pongs    chan string
 	closed   chan closed // capacity 1
 	mute     bool        // does not answer pings
+	session  bool        // next leaves out pusher:ping, counting it in asked
+	asked    int
 	socketID string
 }
 
@@ -276,6 +278,17 @@ func mustJSON(t testing.TB, v any) string {
 
 // next returns the next frame.
 func (c *client) next() frame {
+	c.t.Helper()
+	for {
+		f := c.nextAny()
+		if !c.session || f.Event != "pusher:ping" {
+			return f
+		}
+		c.asked++
+	}
+}
+
+func (c *client) nextAny() frame {
 	c.t.Helper()
 	select {
 	case f, ok := <-c.frames:

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 	"reecho/edge/console"
 	"reecho/edge/pusher"
 	"reecho/edge/socket"
+	"reecho/replay/client"
 )
 
 // Node is a running server.
@@ -67,10 +69,17 @@ func (n *Node) start(ctx context.Context) error {
 	if err := n.openBroker(ctx); err != nil {
 		return err
 	}
-	//nolint:contextcheck // the hub lives until Close, not for the time of the start
-	n.hub = edge.NewHub(edge.Config{
+	n.hub, err = edge.NewHub(ctx, edge.Config{
 		PathPrefix: n.cfg.PathPrefix, Shards: n.cfg.Shards, Linger: n.cfg.Linger, PongTimeout: n.cfg.PongTimeout,
+		ReplayMemory: n.cfg.ReplayMemory, MaxQueuedBytes: n.cfg.MaxQueuedBytes, WriteTimeout: n.cfg.WriteTimeout,
+		Sessions: edge.SessionConfig{
+			Time: n.cfg.SessionTime, Memory: n.cfg.SessionMemoryTime, Bytes: int64(n.cfg.SessionBytes),
+			AckInterval: n.cfg.SessionAckInterval, Retention: n.cfg.RetentionAge,
+		},
 	}, apps, n.broker, n.log)
+	if err != nil {
+		return fmt.Errorf("start the hub: %w", err)
+	}
 	n.server, err = socket.NewServer(socket.Config{
 		MaxMessageBytes: n.cfg.MaxMessageBytes, MaxQueuedBytes: n.cfg.MaxQueuedBytes,
 		WriteTimeout: n.cfg.WriteTimeout, HandshakeTimeout: n.cfg.HandshakeTimeout,
@@ -98,11 +107,26 @@ func (n *Node) openBroker(ctx context.Context) error {
 		Partitions: n.cfg.Partitions, MaxAge: n.cfg.RetentionAge,
 		EventsPerChannel: int64(n.cfg.RetentionEvents), MaxBytes: int64(n.cfg.RetentionBytes),
 		PublishWindow: n.cfg.PublishWindow, PublishQueueBytes: n.cfg.PublishQueue, PublishTimeout: n.cfg.PublishTimeout,
+		Rules: rules(n.cfg.Apps),
 	}, n.nats, !n.nats.Trusted(), n.log)
 	if err != nil {
 		return fmt.Errorf("open the event log: %w", err)
 	}
 	return nil
+}
+
+// rules are the retention rules of all apps.
+func rules(apps []*app.App) []broker.Rule {
+	var all []broker.Rule
+	for _, a := range apps {
+		for _, r := range a.Retention {
+			all = append(all, broker.Rule{
+				App: a.ID, Channels: r.Channels, Off: r.Off, MaxAge: r.Age, EventsPerChannel: int64(r.Events),
+				MaxBytes: int64(r.Bytes), Replicas: r.Replicas, Memory: r.Storage == "memory",
+			})
+		}
+	}
+	return all
 }
 
 func (n *Node) certificate() (*tls.Config, error) {
@@ -116,20 +140,26 @@ func (n *Node) certificate() (*tls.Config, error) {
 	return certificate.TLSConfig(), nil
 }
 
-// routes serves what is not a client's WebSocket: the demo page if it is on,
-// and the API for all the rest.
+// routes serves what is not a client's WebSocket: event streams, the browser
+// plugin, the demo page if it is on, and the API for all the rest.
 func (n *Node) routes() http.Handler {
 	calls := api.New(api.Config{PathPrefix: n.cfg.PathPrefix}, n.hub, n.broker.Ready, n.log)
-	if !n.cfg.Development && !n.cfg.Demo || len(n.cfg.Apps) == 0 {
-		return calls
+	var demo http.Handler
+	if (n.cfg.Development || n.cfg.Demo) && len(n.cfg.Apps) > 0 {
+		demo = n.demo(n.cfg.Apps[0])
 	}
-	demo := n.demo(n.cfg.Apps[0])
+	plugin := client.Handler()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if console.Serves(n.cfg.PathPrefix, r.URL.Path) {
+		switch {
+		case n.hub.ServesEvents(r.URL.Path):
+			n.hub.ServeEvents(w, r)
+		case strings.HasPrefix(r.URL.Path, n.cfg.PathPrefix+"/client/"):
+			plugin.ServeHTTP(w, r)
+		case demo != nil && console.Serves(n.cfg.PathPrefix, r.URL.Path):
 			demo.ServeHTTP(w, r)
-			return
+		default:
+			calls.ServeHTTP(w, r)
 		}
-		calls.ServeHTTP(w, r)
 	})
 }
 

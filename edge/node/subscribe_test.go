@@ -92,13 +92,16 @@ func TestSubscribeTwice(t *testing.T) {
 func TestUnsubscribe(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
-	c := s.connect(t)
+	c, other := s.connect(t), s.connect(t)
+	other.subscribe("chat")
 	leave := func() { c.send("pusher:unsubscribe", "", map[string]any{"channel": "chat"}) }
 	leave()
 	c.wantError(0, "No current subscription to channel chat")
 	c.subscribe("chat")
 	leave()
+	c.wantNothing() // the server has handled it
 	s.publish("chat", "x", "1", "")
+	other.wantOn("chat", "x")
 	c.wantNothing()
 	leave()
 	c.wantError(0, "No current subscription to channel chat")

@@ -62,28 +62,35 @@ type Subscribe struct {
 	ChannelData string
 	// HasChannelData distinguishes an empty channel_data from none.
 	HasChannelData bool
+	// Replay is nil for a stock client.
+	Replay *Replay
 }
 
-var subscribeFields = fields{"channel", "auth", "channel_data"}
+var subscribeFields = fields{"channel", "auth", "channel_data", "replay"}
 
 // DecodeSubscribe reads the data of pusher:subscribe (PROTOCOL §2.3). An absent
 // or null auth is "". The error is fit for the client.
 func DecodeSubscribe(data []byte) (Subscribe, error) {
-	var v [3][]byte
+	var v [4][]byte
 	if err := decodeData(data, subscribeFields, v[:]); err != nil {
 		return Subscribe{}, err
 	}
 	if isNull(v[0]) {
 		return Subscribe{}, errors.New("channel is missing")
 	}
+	replay, err := decodeReplay(v[3])
+	if err != nil {
+		return Subscribe{}, err
+	}
 	var texts [3]string
-	for i := range v {
-		var err error
+	for i := range texts {
 		if texts[i], err = stringValue(v[i], subscribeFields[i]); err != nil {
 			return Subscribe{}, err
 		}
 	}
-	return Subscribe{Channel: texts[0], Auth: texts[1], ChannelData: texts[2], HasChannelData: !isNull(v[2])}, nil
+	return Subscribe{
+		Channel: texts[0], Auth: texts[1], ChannelData: texts[2], HasChannelData: !isNull(v[2]), Replay: replay,
+	}, nil
 }
 
 // DecodeUnsubscribe reads the data of pusher:unsubscribe.

@@ -39,6 +39,17 @@ func Frame(payload []byte) []byte {
 	return append(AppendFrameHeader(frame, len(payload)), payload...)
 }
 
+// Payload is the payload of a frame made by Frame.
+func Payload(frame []byte) []byte {
+	switch frame[1] {
+	case 126:
+		return frame[4:]
+	case 127:
+		return frame[10:]
+	}
+	return frame[2:]
+}
+
 // AppendFrameHeader appends the header of a text frame with n bytes of
 // payload, which the caller appends next.
 func AppendFrameHeader(dst []byte, n int) []byte {

@@ -67,6 +67,16 @@ func (l *link) init(s *Server, w wire, remote netip.AddrPort) {
 // Remote implements Conn.
 func (l *link) Remote() netip.AddrPort { return l.remote }
 
+// Queued implements Conn.
+func (l *link) Queued() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.out == nil {
+		return 0
+	}
+	return l.out.cost
+}
+
 // Close implements Conn.
 func (l *link) Close(code int, reason string) {
 	l.mu.Lock()

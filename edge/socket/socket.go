@@ -40,6 +40,9 @@ type Conn interface {
 	// deadlines for writing, closing and the end of a begun message. It
 	// returns how long nothing at all was received.
 	Tick(now time.Time) (idle time.Duration)
+	// Queued is about how many bytes wait for the peer beyond what the kernel
+	// took; 0 when the connection is gone.
+	Queued() int
 	// Remote is the address of the peer of the TCP connection, which may be a
 	// proxy. It is the zero AddrPort when the listener is not TCP.
 	Remote() netip.AddrPort
