@@ -24,16 +24,16 @@ export function backend(server, options = {}) {
 }
 
 // client makes a pusher-js of a major version. user is who the auth endpoint
-// would say is logged in.
+// would say is logged in; plugin changes the options at last.
 export function client(t, server, options = {}) {
-  const { version = 8, user, userData, ...rest } = options;
+  const { version = 8, user, userData, plugin = (settings) => settings, ...rest } = options;
   const signer = backend(server);
   const authorize = (channel, socketId) => {
     const data = channel.startsWith('presence-') ? { user_id: user.id, user_info: user.info } : undefined;
     return signer.authorizeChannel(socketId, channel, data);
   };
   const Pusher = versions[version];
-  const pusher = new Pusher(app.key, {
+  const pusher = new Pusher(app.key, plugin({
     ...(version >= 8 ? { cluster: '' } : {}),
     wsHost: '127.0.0.1', wsPort: server.port, wssPort: server.port, httpHost: '127.0.0.1', httpPort: server.port,
     ...(version >= 5 ? { forceTLS: false } : { encrypted: false }),
@@ -45,7 +45,7 @@ export function client(t, server, options = {}) {
       userAuthentication: { customHandler: ({ socketId }, callback) => callback(null, signer.authenticateUser(socketId, userData)) },
     } : {}),
     ...rest,
-  });
+  }));
   t.after(() => pusher.disconnect());
   return pusher;
 }

@@ -1,0 +1,80 @@
+// What a client must have seen of a channel on which numbers were published in
+// order, one after the other.
+
+// Published is what happened to the numbers of one channel: 'stored' was
+// answered 200, 'unknown' may be stored or not.
+export class Published {
+  constructor() {
+    this.fate = []; // by number; [0] is unused
+    this.excluded = []; // by number: the client that must not get it, if any
+  }
+
+  get next() { return Math.max(1, this.fate.length); }
+
+  // begin returns the next number, whose fate is unknown until stored is called.
+  begin() {
+    const n = this.next;
+    this.fate[n] = 'unknown';
+    return n;
+  }
+
+  stored(n) { this.fate[n] = 'stored'; }
+
+  // required lists the stored numbers from a to b, both left out, that a client
+  // must get.
+  required(a, b, client) {
+    const list = [];
+    for (let n = a + 1; n < b; n++) {
+      if (this.fate[n] === 'stored' && !this.excluded[n]?.clients.has(client)) list.push(n);
+    }
+    return list;
+  }
+}
+
+// History is what one client saw of one channel, in order: {n}, {gap: reason},
+// {resumed}, {reconnect: true}.
+export class History {
+  constructor(client, kind) {
+    this.client = client;
+    this.kind = kind; // plugin, session or stream
+    this.seen = [];
+    this.from = undefined; // everything from this number on is owed
+  }
+
+  // begin says that the client was subscribed when n was the next number.
+  begin(n) { this.from ??= n; }
+}
+
+// check returns what is wrong with a history, one sentence each.
+export function check(published, history) {
+  const problems = [];
+  const at = (i) => `${history.kind} ${history.client}, entry ${i}`;
+  let last = history.from - 1; // everything up to it was delivered or was not owed
+  let rewind = false; // a session may go back here
+  let open = false; // a gap was told: what follows is not owed until the next number
+  history.seen.forEach((entry, i) => {
+    if (entry.reconnect) {
+      rewind = history.kind === 'session';
+      return;
+    }
+    if (entry.gap) {
+      open = true;
+      return;
+    }
+    const { n } = entry;
+    if (n === undefined) return;
+    if (!published.fate[n]) problems.push(`${at(i)}: ${n} was never published`);
+    if (published.excluded[n]?.never === history.client) problems.push(`${at(i)}: ${n} was not meant for it`);
+    if (n <= last) {
+      if (n < history.from && last < history.from) return; // before the subscription was known
+      if (!rewind) problems.push(`${at(i)}: ${n} after ${last}: ${history.seen.some((e, j) => j < i && e.n === n) ? 'a repeat' : 'out of order'}`);
+    } else if (!open) {
+      const lost = published.required(last, n, history.client);
+      if (lost.length > 0) problems.push(`${at(i)}: ${lost} missing before ${n}`);
+    }
+    rewind = false;
+    open = false;
+    last = n;
+  });
+  return problems;
+}
