@@ -9,12 +9,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
-
-// scanBytes bounds one answer to a scan, so that it does not hold up the
-// connection for long.
-const scanBytes = 4 << 20
 
 // First returns the oldest retained event of a channel, ok false if there is
 // none.
@@ -46,34 +42,93 @@ func (b *Broker) Stream(app, channel string) int {
 
 // Scan reads all events of a stream from one sequence to another, both
 // included, in order, and calls visit with the channel each is of, until it
-// returns false. It is made for reading many channels in one pass.
+// returns false. It is made for reading many channels in one pass: a consumer
+// costs a quarter of direct gets per event, and a millisecond to make.
 func (b *Broker) Scan(ctx context.Context, stream int, from, to uint64, visit func(ref Ref, ev Event) bool) error {
 	l := b.lanes[stream]
-	refs := make(map[string]Ref)
-	for more := true; more && from <= to; {
-		more = false
-		wanted := true
-		request := getRequest{Sequence: max(from, 1), NextFor: l.subjects(storedRoot), Batch: maxScan, MaxBytes: scanBytes}
-		err := b.get(ctx, l, request, func(m *nats.Msg) {
-			ev := storedEvent(m)
-			if from = ev.Sequence + 1; !wanted || ev.Sequence > to {
-				return
-			}
-			ref, err := refOf(refs, value(m.Header, "Nats-Subject"))
-			wanted = err == nil && visit(ref, ev)
-		}, func(end *nats.Msg) {
-			more = wanted && number(end.Header, "Nats-Num-Pending") > 0
-		})
-		if err != nil {
-			return fmt.Errorf("scan stream %s from %d: %w", l.stream, from, err)
-		}
+	if err := b.scan(ctx, l, max(from, 1), to, visit); err != nil {
+		return fmt.Errorf("scan stream %s from %d: %w", l.stream, from, err)
 	}
 	return nil
 }
 
-// maxScan is how many events one answer to a scan may hold; scanBytes ends it
-// earlier for all but tiny events.
-const maxScan = 16384
+func (b *Broker) scan(ctx context.Context, l *lane, from, to uint64, visit func(ref Ref, ev Event) bool) error {
+	js, err := jetstream.New(b.reader())
+	if err != nil {
+		return err
+	}
+	consumer, err := js.CreateConsumer(ctx, l.stream, jetstream.ConsumerConfig{
+		Description: "reecho: one pass over the stream", AckPolicy: jetstream.AckNonePolicy,
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: from,
+		MemoryStorage: true, Replicas: 1, InactiveThreshold: scanInactive,
+	})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), readTimeout)
+		defer cancel()
+		// Else it ends by itself.
+		_ = js.DeleteConsumer(ending, l.stream, consumer.CachedInfo().Name)
+	}()
+	if consumer.CachedInfo().NumPending == 0 {
+		return nil
+	}
+	refs := make(map[string]Ref)
+	for {
+		batch, err := consumer.FetchNoWait(scanBatch)
+		if err != nil {
+			return err
+		}
+		more, err := visitBatch(batch, refs, to, visit)
+		if err != nil || !more {
+			return err
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+}
+
+// visitBatch takes all of a batch, also what nobody wants any more, and reports
+// whether there is something to be fetched.
+func visitBatch(batch jetstream.MessageBatch, refs map[string]Ref, to uint64, visit func(ref Ref, ev Event) bool) (more bool, err error) {
+	wanted, empty := true, true
+	for m := range batch.Messages() {
+		empty = false
+		if !wanted || err != nil {
+			continue
+		}
+		ev, pending, scanErr := scannedEvent(m)
+		ref, refErr := refOf(refs, m.Subject())
+		if err = errors.Join(scanErr, refErr); err != nil || ev.Sequence > to {
+			wanted = false
+			continue
+		}
+		wanted = visit(ref, ev) && ev.Sequence < to && pending > 0
+	}
+	// An empty batch: what was pending has been trimmed.
+	return wanted && !empty, errors.Join(err, batch.Error())
+}
+
+// scannedEvent reads what a consumer delivered.
+func scannedEvent(m jetstream.Msg) (ev Event, pending uint64, err error) {
+	meta, err := m.Metadata()
+	if err != nil {
+		return Event{}, 0, err
+	}
+	return Event{
+		Sequence: meta.Sequence.Stream, Time: meta.Timestamp.UnixNano(),
+		Exclude: value(m.Headers(), headerExclude), Frame: m.Data(),
+	}, meta.NumPending, nil
+}
+
+const (
+	// scanBatch is how many events one answer to a scan holds.
+	scanBatch = 2048
+	// scanInactive is when a consumer goes whose owner died.
+	scanInactive = 30 * time.Second
+)
 
 var errSubject = errors.New("[unexpected] a stored subject is not ours")
 

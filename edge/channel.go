@@ -244,6 +244,17 @@ func (ch *channel) retention(ctx context.Context) (replay.Retained, error) {
 	}, nil
 }
 
+// coming is how many events above a sequence, up to limit, the stream has that
+// may not have come to this node yet.
+func (ch *channel) coming(ctx context.Context, after uint64, limit int) (int, error) {
+	last, found, err := ch.hub.broker.Last(ctx, ch.app.ID, ch.name)
+	if err != nil || !found || last.Sequence <= after {
+		return 0, err
+	}
+	events, _, err := ch.hub.broker.Read(ctx, ch.app.ID, ch.name, after+1, limit)
+	return len(events), err
+}
+
 // lockExtending waits for its turn to extend the ring, which release ends. One
 // at a time: clients that come back together mostly miss the same.
 func (ch *channel) lockExtending(ctx context.Context) (release func(), err error) {

@@ -538,8 +538,7 @@ func (r *resume) prove(ctx context.Context, events []broker.Event) (proof, []bro
 	here := len(r.ch.ring.After(max(r.claim.Sequence, r.ch.ring.Base())))
 	r.ch.mu.Unlock()
 	limits := r.ch.limits()
-	// What has not come to this node yet counts too.
-	coming, _, err := r.ch.hub.broker.Read(ctx, r.ch.app.ID, r.ch.name, max(pos, r.claim.Sequence)+1, limits.PerChannel)
+	coming, err := r.ch.coming(ctx, max(pos, r.claim.Sequence), limits.PerChannel)
 	if err != nil {
 		return proof{}, nil, err
 	}
@@ -547,7 +546,7 @@ func (r *resume) prove(ctx context.Context, events []broker.Event) (proof, []bro
 	if err != nil {
 		return proof{}, nil, err
 	}
-	retained.Newer = len(events) + here + len(coming)
+	retained.Newer = len(events) + here + coming
 	now := time.Now()
 	return proof{
 		reason: replay.Decide(r.claim, retained, limits, now),

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"reecho/broker"
 )
@@ -14,8 +15,11 @@ const (
 	// that clients that come back do not starve those that are there.
 	readersPerStream = 2
 	// scanFrom is how many reads have to wait before one pass over the stream
-	// may serve them all.
-	scanFrom = 4
+	// may serve them all. More are waited for while they come, each time for
+	// gatherPause, at most gatherTime.
+	scanFrom    = 4
+	gatherPause = 5 * time.Millisecond
+	gatherTime  = 50 * time.Millisecond
 	// A read by channel makes the stream look at every event between the
 	// first and the last one it finds: about a quarter of what it costs to
 	// be sent one. scanCredit is what a read costs beside that, in events.
@@ -51,6 +55,9 @@ type History struct {
 type readQueue struct {
 	waiting []*rangeRead
 	readers int
+	// scanning: one reader gathers reads or passes over the stream. The others
+	// end meanwhile: what comes now is for its next pass.
+	scanning bool
 }
 
 // Range is what to read of a channel: the events above After and up to UpTo.
@@ -115,54 +122,72 @@ func (h *History) queue(stream int, read *rangeRead) bool {
 		h.streams[stream] = q
 	}
 	q.waiting = append(q.waiting, read)
-	if q.readers < readersPerStream {
+	if q.readers < readersPerStream && !q.scanning {
 		q.readers++
 		h.tasks.Go(func() { h.serve(stream, q) })
 	}
 	return true
 }
 
-// serve reads until nothing waits.
+// serve reads until nothing waits, or another reader does all.
 func (h *History) serve(stream int, q *readQueue) {
 	for {
 		h.mu.Lock()
-		reads := q.take()
-		if len(reads) == 0 {
+		if q.scanning || len(q.waiting) == 0 {
 			q.readers--
 			h.mu.Unlock()
 			return
 		}
-		h.mu.Unlock()
-		if len(reads) == 1 {
-			h.readOne(reads[0])
-		} else {
-			h.readTogether(stream, reads)
+		if q.scanPays() {
+			q.scanning = true
+			h.mu.Unlock()
+			h.gather(q)
+			h.readTogether(stream, h.takeAll(q))
+			continue
 		}
+		read := q.waiting[0]
+		q.waiting[0] = nil
+		q.waiting = q.waiting[1:]
+		h.mu.Unlock()
+		h.readOne(read)
 	}
 }
 
-// take removes what is to be read next: all of it if one pass is cheaper, else
-// the first.
-func (q *readQueue) take() []*rangeRead {
-	if len(q.waiting) == 0 {
-		return nil
+// scanPays reports whether one pass over the stream is cheaper than a read for
+// each that waits.
+func (q *readQueue) scanPays() bool {
+	if len(q.waiting) < scanFrom {
+		return false
 	}
-	if len(q.waiting) >= scanFrom {
-		low, high, apart := q.waiting[0].After, uint64(0), uint64(0)
-		for _, r := range q.waiting {
-			low, high = min(low, r.After), max(high, r.UpTo)
-			apart += r.UpTo - r.After + scanCredit*scanShare
-		}
-		if (high-low)*scanShare < apart {
-			reads := q.waiting
-			q.waiting = nil
-			return reads
-		}
+	low, high, apart := q.waiting[0].After, uint64(0), uint64(0)
+	for _, r := range q.waiting {
+		low, high = min(low, r.After), max(high, r.UpTo)
+		apart += r.UpTo - r.After + scanCredit*scanShare
 	}
-	first := q.waiting[0]
-	q.waiting[0] = nil
-	q.waiting = q.waiting[1:]
-	return []*rangeRead{first}
+	return (high-low)*scanShare < apart
+}
+
+// gather waits while reads keep coming: those of clients that come back
+// together.
+func (h *History) gather(q *readQueue) {
+	count := func() int {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return len(q.waiting)
+	}
+	for n, waited := 0, time.Duration(0); n < count() && waited < gatherTime; waited += gatherPause {
+		n = count()
+		wait(h.ctx, gatherPause)
+	}
+}
+
+// takeAll ends the gathering.
+func (h *History) takeAll(q *readQueue) []*rangeRead {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	reads := q.waiting
+	q.waiting = nil
+	return reads
 }
 
 // add takes the next event of the range, and reports whether there is room for
@@ -229,4 +254,7 @@ func (h *History) readTogether(stream int, reads []*rangeRead) {
 		}
 		close(r.done)
 	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.streams[stream].scanning = false
 }

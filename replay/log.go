@@ -79,12 +79,13 @@ func (l *Log) Next() (broker.Event, bool) {
 	return l.shift(), true
 }
 
-// follows reports whether nothing can have been between what was delivered and
-// ev. An event without a predecessor is the first ever, or those before it are
-// gone: that is for the stream to say.
-func (l *Log) follows(ev *broker.Event) bool {
-	return l.attached && l.pos != 0 && ev.Previous == l.pos
-}
+// follows reports whether nothing that is still stored was between what was
+// delivered and ev.
+func (l *Log) follows(ev *broker.Event) bool { return l.attached && ev.Previous == l.pos }
+
+// Opens reports whether ev would be the first that is delivered, and has no
+// predecessor: it is the first ever, or those before it are gone.
+func (l *Log) Opens(ev *broker.Event) bool { return l.attached && l.pos == 0 && ev.Previous == 0 }
 
 func (l *Log) shift() broker.Event {
 	ev := l.pending[0]

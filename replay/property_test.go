@@ -132,6 +132,12 @@ func (w *world) publish(ours bool) {
 		return
 	}
 	ev := broker.Event{Sequence: w.next - 1, Previous: previous}
+	if w.log.Opens(&ev) {
+		// The tail asks at its next sweep; here the answer comes at once.
+		if Decide(Claim{Confirmed: w.whole.Add(confirmSlack)}, w.retained(0), w.unlimited(), w.now) != "" {
+			w.gapToAll(0)
+		}
+	}
 	if w.log.Live(&ev) {
 		w.deliver(ev.Sequence)
 		w.drain()

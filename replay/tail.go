@@ -45,9 +45,13 @@ type Tail struct {
 	mu  sync.Mutex
 	log Log // guarded by mu
 	// whole is when nothing was missing; guarded by mu.
-	whole   time.Time
-	filling bool // guarded by mu: one fill at a time
-	closed  bool // guarded by mu
+	whole time.Time
+	// unsettled: the first event came without a predecessor; whether one was
+	// lost and trimmed before is asked at the next sweep, for asking at once
+	// would cost more than delivering. Guarded by mu.
+	unsettled bool
+	filling   bool // guarded by mu: one fill at a time
+	closed    bool // guarded by mu
 }
 
 var _ broker.Receiver = (*Tail)(nil)
@@ -55,6 +59,7 @@ var _ broker.Receiver = (*Tail)(nil)
 // Live implements broker.Receiver.
 func (t *Tail) Live(ev broker.Event) {
 	t.mu.Lock()
+	t.unsettled = t.unsettled || ev.Sequence != 0 && t.log.Opens(&ev)
 	switch {
 	case t.closed:
 	case ev.Sequence == 0:
@@ -85,12 +90,12 @@ func (t *Tail) compared(sequence uint64, asked time.Time) (doubt bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	pos := t.log.Position()
-	if sequence == pos && pos != 0 && asked.After(t.whole) {
+	if sequence == pos && pos != 0 && !t.unsettled && asked.After(t.whole) {
 		t.whole = asked
 	}
 	t.log.Nudge(sequence)
 	t.repairLocked()
-	return sequence < pos || sequence == 0
+	return sequence < pos || sequence == 0 || t.unsettled
 }
 
 // settle decides with a state of the stream, of the time given, whether
@@ -102,6 +107,9 @@ func (t *Tail) settle(state broker.State, asked time.Time) {
 		return
 	}
 	claim := Claim{Sequence: t.log.Position(), Confirmed: t.whole.Add(confirmSlack)}
+	if t.unsettled {
+		claim.Sequence, t.unsettled = 0, false
+	}
 	if reason := Decide(claim, retainedOf(state), t.limits(), time.Now()); reason != "" {
 		t.sink.Gap(reason)
 	}
@@ -139,6 +147,7 @@ func (t *Tail) attach(last broker.Event, asked time.Time) {
 	t.whole = asked
 	t.log.Attach(last.Sequence)
 	t.drainLocked()
+	t.unsettled = last.Sequence == 0 && t.log.Position() != 0
 	t.repairLocked()
 }
 

@@ -25,6 +25,9 @@ type bench struct {
 
 	events, success, added, removed, failures atomic.Int64
 
+	pool     chan *publisher
+	poolOnce sync.Once
+
 	readers []*reader
 	next    atomic.Uint32
 	dials   atomic.Uint32

@@ -84,7 +84,7 @@ func run(o options) error {
 	defer stop()
 	raiseFileLimit()
 	fmt.Fprintf(os.Stderr, "bench: generator on %d cores, server on cores %q\n", runtime.NumCPU(), o.serverCPUs)
-	for _, s := range scenarios {
+	for _, s := range slices.Concat(scenarios, storms) {
 		if o.scenarios != "all" && !slices.Contains(strings.Split(o.scenarios, ","), s.name) {
 			continue
 		}

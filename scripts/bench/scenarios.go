@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,9 +37,9 @@ var scenarios = []scenario{
 }
 
 func scenarioNames() []string {
-	names := make([]string, len(scenarios))
-	for i, s := range scenarios {
-		names[i] = s.name
+	var names []string
+	for _, s := range slices.Concat(scenarios, storms) {
+		names = append(names, s.name)
 	}
 	return names
 }

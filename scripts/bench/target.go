@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -19,6 +20,7 @@ type target struct {
 	pid  int
 	cmd  *exec.Cmd
 	dir  string
+	args []string
 }
 
 // appFile is the app of the benchmark: limits raised where a scenario is about
@@ -45,29 +47,43 @@ func startTarget(ctx context.Context, o options) (*target, error) {
 	if err := os.WriteFile(config, fmt.Appendf(nil, appFile, o.appID, o.key, o.secret), 0o600); err != nil {
 		return nil, err
 	}
-	args := []string{o.binary, "--listen", "127.0.0.1:0", "--data-dir", filepath.Join(dir, "data"), "--config", config}
+	t.args = []string{o.binary, "--listen", "127.0.0.1:0", "--data-dir", filepath.Join(dir, "data"), "--config", config}
 	if o.serverCPUs != "" {
-		args = append([]string{"taskset", "-c", o.serverCPUs}, args...)
+		t.args = append([]string{"taskset", "-c", o.serverCPUs}, t.args...)
 	}
-	t.cmd = exec.CommandContext(ctx, args[0], args[1:]...) //nolint:gosec // the command line names it
+	return t, t.start(ctx)
+}
+
+// restart kills the server and starts it again with its data.
+func (t *target) restart(ctx context.Context) error {
+	if t.cmd == nil {
+		return errors.New("only a server that was started here can be started again")
+	}
+	_ = t.cmd.Process.Kill()
+	_ = t.cmd.Wait()
+	return t.start(ctx)
+}
+
+func (t *target) start(ctx context.Context) error {
+	t.cmd = exec.CommandContext(ctx, t.args[0], t.args[1:]...) //nolint:gosec // the command line names it
 	t.cmd.Stderr = os.Stderr
 	// The server must not outlive the benchmark, however that ends.
 	t.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := t.cmd.StdoutPipe()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := t.cmd.Start(); err != nil {
-		return nil, err
+		return err
 	}
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
 		t.stop()
-		return nil, fmt.Errorf("the server did not start: %w", err)
+		return fmt.Errorf("the server did not start: %w", err)
 	}
 	_, t.addr, _ = strings.Cut(strings.TrimSpace(line), "://")
 	t.pid = t.cmd.Process.Pid
-	return t, nil
+	return nil
 }
 
 func (t *target) stop() {

@@ -1,0 +1,48 @@
+package replay
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+
+	"reecho/broker"
+	"reecho/broker/brokertest"
+)
+
+// BenchmarkHistory reads 50 events of each of 1,000 interleaved channels at
+// once, as after a restart.
+func BenchmarkHistory(b *testing.B) {
+	const channels, events = 1000, 50
+	log := brokertest.Start(b, broker.Config{})
+	name := func(i int) string { return fmt.Sprintf("match.%d", i) }
+	frame := make([]byte, 250)
+	for range events {
+		for first := 0; first < channels; first += 100 {
+			records := make([]broker.Record, 100)
+			for i := range records {
+				records[i] = broker.Record{App: "77", Channel: name(first + i), Frame: frame}
+			}
+			if err := log.Publish(b.Context(), records); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	h := NewHistory(log)
+	defer h.Close()
+	b.ReportAllocs()
+	start := brokertest.CPUTime(b)
+	for b.Loop() {
+		var readers sync.WaitGroup
+		for i := range channels {
+			readers.Go(func() {
+				got, err := h.Read(context.Background(), Range{App: "77", Channel: name(i), UpTo: 1 << 40, Events: 1000, Bytes: 1 << 20})
+				if err != nil || len(got) != events {
+					b.Errorf("%s: %d events, %v", name(i), len(got), err)
+				}
+			})
+		}
+		readers.Wait()
+	}
+	b.ReportMetric(float64(brokertest.CPUTime(b)-start)/float64(b.N)/(channels*events), "cpu-ns/event")
+}
