@@ -91,7 +91,13 @@ func (h *Hub) ServeEvents(w http.ResponseWriter, r *http.Request) {
 		request, err = h.parseStream(a, r)
 	}
 	if err == nil {
-		if refusal := h.count(a); refusal != nil {
+		refusal := h.count(a)
+		switch {
+		case refusal != nil && refusal.Code == pusher.CodeReconnect:
+			// A browser that is answered an error never comes back.
+			comeBack(w)
+			return
+		case refusal != nil:
 			err = streamErrorf(http.StatusServiceUnavailable, "%s", refusal.Message)
 		}
 	}
@@ -100,6 +106,13 @@ func (h *Hub) ServeEvents(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.stream(w, r, request)
+}
+
+// comeBack answers with a stream that is over at once.
+func comeBack(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("Cache-Control", "no-store")
+	_, _ = fmt.Fprintf(w, "retry: %d\n\n", retryDelay) // the client may be gone
 }
 
 func failStream(w http.ResponseWriter, err error) {
@@ -288,6 +301,8 @@ func (h *Hub) stream(w http.ResponseWriter, r *http.Request, s *streamRequest) {
 		}
 	}()
 	err := sw.run(r.Context(), conn, subscribing)
+	// The connection may carry other requests.
+	_ = sw.control.SetWriteDeadline(time.Time{})
 	conn.end(err)
 	<-subscribing
 	c.Closed(err) //nolint:contextcheck // the request is over, its client has to leave all the same

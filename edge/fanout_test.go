@@ -5,6 +5,7 @@ package edge
 import (
 	"fmt"
 	"net/netip"
+	"runtime"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"reecho/edge/app"
 	"reecho/edge/pusher"
 	"reecho/edge/socket"
+	"reecho/replay"
 )
 
 // sinkConn is a connection that takes everything at once, as a kernel with room
@@ -46,8 +48,9 @@ func newCrowd(t testing.TB, n int) *crowd {
 	return newCrowdOn(brokertest.Start(t, broker.Config{}), n)
 }
 
-func newCrowdOn(b *broker.Broker, n int) *crowd {
-	hub := &Hub{shards: []*shard{newShard(0)}, janitor: &janitor{}, broker: b}
+// newCrowdOn makes clients that want positions if positioned is given.
+func newCrowdOn(b *broker.Broker, n int, positioned ...bool) *crowd {
+	hub := &Hub{shards: []*shard{newShard(0)}, janitor: &janitor{}, broker: b, memory: replay.NewMemory(DefaultReplayMemory)}
 	hub.census.gone = make(chan struct{})
 	t := hub.newTenant(&app.App{ID: "77", Limits: app.DefaultLimits()})
 	c := &crowd{shard: hub.shards[0], ch: newChannel(hub, t, "match.1")}
@@ -55,7 +58,7 @@ func newCrowdOn(b *broker.Broker, n int) *crowd {
 		conn := &sinkConn{}
 		c.conns = append(c.conns, conn)
 		member := &client{conn: conn, app: t, shard: c.shard, id: pusher.NewSocketID()}
-		c.shard.do(&op{kind: opJoin, ch: c.ch, client: member, sub: &subscription{ch: c.ch}})
+		c.shard.do(&op{kind: opJoin, ch: c.ch, client: member, sub: &subscription{ch: c.ch, positioned: len(positioned) > 0 && positioned[0]}})
 	}
 	c.shard.batch(nil) // writes what the joins linked
 	return c
@@ -148,4 +151,77 @@ func BenchmarkFanOut(b *testing.B) {
 			})
 		}
 	}
+}
+
+// BenchmarkDeliver is what a stored event costs a channel before it reaches the
+// shards: with subscribers as Pusher has them, and with ones that want positions,
+// for whom another frame is made.
+func BenchmarkDeliver(b *testing.B) {
+	log := brokertest.Start(b, broker.Config{})
+	text := pusher.AppendEvent(nil, "match.1", "score", fmt.Sprintf("%0200d", 0), "")
+	for _, positioned := range []bool{false, true} {
+		b.Run(fmt.Sprintf("positions=%v", positioned), func(b *testing.B) {
+			c := newCrowdOn(log, 1, positioned)
+			c.ch.subs, c.ch.perShard[0] = 1, 1
+			if positioned {
+				c.ch.wanting = 1
+			}
+			sequence := uint64(0)
+			b.ReportAllocs()
+			for b.Loop() {
+				sequence++
+				c.ch.Deliver(broker.Event{Sequence: sequence, Frame: text})
+				if sequence%1024 == 0 {
+					c.deliver(c.shard.inbox.take(nil))
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkRing is the memory of one event that is kept for clients that come
+// back.
+func BenchmarkRing(b *testing.B) {
+	const events = 100_000
+	text := pusher.AppendEvent(nil, "match.1", "score", fmt.Sprintf("%0200d", 0), "")
+	for b.Loop() {
+		before := heap()
+		var ring replay.Ring
+		ring.Start(1)
+		for i := range uint64(events) {
+			ring.Append(replay.Entry{Sequence: i + 2, Frame: socket.Frame(text)})
+		}
+		b.ReportMetric(float64(heap()-before)/events, "heap-B/event")
+		b.ReportMetric(float64(ring.Bytes())/events, "counted-B/event")
+		runtime.KeepAlive(&ring)
+	}
+}
+
+// BenchmarkSession is the memory of a session with one channel whose client is
+// connected.
+func BenchmarkSession(b *testing.B) {
+	const sessions = 10_000
+	for b.Loop() {
+		before := heap()
+		ss := &sessionsForMemory{}
+		for i := range sessions {
+			s := &session{key: fmt.Sprintf("77/%036d", i), marks: map[string]mark{"match.1": {prefix: "E-1-", sequence: 1}}, sockets: []string{"1.2"}}
+			ss.all = append(ss.all, s)
+			ss.conns = append(ss.conns, &sessionConn{session: s, subs: []*subscription{{}}, awaiting: make([]awaited, 1)})
+		}
+		b.ReportMetric(float64(heap()-before)/sessions, "heap-B/session")
+		runtime.KeepAlive(ss)
+	}
+}
+
+type sessionsForMemory struct {
+	all   []*session
+	conns []*sessionConn
+}
+
+func heap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }

@@ -147,13 +147,6 @@ func (r *resume) tryLocked() step {
 	if step != stepDone {
 		return step
 	}
-	if !r.started && r.tooMany(entries) {
-		if r.claimed {
-			r.reason, entries = replay.OverLimit, nil
-		} else {
-			r.reason, entries = replay.OverLimit, r.newest(entries)
-		}
-	}
 	if bytesOf(entries) > replayChunk && !ch.kind.Has(pusher.Presence) {
 		return stepChunks
 	}
@@ -171,35 +164,43 @@ func (r *resume) entriesLocked() ([]replay.Entry, step) {
 		if !r.beyond && !ring.Covers(r.claim.Sequence) {
 			return nil, stepLoad
 		}
-		return ring.After(r.claim.Sequence), stepDone
+		return r.limited(ring.After(r.claim.Sequence)), stepDone
 	case r.last > 0:
 		entries := ring.After(ring.Base())
 		if len(entries) < r.last && !r.exhausted {
 			return nil, stepLoad
 		}
-		return entries[max(0, len(entries)-r.last):], stepDone
+		return r.limited(entries[max(0, len(entries)-r.last):]), stepDone
 	case r.wantsSince():
 		if !r.loaded {
 			return nil, stepLoad
 		}
-		return ring.After(max(r.from, ring.Base())), stepDone
+		return r.limited(ring.After(max(r.from, ring.Base()))), stepDone
 	}
 	return nil, stepDone
 }
 
 func (r *resume) wantsSince() bool { return r.ask != nil && !r.ask.Since.IsZero() && !r.claimed }
 
-func (r *resume) tooMany(entries []replay.Entry) bool {
-	limits := &r.c.app.Limits
-	return len(entries) > limits.ReplayEvents || bytesOf(entries) > limits.ReplayBytes
-}
-
-// newest is the end of entries that is within the limits.
-func (r *resume) newest(entries []replay.Entry) []replay.Entry {
+// limited keeps what is to be sent within the limits of one replay: of history
+// the newest, of what was missed nothing.
+func (r *resume) limited(entries []replay.Entry) []replay.Entry {
+	if r.started || !r.tooMany(entries) {
+		return entries
+	}
+	r.reason = replay.OverLimit
+	if r.claimed {
+		return nil
+	}
 	for r.tooMany(entries) {
 		entries = entries[1:]
 	}
 	return entries
+}
+
+func (r *resume) tooMany(entries []replay.Entry) bool {
+	limits := &r.c.app.Limits
+	return len(entries) > limits.ReplayEvents || bytesOf(entries) > limits.ReplayBytes
 }
 
 func bytesOf(entries []replay.Entry) int {
@@ -226,6 +227,7 @@ func (r *resume) finishLocked(entries []replay.Entry) {
 	cached := len(entries) == 0 && !r.started && (!r.returning || r.reason != "")
 	frames := r.openingLocked(entries)
 	frames = r.appendFramesLocked(frames, entries)
+	ch.ringChangedLocked()
 	if cached {
 		frames = append(frames, ch.afterSuccessLocked())
 	}
@@ -298,10 +300,11 @@ func (r *resume) meant(e *replay.Entry) bool {
 	return e.Exclude == "" || !slices.Contains(r.except, e.Exclude)
 }
 
+// appendFramesLocked appends the frames of entries that are meant for the
+// client. The caller calls ringChangedLocked when it is done with entries.
 func (r *resume) appendFramesLocked(frames [][]byte, entries []replay.Entry) [][]byte {
 	if r.ask != nil {
 		r.ch.ring.Position(entries, r.ch.positionedFrame)
-		r.ch.ringChangedLocked()
 	}
 	for i := range entries {
 		e := &entries[i]
@@ -410,6 +413,7 @@ func (r *resume) chunk(ctx context.Context) error {
 	frames = r.appendFramesLocked(frames, entries[:n])
 	// From here on it goes on after what was sent, whatever was asked.
 	r.claim.Sequence = entries[n-1].Sequence
+	r.ch.ringChangedLocked()
 	r.claimed, r.last, r.beyond = true, 0, false
 	// A reason was told with the success; what follows now is whole.
 	r.reason = ""

@@ -274,6 +274,34 @@ func TestReplayAfterRestart(t *testing.T) {
 	}
 }
 
+// Making the positioned frames of a replay must not push out what is about to be
+// sent.
+func TestReplayFillsTheRing(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, demoApp(func(a *app.App) { a.Limits.ReplayBytes = 64 << 10 }))
+	a := s.connect(t)
+	first := a.replay("match.1", map[string]any{}).Position
+	a.cut()
+	poll(t, "the client to be gone", func() bool { return s.Hub().Connections(s.Hub().Apps().ByID(appID)) == 0 })
+	const events = 900
+	for i := 1; i <= events; i += 10 {
+		var batch []string
+		for j := range 10 {
+			batch = append(batch, fmt.Sprintf(`{"name":"score","channel":"match.1","data":"%d"}`, i+j))
+		}
+		if status, body := s.call("POST", "/apps/"+appID+"/batch_events", nil, `{"batch":[`+strings.Join(batch, ",")+`]}`); status != 200 {
+			t.Fatalf("%d %s", status, body)
+		}
+	}
+	b := s.connect(t)
+	if got := b.replay("match.1", map[string]any{"after": first}); !got.Complete || got.Events != events {
+		t.Fatalf("got %+v", got)
+	}
+	b.wantOn("match.1", "reecho:resumed")
+	b.wantScores("match.1", 1, events)
+	b.wantNothing()
+}
+
 // Large replays go out in chunks, with live events behind them.
 func TestReplayInChunks(t *testing.T) {
 	t.Parallel()

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -22,9 +23,13 @@ type bench struct {
 	o       options
 	t       *target
 	latency histogram
+	// beside is the latency on liveChannel, where one is watched beside what
+	// is measured.
+	beside histogram
 
 	events, success, added, removed, failures atomic.Int64
 
+	sessions bool // give connections a session
 	pool     chan *publisher
 	poolOnce sync.Once
 
@@ -32,6 +37,9 @@ type bench struct {
 	next    atomic.Uint32
 	dials   atomic.Uint32
 }
+
+// liveChannel is for traffic that goes on beside a storm.
+const liveChannel = "live.1"
 
 // mark begins the time of sending in an event's data: 19 digits follow.
 const mark = "@@"
@@ -91,8 +99,12 @@ func (b *bench) connect() (nc net.Conn, r *bufio.Reader, socketID string, err er
 // open is the handshake of a connection.
 func (b *bench) open(nc net.Conn, r *bufio.Reader) (socketID string, err error) {
 	_ = nc.SetDeadline(time.Now().Add(10 * time.Second))
-	if _, err := fmt.Fprintf(nc, "GET /app/%s?protocol=7&client=js&version=8.6.0&flash=false HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\n"+
-		"Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n", b.o.key, b.t.addr); err != nil {
+	path := ""
+	if b.sessions {
+		path = "/session/" + rand.Text()
+	}
+	if _, err := fmt.Fprintf(nc, "GET %s/app/%s?protocol=7&client=js&version=8.6.0&flash=false HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\n"+
+		"Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n", path, b.o.key, b.t.addr); err != nil {
 		return "", err
 	}
 	if status, err := r.ReadString('\n'); err != nil || !strings.Contains(status, " 101 ") {
@@ -329,6 +341,10 @@ func (b *bench) frame(c *conn, opcode byte, payload []byte, now int64) {
 	}
 	if i := bytes.Index(payload, []byte(mark)); i >= 0 && len(payload) >= i+len(mark)+19 {
 		sent, err := strconv.ParseInt(string(payload[i+len(mark):i+len(mark)+19]), 10, 64)
+		if err == nil && bytes.Contains(payload, []byte(`"channel":"`+liveChannel+`"`)) {
+			b.beside.add(time.Duration(now - sent))
+			return
+		}
 		if err == nil {
 			b.latency.add(time.Duration(now - sent))
 			b.events.Add(1)
@@ -342,6 +358,10 @@ func (b *bench) frame(c *conn, opcode byte, payload []byte, now int64) {
 		b.added.Add(1)
 	case bytes.HasPrefix(payload, []byte(`{"event":"pusher_internal:member_removed"`)):
 		b.removed.Add(1)
+	case bytes.HasPrefix(payload, []byte(`{"event":"pusher:ping"`)):
+		if c.send(`{"event":"pusher:pong","data":{}}`) != nil {
+			b.failures.Add(1)
+		}
 	case bytes.HasPrefix(payload, []byte(`{"event":"pusher:error"`)):
 		b.failures.Add(1)
 	}

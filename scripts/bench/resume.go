@@ -70,8 +70,13 @@ func (s storm) run(ctx context.Context, b *bench) (result, error) {
 		}
 		wait(time.Second)
 	}
+	stopLive, err := s.live(b)
+	if err != nil {
+		return result{}, err
+	}
 	var failed error
 	memory := rss(b.t.pid)
+	b.beside.reset()
 	r := b.measure(&b.events, func(time.Time) int64 {
 		failed = parallel(s.clients, stormWorkers, func(i int) error {
 			if s.connect {
@@ -88,11 +93,40 @@ func (s storm) run(ctx context.Context, b *bench) (result, error) {
 		}
 		return want
 	})
+	stopLive()
 	seconds := float64(s.clients*missedEvents) / r.Rate
-	r.Note = fmt.Sprintf("the last of %d clients was whole after %.2f s; %.0f events/s; %.0f µs of server CPU per client; %+.0f MiB",
-		s.clients, seconds, r.Rate, r.ServerCores*seconds*1e6/float64(s.clients), float64(rss(b.t.pid)-memory)/(1<<20))
+	r.Note = fmt.Sprintf("the last of %d clients was whole after %.2f s; %.0f events/s; %.0f µs of server CPU per client; %+.0f MiB; live events meanwhile p50 %.1f ms, p99 %.1f ms",
+		s.clients, seconds, r.Rate, r.ServerCores*seconds*1e6/float64(s.clients), float64(rss(b.t.pid)-memory)/(1<<20),
+		ms(b.beside.quantile(.5)), ms(b.beside.quantile(.99)))
 	r.Rate, r.Unit = float64(s.clients)/seconds, fmt.Sprintf("resumes of %d events", missedEvents)
 	return r, failed
+}
+
+// live keeps 100 events a second going to 10 others while the storm lasts.
+func (s storm) live(b *bench) (stop func(), err error) {
+	if _, err := b.subscribe(10, func(int, *conn) string { return public(liveChannel) }); err != nil {
+		return nil, err
+	}
+	p, err := b.publisher()
+	if err != nil {
+		return nil, err
+	}
+	done := make(chan struct{})
+	var publishing sync.WaitGroup
+	publishing.Go(func() {
+		for {
+			select {
+			case <-time.After(10 * time.Millisecond):
+				if p.publish(liveChannel, 1) != nil {
+					b.failures.Add(1)
+					return
+				}
+			case <-done:
+				return
+			}
+		}
+	})
+	return func() { close(done); publishing.Wait() }, nil
 }
 
 // positions asks for the present position of each channel.

@@ -23,6 +23,8 @@ type scenario struct {
 
 var scenarios = []scenario{
 	{"fanout-1000", fanout(1000, 1, 100)},
+	{"fanout-1000-positions", fanoutTo(1000, 1, 100, positioned, false)},
+	{"fanout-1000-sessions", fanoutTo(1000, 1, 100, public, true)},
 	{"fanout-100", fanout(100, 1, 2000)},
 	{"fanout-100-batch", fanout(100, 10, 2000)},
 	{"fanout-10000", fanout(10000, 1, 4)},
@@ -138,6 +140,10 @@ func public(channel string) string {
 	return `{"event":"pusher:subscribe","data":{"auth":"","channel":"` + channel + `"}}`
 }
 
+func positioned(channel string) string {
+	return `{"event":"pusher:subscribe","data":{"auth":"","channel":"` + channel + `","replay":{}}}`
+}
+
 func (b *bench) signed(c *conn, channel, channelData string) string {
 	text := c.socketID + ":" + channel
 	extra := ""
@@ -209,8 +215,15 @@ func (b *bench) publishers(n int) ([]*publisher, error) {
 // fanout searches the highest rate for one channel; from is the first event
 // rate.
 func fanout(subscribers, batch int, from float64) func(context.Context, *bench) (result, error) {
+	return fanoutTo(subscribers, batch, from, public, false)
+}
+
+// fanoutTo is fanout for subscribers of a kind: subscribe makes the message,
+// sessions gives each connection a session.
+func fanoutTo(subscribers, batch int, from float64, subscribe func(string) string, sessions bool) func(context.Context, *bench) (result, error) {
 	return func(ctx context.Context, b *bench) (result, error) {
-		if _, err := b.subscribe(subscribers, func(int, *conn) string { return public("match.1") }); err != nil {
+		b.sessions = sessions
+		if _, err := b.subscribe(subscribers, func(int, *conn) string { return subscribe("match.1") }); err != nil {
 			return result{}, err
 		}
 		publishers, err := b.publishers(8)
