@@ -4,6 +4,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -62,22 +63,15 @@ type Config struct {
 }
 
 func (c Config) withDefaults() Config {
-	setDefault(&c.Partitions, DefaultPartitions)
-	setDefault(&c.Replicas, DefaultReplicas)
-	setDefault(&c.MaxAge, DefaultMaxAge)
-	setDefault(&c.EventsPerChannel, DefaultEventsPerChannel)
-	setDefault(&c.MaxBytes, DefaultMaxBytes)
-	setDefault(&c.PublishWindow, DefaultPublishWindow)
-	setDefault(&c.PublishQueueBytes, DefaultPublishQueueBytes)
-	setDefault(&c.PublishTimeout, DefaultPublishTimeout)
+	c.Partitions = cmp.Or(c.Partitions, DefaultPartitions)
+	c.Replicas = cmp.Or(c.Replicas, DefaultReplicas)
+	c.MaxAge = cmp.Or(c.MaxAge, DefaultMaxAge)
+	c.EventsPerChannel = cmp.Or(c.EventsPerChannel, DefaultEventsPerChannel)
+	c.MaxBytes = cmp.Or(c.MaxBytes, DefaultMaxBytes)
+	c.PublishWindow = cmp.Or(c.PublishWindow, DefaultPublishWindow)
+	c.PublishQueueBytes = cmp.Or(c.PublishQueueBytes, DefaultPublishQueueBytes)
+	c.PublishTimeout = cmp.Or(c.PublishTimeout, DefaultPublishTimeout)
 	return c
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }
 
 // Dialer opens connections to NATS: the embedded server or another.
@@ -289,7 +283,7 @@ func (b *Broker) streamConfig(l *lane) jetstream.StreamConfig {
 	}
 	if r := l.rule; r != nil {
 		cfg.Description = fmt.Sprintf("reecho: retained events of app %s, channels %s", r.App, r.Channels)
-		override(&cfg.Replicas, r.Replicas)
+		cfg.Replicas = cmp.Or(r.Replicas, cfg.Replicas)
 		if r.Memory {
 			cfg.Storage = jetstream.MemoryStorage
 		}

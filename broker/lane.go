@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -120,19 +121,12 @@ func (b *Broker) retention(r *Rule) Retention {
 	kept := Retention{MaxAge: b.cfg.MaxAge, EventsPerChannel: b.cfg.EventsPerChannel, MaxBytes: b.cfg.MaxBytes}
 	if r != nil {
 		kept.Off = r.Off
-		override(&kept.MaxAge, r.MaxAge)
-		override(&kept.EventsPerChannel, r.EventsPerChannel)
-		override(&kept.MaxBytes, r.MaxBytes)
+		kept.MaxAge = cmp.Or(r.MaxAge, kept.MaxAge)
+		kept.EventsPerChannel = cmp.Or(r.EventsPerChannel, kept.EventsPerChannel)
+		kept.MaxBytes = cmp.Or(r.MaxBytes, kept.MaxBytes)
 	}
 	kept.MaxBytes = max(kept.MaxBytes/int64(b.cfg.Partitions), 1<<20)
 	return kept
-}
-
-func override[T comparable](field *T, value T) {
-	var zero T
-	if value != zero {
-		*field = value
-	}
 }
 
 // laneOf is the lane of a channel.

@@ -3,6 +3,7 @@
 package edge
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"hash/maphash"
@@ -60,6 +61,17 @@ type Config struct {
 	Sessions SessionConfig
 }
 
+func (c Config) withDefaults() Config {
+	c.Shards = cmp.Or(c.Shards, runtime.GOMAXPROCS(0))
+	c.Linger = cmp.Or(c.Linger, DefaultLinger)
+	c.LingeringChannels = cmp.Or(c.LingeringChannels, DefaultLingeringChannels)
+	c.PongTimeout = cmp.Or(c.PongTimeout, DefaultPongTimeout)
+	c.ReplayMemory = cmp.Or(c.ReplayMemory, DefaultReplayMemory)
+	c.MaxQueuedBytes = cmp.Or(c.MaxQueuedBytes, socket.DefaultMaxQueuedBytes)
+	c.WriteTimeout = cmp.Or(c.WriteTimeout, socket.DefaultWriteTimeout)
+	return c
+}
+
 // Hub connects clients with channels for every app of a node. It is safe for
 // concurrent use.
 type Hub struct {
@@ -102,27 +114,7 @@ func NewHub(ctx context.Context, cfg Config, apps *app.Registry, b *broker.Broke
 	if err != nil {
 		return nil, err
 	}
-	if cfg.Shards == 0 {
-		cfg.Shards = runtime.GOMAXPROCS(0)
-	}
-	if cfg.Linger == 0 {
-		cfg.Linger = DefaultLinger
-	}
-	if cfg.LingeringChannels == 0 {
-		cfg.LingeringChannels = DefaultLingeringChannels
-	}
-	if cfg.PongTimeout == 0 {
-		cfg.PongTimeout = DefaultPongTimeout
-	}
-	if cfg.ReplayMemory == 0 {
-		cfg.ReplayMemory = DefaultReplayMemory
-	}
-	if cfg.MaxQueuedBytes == 0 {
-		cfg.MaxQueuedBytes = socket.DefaultMaxQueuedBytes
-	}
-	if cfg.WriteTimeout == 0 {
-		cfg.WriteTimeout = socket.DefaultWriteTimeout
-	}
+	cfg = cfg.withDefaults()
 	h := &Hub{
 		cfg: cfg, apps: apps, broker: b, log: log, sessions: sessions,
 		history: replay.NewHistory(b), memory: replay.NewMemory(cfg.ReplayMemory),

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -53,21 +54,11 @@ type SessionConfig struct {
 }
 
 func (c SessionConfig) withDefaults() SessionConfig {
-	if c.Time == 0 {
-		c.Time = DefaultSessionTime
-	}
-	if c.Memory == 0 {
-		c.Memory = DefaultSessionMemory
-	}
-	if c.Bytes == 0 {
-		c.Bytes = DefaultSessionBytes
-	}
-	if c.AckInterval == 0 {
-		c.AckInterval = DefaultAckInterval
-	}
-	if c.Retention == 0 {
-		c.Retention = broker.DefaultMaxAge
-	}
+	c.Time = cmp.Or(c.Time, DefaultSessionTime)
+	c.Memory = cmp.Or(c.Memory, DefaultSessionMemory)
+	c.Bytes = cmp.Or(c.Bytes, DefaultSessionBytes)
+	c.AckInterval = cmp.Or(c.AckInterval, DefaultAckInterval)
+	c.Retention = cmp.Or(c.Retention, broker.DefaultMaxAge)
 	return c
 }
 

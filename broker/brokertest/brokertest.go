@@ -47,17 +47,13 @@ func Open(t testing.TB, dir string, cfg broker.Config) (b *broker.Broker, stop f
 	}
 }
 
-// TryOpen returns the error of starting a broker in dir.
+// TryOpen returns the error of starting a broker in dir, which it closes again
+// if there is none.
 func TryOpen(t testing.TB, dir string, cfg broker.Config) error {
 	t.Helper()
+	server, b, err := start(t, dir, cfg)
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
-	log := slog.New(slog.DiscardHandler)
-	server, err := natsd.Start(ctx, natsd.Config{Dir: dir}, log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := broker.New(ctx, cfg, server, !server.Trusted(), log)
 	if err == nil {
 		err = b.Close(ctx)
 	}
@@ -66,6 +62,17 @@ func TryOpen(t testing.TB, dir string, cfg broker.Config) error {
 
 func open(t testing.TB, dir string, cfg broker.Config) (*natsd.Server, *broker.Broker) {
 	t.Helper()
+	server, b, err := start(t, dir, cfg)
+	if err != nil {
+		_ = server.Close(context.Background())
+		t.Fatal(err)
+	}
+	return server, b
+}
+
+// start starts a server, and a broker on it, which may fail.
+func start(t testing.TB, dir string, cfg broker.Config) (*natsd.Server, *broker.Broker, error) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	log := slog.New(slog.DiscardHandler)
@@ -74,9 +81,5 @@ func open(t testing.TB, dir string, cfg broker.Config) (*natsd.Server, *broker.B
 		t.Fatal(err)
 	}
 	b, err := broker.New(ctx, cfg, server, !server.Trusted(), log)
-	if err != nil {
-		_ = server.Close(ctx)
-		t.Fatal(err)
-	}
-	return server, b
+	return server, b, err
 }

@@ -146,32 +146,40 @@ func (l *loader) app(at string, m map[string]any) *app.App {
 }
 
 func (l *loader) retention(at string, value any) []app.Retention {
-	if value == nil {
-		return nil
-	}
-	list, ok := value.([]any)
-	if !ok {
-		l.problem("%s should be a list of {channels, age, events, …}", at)
-		return nil
-	}
 	var keys []string
 	for _, s := range retentionSettings {
 		keys = append(keys, s.key)
 	}
-	rules := make([]app.Retention, 0, len(list))
-	for i, element := range list {
-		where := fmt.Sprintf("%s[%d]", at, i)
-		m, ok := element.(map[string]any)
-		if !ok {
-			l.problem("%s should be a map with channels and what is to be kept of them", where)
-			continue
-		}
+	var rules []app.Retention
+	l.eachMap(at, value, "{channels, age, events, …}", func(where string, m map[string]any) {
 		l.checkKeys(where, m, keys)
 		var r app.Retention
 		assignAll(l, where, m, &r, retentionSettings)
 		rules = append(rules, r)
-	}
+	})
 	return rules
+}
+
+// eachMap calls visit for each element of a list of maps like shape; absent is
+// none.
+func (l *loader) eachMap(at string, value any, shape string, visit func(where string, m map[string]any)) {
+	if value == nil {
+		return
+	}
+	list, ok := value.([]any)
+	if !ok {
+		l.problem("%s should be a list of %s", at, shape)
+		return
+	}
+	for i, element := range list {
+		where := fmt.Sprintf("%s[%d]", at, i)
+		m, ok := element.(map[string]any)
+		if !ok {
+			l.problem("%s should be a map like %s", where, shape)
+			continue
+		}
+		visit(where, m)
+	}
 }
 
 // assignAll sets the rows of a table that m has.
@@ -200,25 +208,11 @@ func (l *loader) text(at string, m map[string]any, key string) string {
 }
 
 func (l *loader) credentials(at string, value any) []app.Credential {
-	if value == nil {
-		return nil
-	}
-	list, ok := value.([]any)
-	if !ok {
-		l.problem("%s should be a list of {key, secret}", at)
-		return nil
-	}
 	var credentials []app.Credential
-	for i, element := range list {
-		m, ok := element.(map[string]any)
-		where := fmt.Sprintf("%s[%d]", at, i)
-		if !ok {
-			l.problem("%s should be a map with key and secret", where)
-			continue
-		}
+	l.eachMap(at, value, "{key, secret}", func(where string, m map[string]any) {
 		l.checkKeys(where, m, []string{"key", "secret"})
 		credentials = append(credentials, app.Credential{Key: l.text(where, m, "key"), Secret: l.text(where, m, "secret")})
-	}
+	})
 	return credentials
 }
 
