@@ -3,6 +3,7 @@ package broker_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -246,6 +247,47 @@ func TestTailsOfManyChannels(t *testing.T) {
 		if tail != uint64(i+1) {
 			t.Fatalf("tail of channel %d is %d", i, tail)
 		}
+	}
+}
+
+// Events that do not fit into one answer are asked for again, by end, by channel
+// and in a scan.
+func TestLargeAnswers(t *testing.T) {
+	t.Parallel()
+	b := brokertest.Start(t, broker.Config{Partitions: 1})
+	const channels, size = 40, 500 << 10
+	large := strings.Repeat("x", size)
+	refs := make([]broker.Ref, channels)
+	for i := range refs {
+		refs[i] = broker.Ref{App: "app-1", Channel: fmt.Sprintf("chat.%d", i)}
+		mustPublish(t, b, record(refs[i].Channel, large), record("all", large))
+	}
+	tails, err := b.Tails(t.Context(), refs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, tail := range tails {
+		if tail != uint64(2*i+1) {
+			t.Errorf("tail of channel %d is %d", i, tail)
+		}
+	}
+	read, from := 0, uint64(1)
+	for more := true; more; {
+		var events []broker.Event
+		if events, more, err = b.Read(t.Context(), "app-1", "all", from, channels); err != nil {
+			t.Fatal(err)
+		}
+		if len(events) == channels {
+			t.Error("an answer of any size")
+		}
+		read, from = read+len(events), events[len(events)-1].Sequence+1
+	}
+	if read != channels {
+		t.Errorf("read %d events", read)
+	}
+	scanned := 0
+	if err := b.Scan(t.Context(), 0, 0, 1<<40, func(broker.Ref, broker.Event) bool { scanned++; return true }); err != nil || scanned != 2*channels {
+		t.Errorf("scanned %d events, %v", scanned, err)
 	}
 }
 

@@ -74,13 +74,13 @@ func (b *Broker) scan(ctx context.Context, l *lane, from, to uint64, visit func(
 	if consumer.CachedInfo().NumPending == 0 {
 		return nil
 	}
-	refs := make(map[string]Ref)
-	for {
-		batch, err := consumer.FetchNoWait(scanBatch)
+	s := scanner{refs: make(map[string]Ref), to: to, visit: visit}
+	for size := scanBatchFirst; ; size = s.nextBatch() {
+		batch, err := consumer.FetchNoWait(size)
 		if err != nil {
 			return err
 		}
-		more, err := visitBatch(batch, refs, to, visit)
+		more, err := s.take(batch)
 		if err != nil || !more {
 			return err
 		}
@@ -90,45 +90,67 @@ func (b *Broker) scan(ctx context.Context, l *lane, from, to uint64, visit func(
 	}
 }
 
-// visitBatch takes all of a batch, also what nobody wants any more, and reports
-// whether there is something to be fetched.
-func visitBatch(batch jetstream.MessageBatch, refs map[string]Ref, to uint64, visit func(ref Ref, ev Event) bool) (more bool, err error) {
-	wanted, empty := true, true
-	for m := range batch.Messages() {
-		empty = false
-		if !wanted || err != nil {
-			continue
-		}
-		ev, pending, scanErr := scannedEvent(m)
-		ref, refErr := refOf(refs, m.Subject())
-		if err = errors.Join(scanErr, refErr); err != nil || ev.Sequence > to {
-			wanted = false
-			continue
-		}
-		wanted = visit(ref, ev) && ev.Sequence < to && pending > 0
-	}
-	// An empty batch: what was pending has been trimmed.
-	return wanted && !empty, errors.Join(err, batch.Error())
-}
-
-// scannedEvent reads what a consumer delivered.
-func scannedEvent(m jetstream.Msg) (ev Event, pending uint64, err error) {
-	meta, err := m.Metadata()
-	if err != nil {
-		return Event{}, 0, err
-	}
-	return Event{
-		Sequence: meta.Sequence.Stream, Time: meta.Timestamp.UnixNano(),
-		Exclude: value(m.Headers(), headerExclude), Frame: m.Data(),
-	}, meta.NumPending, nil
-}
-
 const (
-	// scanBatch is how many events one answer to a scan holds.
-	scanBatch = 2048
+	// A batch of a scan is of scanBatchBytes, about, judged by the one before,
+	// and of scanBatchMax events at most: a server closes a connection for
+	// which too much waits.
+	scanBatchFirst = 256
+	scanBatchMax   = 2048
+	scanBatchBytes = 8 << 20
 	// scanInactive is when a consumer goes whose owner died.
 	scanInactive = 30 * time.Second
 )
+
+// scanner is one pass over a stream.
+type scanner struct {
+	refs  map[string]Ref
+	to    uint64
+	visit func(ref Ref, ev Event) bool
+	// delivered is how many events the consumer has delivered.
+	delivered uint64
+	// events and bytes are of the newest batch.
+	events, bytes int
+}
+
+func (s *scanner) nextBatch() int {
+	return min(max(scanBatchBytes*s.events/max(s.bytes, 1), 1), scanBatchMax)
+}
+
+// take takes all of a batch, also what nobody wants any more, and reports
+// whether there is something to be fetched.
+func (s *scanner) take(batch jetstream.MessageBatch) (more bool, err error) {
+	more = true
+	s.events, s.bytes = 0, 0
+	for m := range batch.Messages() {
+		s.events++
+		s.bytes += len(m.Data())
+		if more && err == nil {
+			more, err = s.takeOne(m)
+		}
+	}
+	// An empty batch: what was pending has been trimmed.
+	return more && s.events > 0, errors.Join(err, batch.Error())
+}
+
+func (s *scanner) takeOne(m jetstream.Msg) (more bool, err error) {
+	meta, err := m.Metadata()
+	if err != nil {
+		return false, err
+	}
+	// The consumer numbers what it delivers, and delivers nothing again.
+	if s.delivered++; meta.Sequence.Consumer != s.delivered {
+		return false, errTorn
+	}
+	ref, err := refOf(s.refs, m.Subject())
+	if err != nil || meta.Sequence.Stream > s.to {
+		return false, err
+	}
+	ev := Event{
+		Sequence: meta.Sequence.Stream, Time: meta.Timestamp.UnixNano(),
+		Exclude: value(m.Headers(), headerExclude), Frame: m.Data(),
+	}
+	return s.visit(ref, ev) && ev.Sequence < s.to && meta.NumPending > 0, nil
+}
 
 var errSubject = errors.New("[unexpected] a stored subject is not ours")
 

@@ -87,7 +87,7 @@ func TestReadSince(t *testing.T) {
 func TestScan(t *testing.T) {
 	t.Parallel()
 	b := brokertest.Start(t, broker.Config{Partitions: 2})
-	const rounds = 30
+	const rounds = 150 // more than one batch
 	for i := range rounds {
 		for _, name := range hostile {
 			publishNumbers(t, b, name, i, i)
@@ -155,8 +155,36 @@ func TestStore(t *testing.T) {
 			t.Errorf("%q: %q %s %v %v", key, value, put, ok, err)
 		}
 	}
+	if err := s.Put(t.Context(), "empty", nil); err != nil {
+		t.Fatal(err)
+	}
+	if value, _, ok, err := s.Get(t.Context(), "empty"); !ok || err != nil || len(value) != 0 {
+		t.Errorf("an empty value: %q %v %v", value, ok, err)
+	}
 	if _, _, ok, err := s.Get(t.Context(), "nobody"); ok || err != nil {
 		t.Errorf("of nobody: %v %v", ok, err)
+	}
+}
+
+// A full store forgets what was put longest ago, and takes what is new.
+func TestStoreFull(t *testing.T) {
+	t.Parallel()
+	b := brokertest.Start(t, broker.Config{})
+	s, err := b.OpenStore(t.Context(), broker.StoreConfig{Name: "small", MaxAge: time.Hour, MaxBytes: 64 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const keys = 100
+	value := make([]byte, 2<<10)
+	for i := range keys {
+		if err := s.Put(t.Context(), fmt.Sprint(i), value); err != nil {
+			t.Fatalf("value %d: %v", i, err)
+		}
+	}
+	for i, want := range map[int]bool{0: false, keys / 2: false, keys - 10: true, keys - 1: true} {
+		if _, _, ok, err := s.Get(t.Context(), fmt.Sprint(i)); err != nil || ok != want {
+			t.Errorf("value %d: %v %v, want %v", i, ok, err, want)
+		}
 	}
 }
 

@@ -19,6 +19,7 @@ const liveQueue = 8192
 const (
 	headerSequence  = "Nats-Sequence"
 	headerPrevious  = "Nats-Last-Sequence"
+	headerPending   = "Nats-Num-Pending"
 	headerTime      = "Nats-Time-Stamp"
 	headerMessageID = "Nats-Msg-Id"
 	headerExclude   = "Reecho-Exclude"

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -128,7 +129,7 @@ type getRequest struct {
 	Start *time.Time `json:"start_time,omitempty"`
 }
 
-// readBytes bounds one answer to Read.
+// readBytes bounds one answer with many events.
 const readBytes = 4 << 20
 
 // Read returns up to limit stored events of a channel whose sequence is from
@@ -149,13 +150,17 @@ func (b *Broker) read(ctx context.Context, app, channel string, request getReque
 	}
 	request.NextFor, request.MaxBytes = l.subject(storedRoot, app, channel), readBytes
 	err = b.get(ctx, l, request, func(m *nats.Msg) { events = append(events, storedEvent(m)) }, func(end *nats.Msg) {
-		more = number(end.Header, "Nats-Num-Pending") > 0
+		more = number(end.Header, headerPending) > 0
 	})
 	return events, more, err
 }
 
+// errTorn means that a part of an answer was lost on the way.
+var errTorn = errors.New("a part of the answer is missing")
+
 // get makes a direct get with many answers: each calls visit, the end mark
-// calls end.
+// calls end. Each answer names the one before it, so that a lost one is
+// noticed and not taken for an event that is not there.
 func (b *Broker) get(ctx context.Context, l *lane, request getRequest, visit, end func(*nats.Msg)) error {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
@@ -173,13 +178,19 @@ func (b *Broker) get(ctx context.Context, l *lane, request getRequest, visit, en
 	if err := nc.PublishRequest("$JS.API.DIRECT.GET."+l.stream, inbox, body); err != nil {
 		return err
 	}
+	before := uint64(0)
 	for {
 		m, err := sub.NextMsgWithContext(ctx)
 		if err != nil {
 			return err
 		}
-		switch value(m.Header, "Status") {
+		status := value(m.Header, "Status")
+		if (status == "" || status == statusEnd) && number(m.Header, headerPrevious) != before {
+			return errTorn
+		}
+		switch status {
 		case "":
+			before = number(m.Header, headerSequence)
 			visit(m)
 		case statusEnd:
 			end(m)
@@ -235,8 +246,17 @@ func (b *Broker) Tails(ctx context.Context, refs []Ref) ([]uint64, error) {
 // lastSequences returns the newest sequence by subject.
 func (b *Broker) lastSequences(ctx context.Context, l *lane, subjects []string) (map[string]uint64, error) {
 	found := make(map[string]uint64, len(subjects))
-	err := b.get(ctx, l, getRequest{MultiLast: subjects}, func(m *nats.Msg) {
-		found[value(m.Header, "Nats-Subject")] = number(m.Header, headerSequence)
-	}, func(*nats.Msg) {})
-	return found, err
+	for rest := subjects; ; {
+		more := false
+		err := b.get(ctx, l, getRequest{MultiLast: rest, MaxBytes: readBytes}, func(m *nats.Msg) {
+			found[value(m.Header, "Nats-Subject")] = number(m.Header, headerSequence)
+		}, func(end *nats.Msg) {
+			more = number(end.Header, headerPending) > 0
+		})
+		if err != nil || !more {
+			return found, err
+		}
+		// The events together were too large for one answer.
+		rest = slices.DeleteFunc(slices.Clone(rest), func(s string) bool { _, known := found[s]; return known })
+	}
 }

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"time"
@@ -22,7 +21,14 @@ type StoreConfig struct {
 
 // Store is a durable table of small values that are replaced often and
 // forgotten after a time. It is safe for concurrent use.
-type Store struct{ kv jetstream.KeyValue }
+//
+// It is a stream with one message per subject, and not a bucket of NATS' own
+// key-value layer: that refuses new values when it is full.
+type Store struct {
+	js     jetstream.JetStream
+	stream jetstream.Stream
+	prefix string // of the subjects
+}
 
 // OpenStore opens a store, or makes it, or brings it in line with cfg.
 func (b *Broker) OpenStore(ctx context.Context, cfg StoreConfig) (*Store, error) {
@@ -30,22 +36,23 @@ func (b *Broker) OpenStore(ctx context.Context, cfg StoreConfig) (*Store, error)
 	if err != nil {
 		return nil, fmt.Errorf("use JetStream: %w", err)
 	}
-	kv, err := js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
-		Bucket: "reecho-" + cfg.Name, History: 1, TTL: cfg.MaxAge, MaxBytes: cfg.MaxBytes,
-		Storage: jetstream.FileStorage, Replicas: b.cfg.Replicas,
+	prefix := storeRoot + "." + cfg.Name + "."
+	stream, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name: "STORE-" + cfg.Name, Description: "reecho: table of " + cfg.Name,
+		Subjects: []string{prefix + "*"}, Storage: jetstream.FileStorage, Replicas: b.cfg.Replicas,
+		MaxMsgsPerSubject: 1, MaxAge: cfg.MaxAge, MaxBytes: cfg.MaxBytes, Discard: jetstream.DiscardOld,
+		// A replica that is behind would answer with an old value.
+		AllowDirect: b.cfg.Replicas == 1,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open store %s: %w", cfg.Name, err)
 	}
-	return &Store{kv: kv}, nil
+	return &Store{js: js, stream: stream, prefix: prefix}, nil
 }
 
-// storeKey makes a valid key of any text, and different keys of different ones.
-func storeKey(key string) string { return base64.RawURLEncoding.EncodeToString([]byte(key)) }
-
-// Put stores a value and returns when it is stored. key is any text but "".
+// Put stores a value and returns when it is stored. key is any text.
 func (s *Store) Put(ctx context.Context, key string, value []byte) error {
-	if _, err := s.kv.Put(ctx, storeKey(key), value); err != nil {
+	if _, err := s.js.Publish(ctx, s.prefix+Token(key), value); err != nil {
 		return fmt.Errorf("store a value: %w", err)
 	}
 	return nil
@@ -54,12 +61,12 @@ func (s *Store) Put(ctx context.Context, key string, value []byte) error {
 // Get returns the newest value and when it was put; ok is false if there is
 // none.
 func (s *Store) Get(ctx context.Context, key string) (value []byte, put time.Time, ok bool, err error) {
-	entry, err := s.kv.Get(ctx, storeKey(key))
+	m, err := s.stream.GetLastMsgForSubject(ctx, s.prefix+Token(key))
 	switch {
-	case errors.Is(err, jetstream.ErrKeyNotFound):
+	case errors.Is(err, jetstream.ErrMsgNotFound):
 		return nil, time.Time{}, false, nil
 	case err != nil:
 		return nil, time.Time{}, false, fmt.Errorf("read a stored value: %w", err)
 	}
-	return entry.Value(), entry.Created(), true, nil
+	return m.Data, m.Time, true, nil
 }

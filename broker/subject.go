@@ -6,11 +6,13 @@ import (
 	"strconv"
 )
 
-// Roots of the subjects: {root}.{lane}.{app}.{channel}.
+// Roots of the subjects: {root}.{lane}.{app}.{channel} of events, nudge.{lane},
+// store.{name}.{key}.
 const (
 	storedRoot = "h"
 	liveRoot   = "l"
 	nudgeRoot  = "nudge"
+	storeRoot  = "store"
 )
 
 var errToken = errors.New("not a subject token of a name")
