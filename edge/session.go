@@ -15,7 +15,6 @@ import (
 
 // Bounds of one session.
 const (
-	maxSessionChannels = 256
 	// maxSessionSockets is how many earlier socket ids are remembered.
 	maxSessionSockets = pusher.MaxExcept
 	minSessionID      = 16
@@ -58,13 +57,14 @@ type session struct {
 	loaded chan struct{} // closed when the store was asked
 	failed error         // why it could not be; read after loaded
 	marks  map[string]mark
-	// crowded: there were more channels than are kept.
-	crowded bool
-	sockets []string
-	dropped time.Time // zero while there is an owner
-	dirty   bool      // to be saved
-	saving  bool
-	saved   []chan<- error // told of the next save that begins
+	// crowded: there were more channels than are kept, on an earlier
+	// connection; crowding: on this one.
+	crowded, crowding bool
+	sockets           []string
+	dropped           time.Time // zero while there is an owner
+	dirty             bool      // to be saved
+	saving            bool
+	saved             []chan<- error // told of the next save that begins
 }
 
 // sessionConn is a connection of a session. Its fields but session belong to
@@ -212,14 +212,15 @@ func (sc *sessionConn) claim(channel string) (m mark, known bool, except []strin
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m, known = s.marks[channel]
+	returning := time.Since(sc.opened) <= returnWindow
 	switch {
-	case !known && s.crowded:
+	case !known && s.crowded && returning:
 		return m, true, nil, replay.OverLimit
 	case !known:
 		return m, false, nil, ""
 	case m.lost:
 		return m, true, nil, replay.SessionExpired
-	case time.Since(sc.opened) > returnWindow:
+	case !returning:
 		// Not part of coming back: the application subscribed anew.
 		delete(s.marks, channel)
 		return m, false, nil, ""
@@ -235,8 +236,8 @@ func (sc *sessionConn) start(channel string, m mark) {
 	if s.owner != sc {
 		return
 	}
-	if _, known := s.marks[channel]; !known && len(s.marks) >= maxSessionChannels {
-		s.crowded = true
+	if _, known := s.marks[channel]; !known && len(s.marks) >= sc.sessions.cfg.Channels {
+		s.crowding = true
 		return
 	}
 	s.marks[channel] = m
@@ -272,6 +273,12 @@ func (sc *sessionConn) close(now time.Time) {
 	}
 }
 
+// rememberLocked keeps the newest of the socket ids the client had.
+func (s *session) rememberLocked(earlier, later []string) {
+	all := slices.Concat(earlier, later)
+	s.sockets = all[max(0, len(all)-maxSessionSockets):]
+}
+
 // expireLocked makes all marks say that the client came back too late.
 func (s *session) expireLocked() {
 	for name, m := range s.marks {
@@ -297,7 +304,7 @@ type channelRecord struct {
 
 func (s *session) recordLocked(node string) sessionRecord {
 	r := sessionRecord{
-		Node: node, Crowded: s.crowded, Sockets: s.sockets,
+		Node: node, Crowded: s.crowded || s.crowding, Sockets: s.sockets,
 		Channels: make(map[string]channelRecord, len(s.marks)),
 	}
 	if s.owner == nil {
@@ -315,8 +322,8 @@ func (s *session) restoreLocked(text []byte) (sessionRecord, error) {
 	if err := json.Unmarshal(text, &r); err != nil {
 		return r, fmt.Errorf("read a stored session: %w", err)
 	}
-	s.crowded = r.Crowded
-	s.sockets = append(r.Sockets, s.sockets...)
+	s.crowded = s.crowded || r.Crowded
+	s.rememberLocked(r.Sockets, s.sockets)
 	for name, c := range r.Channels {
 		end := strings.LastIndexByte(c.Position, '-') + 1
 		sequence, err := strconv.ParseUint(c.Position[end:], 10, 64)

@@ -27,10 +27,11 @@ const (
 
 // Defaults of SessionConfig.
 const (
-	DefaultSessionTime   = 2 * time.Minute
-	DefaultSessionMemory = 24 * time.Hour
-	DefaultSessionBytes  = 64 << 20
-	DefaultAckInterval   = time.Second
+	DefaultSessionTime     = 2 * time.Minute
+	DefaultSessionMemory   = 24 * time.Hour
+	DefaultSessionBytes    = 64 << 20
+	DefaultSessionChannels = 256
+	DefaultAckInterval     = time.Second
 )
 
 // SessionConfig is about clients that come with a session id. The zero value is
@@ -45,6 +46,9 @@ type SessionConfig struct {
 	// Bytes bounds the store; the sessions changed longest ago go first. 0 is
 	// DefaultSessionBytes.
 	Bytes int64
+	// Channels is how many channels of one client are followed; of those above
+	// it is told reecho:gap when it comes back. 0 is DefaultSessionChannels.
+	Channels int
 	// AckInterval is the pause between two pings that ask what has arrived. 0
 	// is DefaultAckInterval; less than a second is taken as a second.
 	AckInterval time.Duration
@@ -57,6 +61,7 @@ func (c SessionConfig) withDefaults() SessionConfig {
 	c.Time = cmp.Or(c.Time, DefaultSessionTime)
 	c.Memory = cmp.Or(c.Memory, DefaultSessionMemory)
 	c.Bytes = cmp.Or(c.Bytes, DefaultSessionBytes)
+	c.Channels = cmp.Or(c.Channels, DefaultSessionChannels)
 	c.AckInterval = cmp.Or(c.AckInterval, DefaultAckInterval)
 	c.Retention = cmp.Or(c.Retention, broker.DefaultMaxAge)
 	return c
@@ -140,8 +145,8 @@ func (ss *sessions) attach(c *client, appID, id string) *sessionConn {
 		s.expireLocked()
 	}
 	s.owner, s.dropped, sc.session = sc, time.Time{}, s
-	s.sockets = append(s.sockets, c.id.String())
-	s.sockets = s.sockets[max(0, len(s.sockets)-maxSessionSockets):]
+	s.crowded = s.crowded || s.crowding
+	s.rememberLocked(s.sockets, []string{c.id.String()})
 	s.mu.Unlock()
 	if before != nil {
 		before.client.closeWith(pusher.Errorf(pusher.CodeOverCapacity,

@@ -44,6 +44,7 @@ type Config struct {
 	SessionTime        time.Duration
 	SessionMemoryTime  time.Duration
 	SessionBytes       int
+	SessionChannels    int
 	SessionAckInterval time.Duration
 
 	DrainTime       time.Duration

@@ -57,6 +57,7 @@ var settings = []setting[Config]{
 	{key: "session_time", def: span(edge.DefaultSessionTime), help: "how long after its connection was lost a client with a session gets what it missed", positive: true, bind: func(c *Config) any { return &c.SessionTime }},
 	{key: "session_memory_time", def: span(edge.DefaultSessionMemory), help: "how long a session is remembered, so that a client that comes back later is told", positive: true, bind: func(c *Config) any { return &c.SessionMemoryTime }},
 	{key: "session_bytes", def: "64MiB", help: "bytes kept of sessions; those unchanged for longest go first", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.SessionBytes) }},
+	{key: "session_channels", def: fmt.Sprint(edge.DefaultSessionChannels), help: "channels of one session that are replayed (reecho:gap on those above)", positive: true, bind: func(c *Config) any { return &c.SessionChannels }},
 	{key: "session_ack_interval", def: span(edge.DefaultAckInterval), help: "pause between the pings that ask a client with a session what has arrived", positive: true, bind: func(c *Config) any { return &c.SessionAckInterval }},
 	{key: "sync_interval", def: span(natsd.DefaultSyncInterval), help: "how often stored events are flushed to the disk, or `always`: what a power cut can take", bind: func(c *Config) any { return &c.Sync }},
 	{key: "partitions", def: fmt.Sprint(broker.DefaultPartitions), help: "streams the channels are spread over; fixed once there is data", positive: true, bind: func(c *Config) any { return &c.Partitions }},

@@ -74,7 +74,7 @@ func (n *Node) start(ctx context.Context) error {
 		ReplayMemory: n.cfg.ReplayMemory, MaxQueuedBytes: n.cfg.MaxQueuedBytes, WriteTimeout: n.cfg.WriteTimeout,
 		Sessions: edge.SessionConfig{
 			Time: n.cfg.SessionTime, Memory: n.cfg.SessionMemoryTime, Bytes: int64(n.cfg.SessionBytes),
-			AckInterval: n.cfg.SessionAckInterval, Retention: n.cfg.RetentionAge,
+			Channels: n.cfg.SessionChannels, AckInterval: n.cfg.SessionAckInterval, Retention: n.cfg.RetentionAge,
 		},
 	}, apps, n.broker, n.log)
 	if err != nil {
