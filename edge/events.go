@@ -24,6 +24,8 @@ const (
 	// streamPadding opens the buffers of proxies and old browsers that pass
 	// nothing on before they have 2 KiB.
 	streamPadding = 2 << 10
+	// streamBuffer is how many bytes a stream keeps for what it writes next.
+	streamBuffer = 4 << 10
 	// retryDelay and pollDelay are what the client waits for, in ms, before it
 	// comes back.
 	retryDelay = 1000
@@ -317,7 +319,7 @@ type streamWriter struct {
 	cursor  *cursor
 	buf     []byte
 	settled bool // at the last beat
-	sent    bool // an event, or at first the cursor: a poll has its answer
+	sent    bool // an event, or at first a whole cursor: a poll has its answer
 }
 
 var errPolled = errors.New("a poll has its answer")
@@ -334,7 +336,6 @@ func (sw *streamWriter) run(ctx context.Context, conn *streamConn, subscribed <-
 		case <-conn.wake:
 		case <-subscribed:
 			subscribed = nil
-			sw.sent = sw.sent || !sw.request.resumed
 		case now := <-heartbeat.C:
 			sw.beat(now, subscribed == nil && conn.Queued() == 0)
 		case <-ctx.Done():
@@ -396,7 +397,9 @@ func (sw *streamWriter) flush() error {
 	if err == nil {
 		err = sw.control.Flush()
 	}
-	sw.buf = sw.buf[:0]
+	if sw.buf = sw.buf[:0]; cap(sw.buf) > streamBuffer {
+		sw.buf = nil
+	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", socket.ErrLost, err)
 	}
@@ -410,15 +413,22 @@ func (sw *streamWriter) append(frame []byte) {
 		// The client needs no confirmation, only where it stands.
 		sw.cursor.advance(position)
 		sw.appendCursor()
+		sw.sent = sw.sent || !sw.request.resumed && len(sw.cursor.positions) == len(sw.request.channels)
+		return
+	}
+	if sw.request.poll && bytes.HasPrefix(text, []byte(`{"event":"`+pusher.EventResumed+`"`)) {
+		// Each poll is one. Told of it, a client would ask without a pause.
 		return
 	}
 	text, position := pusher.CutPosition(text)
-	if position != "" {
-		sw.cursor.advance(position)
-	}
 	sw.sent = true
 	sw.buf = append(sw.buf, "data: "...)
-	sw.buf = append(append(sw.buf, text...), '\n')
+	sw.buf = append(sw.buf, text...)
+	if position != nil {
+		sw.cursor.advance(string(position))
+		sw.buf = append(sw.buf, '}')
+	}
+	sw.buf = append(sw.buf, '\n')
 	sw.appendCursor()
 }
 
@@ -464,9 +474,16 @@ func parseCursor(text string) *cursor {
 	}
 	c.time = time.Unix(seconds, 0)
 	for _, position := range parts[2:] {
-		c.advance(position)
+		// It goes out again, in every id.
+		if !strings.ContainsFunc(position, notOfPosition) {
+			c.advance(position)
+		}
 	}
 	return c
+}
+
+func notOfPosition(r rune) bool {
+	return (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && r != '-'
 }
 
 // advance sets the position of a channel.

@@ -70,14 +70,17 @@ func (c *streamConn) take() ([][]byte, error) {
 
 // Close implements socket.Conn.
 func (c *streamConn) Close(code int, reason string) {
-	c.end(&socket.CloseError{Code: code, Reason: reason})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closeLocked(&socket.CloseError{Code: code, Reason: reason})
 }
 
-// end lets nothing in any more.
+// end lets nothing in any more, and drops what waits.
 func (c *streamConn) end(why error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closeLocked(why)
+	c.frames, c.bytes = nil, 0
 }
 
 func (c *streamConn) closeLocked(why error) {

@@ -164,16 +164,17 @@ func AppendPositioned(dst, frame, position []byte) []byte {
 	return append(dst, `"}`...)
 }
 
-// CutPosition is the inverse of AppendPositioned; position is "" for a frame
-// without one. A quote inside a JSON string is escaped, so nothing in an event
-// can look like the member that is cut.
-func CutPosition(frame []byte) (text []byte, position string) {
-	at := bytes.LastIndex(frame, []byte(`,"position":"`))
+// CutPosition splits a frame of AppendPositioned: the event is text with a brace
+// behind it. A frame without a position is all text. A quote inside a JSON
+// string is escaped, so nothing in an event can look like the member that is
+// cut. It allocates nothing.
+func CutPosition(frame []byte) (text, position []byte) {
+	const member = `,"position":"`
+	at := bytes.LastIndex(frame, []byte(member))
 	if at < 0 {
-		return frame, ""
+		return frame, nil
 	}
-	position = string(frame[at+len(`,"position":"`) : len(frame)-len(`"}`)])
-	return append(bytes.Clone(frame[:at]), '}'), position
+	return frame[:at], frame[at+len(member) : len(frame)-len(`"}`)]
 }
 
 // AppendPing asks a client for a pusher:pong.

@@ -342,7 +342,9 @@ test('event stream: through nginx as it comes', async (t) => {
 
 test('event stream: polling through a proxy that passes on whole answers only', async (t) => {
   const server = await Server.start(t);
+  let asked = 0;
   const proxy = http.createServer(async (request, response) => {
+    asked++;
     try {
       const answer = await fetch(`http://127.0.0.1:${server.port}${request.url}`, { headers: request.headers['last-event-id'] ? { 'Last-Event-ID': request.headers['last-event-id'] } : {} });
       const whole = await answer.text();
@@ -361,6 +363,8 @@ test('event stream: polling through a proxy that passes on whole answers only', 
     await got.until((all) => all.filter((e) => e.length === 2).length >= n, `event ${n}`);
   }
   assert.deepEqual(got.items.filter((e) => e.length === 2).map(([, n]) => n), numbers(1, 5));
+  // One for the cursor, one for each event, one that waits.
+  assert.ok(asked <= 7, `${asked} requests`);
 });
 
 test('the binary serves the plugin', async (t) => {
