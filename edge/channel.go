@@ -228,20 +228,20 @@ func (ch *channel) limits() replay.Limits {
 	}
 }
 
-// retention asks what the stream holds; the number of newer events is the
-// caller's to add.
-func (ch *channel) retention(ctx context.Context) (replay.Retained, error) {
+// retention asks what the stream holds, and for the newest sequence it ever
+// assigned; the number of newer events is the caller's to add.
+func (ch *channel) retention(ctx context.Context) (r replay.Retained, last uint64, err error) {
 	first, _, err := ch.hub.broker.First(ctx, ch.app.ID, ch.name)
 	if err != nil {
-		return replay.Retained{}, err
+		return r, 0, err
 	}
 	state, err := ch.hub.broker.State(ctx, ch.app.ID, ch.name)
 	if err != nil {
-		return replay.Retained{}, err
+		return r, 0, err
 	}
 	return replay.Retained{
 		First: first.Sequence, StreamFirst: state.First, StreamFirstTime: state.FirstTime, StreamBytes: state.Bytes,
-	}, nil
+	}, state.Last, nil
 }
 
 // coming is how many events above a sequence, up to limit, the stream has that
@@ -251,8 +251,15 @@ func (ch *channel) coming(ctx context.Context, after uint64, limit int) (int, er
 	if err != nil || !found || last.Sequence <= after {
 		return 0, err
 	}
-	events, _, err := ch.hub.broker.Read(ctx, ch.app.ID, ch.name, after+1, limit)
-	return len(events), err
+	n := 0
+	for more := true; more && n < limit; {
+		var events []broker.Event
+		if events, more, err = ch.hub.broker.Read(ctx, ch.app.ID, ch.name, after+1, limit-n); err != nil || len(events) == 0 {
+			return n, err
+		}
+		n, after = n+len(events), events[len(events)-1].Sequence
+	}
+	return n, nil
 }
 
 // lockExtending waits for its turn to extend the ring, which release ends. One

@@ -124,27 +124,34 @@ func (ch *channel) historyRange(ctx context.Context, q HistoryQuery) (after, low
 // more. The stream cannot be read backwards by channel: the newest are found by
 // reading all of the range.
 func (ch *channel) readPage(ctx context.Context, low, high uint64, q HistoryQuery) (events []broker.Event, more bool, err error) {
-	if high <= low+1 {
+	if high <= low || high == low+1 {
 		return nil, false, nil
 	}
 	if q.Newest {
-		events, err = ch.hub.history.Read(ctx, replay.Range{
+		return ch.hub.history.Read(ctx, replay.Range{
 			App: ch.app.ID, Channel: ch.name, After: low, UpTo: high - 1,
-			Events: q.Limit + 1, Bytes: historyBytes, Newest: true,
+			Events: q.Limit, Bytes: historyBytes, Newest: true,
 		})
-		if more = len(events) > q.Limit; more {
-			events = events[1:]
+	}
+	bytes := 0
+	for more = true; more && len(events) <= q.Limit && bytes < historyBytes; {
+		var batch []broker.Event
+		if batch, more, err = ch.hub.broker.Read(ctx, ch.app.ID, ch.name, low+1, q.Limit+1-len(events)); err != nil {
+			return nil, false, err
 		}
-		return events, more, err
+		for i := range batch {
+			if low = batch[i].Sequence; low >= high {
+				return events, false, nil
+			}
+			bytes += len(batch[i].Frame)
+			events = append(events, batch[i])
+		}
+		more = more && len(batch) > 0
 	}
-	events, _, err = ch.hub.broker.Read(ctx, ch.app.ID, ch.name, low+1, q.Limit+1)
-	for len(events) > 0 && events[len(events)-1].Sequence >= high {
-		events = events[:len(events)-1]
+	if len(events) > q.Limit {
+		return events[:q.Limit], true, nil
 	}
-	if more = len(events) > q.Limit; more {
-		events = events[:q.Limit]
-	}
-	return events, more, err
+	return events, more, nil
 }
 
 // historyBytes bounds what is held in memory for one page.
@@ -155,21 +162,26 @@ func (ch *channel) checkAfter(ctx context.Context, position string, after uint64
 	if position == "" {
 		return nil
 	}
-	retained, err := ch.retention(ctx)
+	retained, last, err := ch.retention(ctx)
 	if err != nil {
 		return err
+	}
+	if after > last {
+		return &PositionError{Position: position, Reason: replay.UnknownPosition}
 	}
 	limits := ch.limits()
 	if retained.First > after {
 		// In doubt, and then it matters how many there are.
-		all, err := ch.hub.history.Read(ctx, replay.Range{
-			App: ch.app.ID, Channel: ch.name, After: after, UpTo: math.MaxUint64 - 1,
+		all, older, err := ch.hub.history.Read(ctx, replay.Range{
+			App: ch.app.ID, Channel: ch.name, After: after, UpTo: last,
 			Events: limits.PerChannel, Bytes: historyBytes, Newest: true,
 		})
 		if err != nil {
 			return err
 		}
-		retained.Newer = len(all)
+		if retained.Newer = len(all); older {
+			retained.Newer = limits.PerChannel
+		}
 	}
 	limits.Events, limits.Bytes = math.MaxInt, math.MaxInt
 	// Whoever asks for history does not say when it was whole.

@@ -117,7 +117,7 @@ func NewHub(ctx context.Context, cfg Config, apps *app.Registry, b *broker.Broke
 	cfg = cfg.withDefaults()
 	h := &Hub{
 		cfg: cfg, apps: apps, broker: b, log: log, sessions: sessions,
-		history: replay.NewHistory(b), memory: replay.NewMemory(cfg.ReplayMemory),
+		history: replay.NewHistory(b, cfg.ReplayMemory), memory: replay.NewMemory(cfg.ReplayMemory),
 		tenants: make(map[*app.App]*tenant),
 		census:  census{gone: make(chan struct{})},
 		janitor: &janitor{linger: cfg.Linger, maxLinger: cfg.LingeringChannels, refused: make(map[*refused]struct{})},

@@ -485,7 +485,7 @@ func (r *resume) loadBack(ctx context.Context, base uint64) error {
 	limits := &r.c.app.Limits
 	// With the event of the claim itself, which proves most.
 	after := r.claim.Sequence - min(r.claim.Sequence, 1)
-	events, err := r.ch.hub.history.Read(ctx, replay.Range{
+	events, _, err := r.ch.hub.history.Read(ctx, replay.Range{
 		App: r.ch.app.ID, Channel: r.ch.name, After: after, UpTo: base,
 		Events: limits.ReplayEvents + 1, Bytes: limits.ReplayBytes + limits.EventDataBytes,
 	})
@@ -546,7 +546,7 @@ func (r *resume) prove(ctx context.Context, events []broker.Event) (proof, []bro
 	if err != nil {
 		return proof{}, nil, err
 	}
-	retained, err := r.ch.retention(ctx)
+	retained, _, err := r.ch.retention(ctx)
 	if err != nil {
 		return proof{}, nil, err
 	}
@@ -564,10 +564,12 @@ func (r *resume) prepend(after, upTo uint64, events []broker.Event) {
 		entries[i] = replay.Entry{Sequence: events[i].Sequence, Exclude: events[i].Exclude, Frame: textFrame(events[i].Frame)}
 	}
 	r.ch.mu.Lock()
-	defer r.ch.mu.Unlock()
 	if r.ch.ring.Prepend(after, upTo, entries) {
 		r.ch.hub.memory.Use(&r.ch.share, r.ch.ring.Bytes())
 	}
+	r.ch.mu.Unlock()
+	// This ring is the warmest now, and the last to go.
+	r.ch.hub.memory.Reclaim()
 }
 
 // loadAhead handles a claim above what this node has delivered: the event may
@@ -615,13 +617,16 @@ func (r *resume) loadLast(ctx context.Context, base uint64) error {
 	}
 	// Whatever comes of it, it is not tried again.
 	r.exhausted = true
-	events, err := r.ch.hub.history.Read(ctx, replay.Range{
+	events, older, err := r.ch.hub.history.Read(ctx, replay.Range{
 		App: r.ch.app.ID, Channel: r.ch.name, UpTo: base,
 		Events: r.last - have, Bytes: limits.ReplayBytes, Newest: true,
 	})
 	if err != nil {
 		r.unavailable(err)
 		return nil
+	}
+	if older && len(events) < r.last-have {
+		r.reason = replay.OverLimit
 	}
 	if len(events) > 0 {
 		r.prepend(events[0].Sequence-1, base, events)
@@ -642,7 +647,7 @@ func (r *resume) loadSince(ctx context.Context, base uint64) error {
 	if r.from = ch.position(); len(first) > 0 {
 		r.from = first[0].Sequence - 1
 	}
-	events, err := ch.hub.history.Read(ctx, replay.Range{
+	events, older, err := ch.hub.history.Read(ctx, replay.Range{
 		App: ch.app.ID, Channel: ch.name, After: r.from, UpTo: base,
 		Events: limits.ReplayEvents, Bytes: limits.ReplayBytes, Newest: true,
 	})
@@ -657,7 +662,9 @@ func (r *resume) loadSince(ctx context.Context, base uint64) error {
 		r.unavailable(err)
 		return nil
 	}
-	r.reason = proof.reason
+	if r.reason = proof.reason; older {
+		r.reason = replay.OverLimit
+	}
 	if len(events) > 0 {
 		r.prepend(max(r.from, events[0].Sequence-1), base, events)
 	}

@@ -28,7 +28,7 @@ func BenchmarkHistory(b *testing.B) {
 			}
 		}
 	}
-	h := NewHistory(log)
+	h := NewHistory(log, 64<<20)
 	defer h.Close()
 	b.ReportAllocs()
 	start := brokertest.CPUTime(b)
@@ -36,7 +36,7 @@ func BenchmarkHistory(b *testing.B) {
 		var readers sync.WaitGroup
 		for i := range channels {
 			readers.Go(func() {
-				got, err := h.Read(context.Background(), Range{App: "77", Channel: name(i), UpTo: 1 << 40, Events: 1000, Bytes: 1 << 20})
+				got, _, err := h.Read(context.Background(), Range{App: "77", Channel: name(i), UpTo: 1 << 40, Events: 1000, Bytes: 1 << 20})
 				if err != nil || len(got) != events {
 					b.Errorf("%s: %d events, %v", name(i), len(got), err)
 				}

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"reecho/broker"
@@ -41,6 +44,8 @@ var ErrRangeTooLarge = errors.New("more events than one replay may hold")
 // less.
 type History struct {
 	broker *broker.Broker
+	// passBytes bounds what one pass holds in memory.
+	passBytes int
 
 	ctx   context.Context //nolint:containedctx // the history's own life, ended by Close
 	stop  context.CancelFunc
@@ -64,7 +69,8 @@ type readQueue struct {
 type Range struct {
 	App, Channel string
 	After, UpTo  uint64
-	// Events and Bytes bound the range.
+	// Events and Bytes bound the range, Bytes only if there is more than one
+	// event.
 	Events, Bytes int
 	// Newest: of a range beyond its bounds the newest events are wanted, and
 	// not an error.
@@ -73,15 +79,21 @@ type Range struct {
 
 type rangeRead struct {
 	Range
+	abandoned atomic.Bool // nobody waits for it any more
+
 	events []broker.Event
-	bytes  int
-	err    error
-	done   chan struct{} // closed when events and err are final
+	bytes  int  // of events
+	older  bool // some were left out
+	// postponed: the pass under way has no room for it.
+	postponed bool
+	err       error
+	done      chan struct{} // closed when all of these are final
 }
 
-// NewHistory reads from b, which must outlive it. Close ends it.
-func NewHistory(b *broker.Broker) *History {
-	h := &History{broker: b, streams: make(map[int]*readQueue)}
+// NewHistory reads from b, which must outlive it, and holds about as many bytes
+// in memory as given, or one range if that is more. Close ends it.
+func NewHistory(b *broker.Broker, bytes int) *History {
+	h := &History{broker: b, passBytes: bytes, streams: make(map[int]*readQueue)}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	return h
 }
@@ -95,18 +107,25 @@ func (h *History) Close() {
 	h.tasks.Wait()
 }
 
-// Read returns the events of a range in order. Errors: ErrRangeTooLarge,
+// Read returns the events of a range in order, and whether older ones of it were
+// left out, which only happens if Newest is set. Errors: ErrRangeTooLarge,
 // broker.ErrClosed, the context's, the broker's.
-func (h *History) Read(ctx context.Context, r Range) ([]broker.Event, error) {
+func (h *History) Read(ctx context.Context, r Range) (events []broker.Event, older bool, err error) {
+	if r.UpTo <= r.After {
+		return nil, false, nil
+	}
 	read := &rangeRead{Range: r, done: make(chan struct{})}
 	if !h.queue(h.broker.Stream(r.App, r.Channel), read) {
-		return nil, broker.ErrClosed
+		return nil, false, broker.ErrClosed
 	}
 	select {
 	case <-read.done:
-		return read.events, read.err
+		return read.events, read.older, read.err
 	case <-ctx.Done():
-		return nil, fmt.Errorf("read channel %q after %d: %w", r.Channel, r.After, ctx.Err())
+		// Who comes back after a timeout asks again: then this would be work
+		// for nobody, in the very moment when there is too much of it.
+		read.abandoned.Store(true)
+		return nil, false, fmt.Errorf("read channel %q after %d: %w", r.Channel, r.After, ctx.Err())
 	}
 }
 
@@ -133,6 +152,7 @@ func (h *History) queue(stream int, read *rangeRead) bool {
 func (h *History) serve(stream int, q *readQueue) {
 	for {
 		h.mu.Lock()
+		q.dropAbandoned()
 		if q.scanning || len(q.waiting) == 0 {
 			q.readers--
 			h.mu.Unlock()
@@ -142,7 +162,7 @@ func (h *History) serve(stream int, q *readQueue) {
 			q.scanning = true
 			h.mu.Unlock()
 			h.gather(q)
-			h.readTogether(stream, h.takeAll(q))
+			h.readTogether(stream, q)
 			continue
 		}
 		read := q.waiting[0]
@@ -151,6 +171,10 @@ func (h *History) serve(stream int, q *readQueue) {
 		h.mu.Unlock()
 		h.readOne(read)
 	}
+}
+
+func (q *readQueue) dropAbandoned() {
+	q.waiting = slices.DeleteFunc(q.waiting, func(r *rangeRead) bool { return r.abandoned.Load() })
 }
 
 // scanPays reports whether one pass over the stream is cheaper than a read for
@@ -181,15 +205,6 @@ func (h *History) gather(q *readQueue) {
 	}
 }
 
-// takeAll ends the gathering.
-func (h *History) takeAll(q *readQueue) []*rangeRead {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	reads := q.waiting
-	q.waiting = nil
-	return reads
-}
-
 // add takes the next event of the range, and reports whether there is room for
 // more.
 func (r *rangeRead) add(ev broker.Event) bool {
@@ -198,25 +213,28 @@ func (r *rangeRead) add(ev broker.Event) bool {
 	}
 	r.bytes += len(ev.Frame)
 	r.events = append(r.events, ev)
-	for len(r.events) > r.Events || r.bytes > r.Bytes {
+	for len(r.events) > r.Events || r.bytes > r.Bytes && len(r.events) > 1 {
 		if !r.Newest {
-			r.fail(ErrRangeTooLarge)
+			r.end(ErrRangeTooLarge)
 			return false
 		}
 		r.bytes -= len(r.events[0].Frame)
-		r.events = r.events[1:]
+		r.events[0] = broker.Event{}
+		r.events, r.older = r.events[1:], true
 	}
 	return true
 }
 
-func (r *rangeRead) fail(err error) { r.err, r.events = err, nil }
+// end lets go of what was read; err is the outcome, nil if it will be read
+// again.
+func (r *rangeRead) end(err error) { r.err, r.events, r.bytes, r.older = err, nil, 0, false }
 
 func (h *History) readOne(r *rangeRead) {
 	defer close(r.done)
-	for from := r.After + 1; from <= r.UpTo; {
+	for from := r.After + 1; from <= r.UpTo && !r.abandoned.Load(); {
 		events, more, err := h.broker.Read(h.ctx, r.App, r.Channel, from, min(r.Events+1, fillBatch))
 		if err != nil {
-			r.fail(err)
+			r.end(err)
 			return
 		}
 		for i := range events {
@@ -231,30 +249,68 @@ func (h *History) readOne(r *rangeRead) {
 	}
 }
 
-// readTogether serves reads of many channels by one pass over their stream.
-func (h *History) readTogether(stream int, reads []*rangeRead) {
-	byChannel := make(map[broker.Ref][]*rangeRead, len(reads))
-	low, high := reads[0].After, uint64(0)
-	for _, r := range reads {
+// pass is one pass over a stream for many reads.
+type pass struct {
+	reads     []*rangeRead // in the order in which they came
+	byChannel map[broker.Ref][]*rangeRead
+	bytes     int // of their events
+	limit     int
+	// postponed are reads for which there was no room.
+	postponed []*rangeRead
+}
+
+// readTogether serves what waits by one pass over the stream, and ends the
+// scanning.
+func (h *History) readTogether(stream int, q *readQueue) {
+	h.mu.Lock()
+	q.dropAbandoned()
+	p := &pass{reads: q.waiting, byChannel: make(map[broker.Ref][]*rangeRead), limit: h.passBytes}
+	q.waiting = nil
+	h.mu.Unlock()
+	low, high := uint64(math.MaxUint64), uint64(0)
+	for _, r := range p.reads {
+		r.postponed = false
 		ref := broker.Ref{App: r.App, Channel: r.Channel}
-		byChannel[ref] = append(byChannel[ref], r)
+		p.byChannel[ref] = append(p.byChannel[ref], r)
 		low, high = min(low, r.After), max(high, r.UpTo)
 	}
-	err := h.broker.Scan(h.ctx, stream, low+1, high, func(ref broker.Ref, ev broker.Event) bool {
-		for _, r := range byChannel[ref] {
-			if r.err == nil {
-				r.add(ev)
+	if high > low {
+		if err := h.broker.Scan(h.ctx, stream, low+1, high, p.visit); err != nil {
+			for _, r := range p.reads {
+				r.end(err)
 			}
 		}
-		return true
-	})
-	for _, r := range reads {
-		if err != nil {
-			r.fail(err)
-		}
+	}
+	for _, r := range p.reads {
 		close(r.done)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.streams[stream].scanning = false
+	q.waiting = append(p.postponed, q.waiting...)
+	q.scanning = false
+}
+
+func (p *pass) visit(ref broker.Ref, ev broker.Event) bool {
+	for _, r := range p.byChannel[ref] {
+		if r.err == nil && !r.postponed {
+			p.bytes -= r.bytes
+			r.add(ev)
+			p.bytes += r.bytes
+		}
+	}
+	for p.bytes > p.limit && len(p.reads) > 1 {
+		p.postponeLast()
+	}
+	return true
+}
+
+// postponeLast makes room: the read that came last waits for the next pass.
+func (p *pass) postponeLast() {
+	end := len(p.reads) - 1
+	r := p.reads[end]
+	p.reads = p.reads[:end]
+	p.bytes -= r.bytes
+	r.end(nil)
+	r.postponed = true
+	p.postponed = append(p.postponed, r)
 }

@@ -160,7 +160,7 @@ func TestReplayGaps(t *testing.T) {
 		"trimmed by count":      {positions[5], "trimmed_by_count"},
 		"over the limit":        {positions[21], "over_limit"},
 		"of another channel":    {foreign, "foreign_position"},
-		"of another epoch":      {"X" + epoch[1:] + "-" + rest, "epoch_changed"},
+		"of another epoch":      {"0" + epoch[1:] + "-" + rest, "epoch_changed"},
 		"beyond the end":        {positions[30] + "0", "unknown_position"},
 		"nonsense":              {"yesterday", "unknown_position"},
 		"with leading garbage":  {"-" + positions[30], "unknown_position"},
@@ -232,6 +232,57 @@ func TestReplayHistory(t *testing.T) {
 		t.Fatalf("since the future: got %+v", got)
 	}
 	next.wantNothing()
+}
+
+// History is cut to the limits of one replay, and that is told, whether the
+// events were in memory or not.
+func TestReplayHistoryIsCut(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	edit := func(c *config.Config) { c.DataDir = dir }
+	start := func() *server {
+		return startServerWith(t, edit, demoApp(func(a *app.App) { a.Limits.ReplayEvents, a.Limits.ReplayBytes = 5, 1000 }))
+	}
+	s := start()
+	began := time.Now()
+	hot := s.connect(t)
+	hot.subscribe("match.1")
+	hot.subscribe("match.2")
+	s.scores("match.1", 1, 20)
+	long := strings.Repeat("x", 300)
+	for range 4 {
+		s.publish("match.2", "goal", long, "")
+	}
+	check := func(what string) {
+		t.Helper()
+		c := s.connect(t)
+		for channel, asks := range map[string][]map[string]any{
+			"match.1": {{"since": began.Format(time.RFC3339Nano)}, {"last": 6}},
+			"match.2": {{"since": began.Format(time.RFC3339Nano)}, {"last": 4}},
+		} {
+			for _, ask := range asks {
+				got := c.replay(channel, ask)
+				if got.Complete || got.Reason != "over_limit" || got.Events == 0 {
+					t.Errorf("%s, %s %v: got %+v", what, channel, ask, got)
+				}
+				if channel == "match.1" {
+					c.wantScores(channel, 21-got.Events, 20)
+				} else {
+					for range got.Events {
+						c.wantOn(channel, "goal")
+					}
+				}
+				c.wantNothing()
+				c.send("pusher:unsubscribe", "", map[string]any{"channel": channel})
+			}
+		}
+	}
+	check("hot")
+	if err := s.close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s = start()
+	check("cold")
 }
 
 // §6: after a restart nothing is in memory, and everything is there.
@@ -517,6 +568,7 @@ func TestHistoryAPI(t *testing.T) {
 		}
 	}
 	s.scores("match.1", 26, 40)
+	line := positions[0][:strings.LastIndexByte(positions[0], '-')+1]
 	for _, tt := range []struct {
 		query  url.Values
 		status int
@@ -524,7 +576,10 @@ func TestHistoryAPI(t *testing.T) {
 	}{
 		{url.Values{"after": {positions[0]}}, 410, "trimmed_by_count"},
 		{url.Values{"after": {"x"}}, 400, "not a position"},
-		{url.Values{"after": {"X" + positions[0][1:]}}, 410, "epoch_changed"},
+		{url.Values{"after": {line + "1000"}}, 400, "not a position"},
+		{url.Values{"after": {line + "18446744073709551615"}}, 400, "not a position"},
+		{url.Values{"after": {line + "18446744073709551616"}}, 400, "not a position"},
+		{url.Values{"after": {"0" + positions[0][1:]}}, 410, "epoch_changed"},
 		{url.Values{"limit": {"0"}}, 400, "limit"},
 		{url.Values{"limit": {"1001"}}, 400, "1000"},
 		{url.Values{"order": {"up"}}, 400, "order"},
@@ -536,6 +591,31 @@ func TestHistoryAPI(t *testing.T) {
 	}
 	if status, body := s.call("GET", "/apps/"+appID+"/channels/match.2/events", url.Values{"after": {positions[0]}}, ""); status != 400 || !strings.Contains(body, "another channel") {
 		t.Errorf("foreign: %d %s", status, body)
+	}
+}
+
+// A page of large events is as long as one of small ones.
+func TestHistoryOfLargeEvents(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, demoApp(func(a *app.App) { a.Limits.EventDataBytes = 500 << 10 }))
+	const events = 30
+	for i := range events {
+		s.publish("match.1", "score", strconv.Itoa(i)+strings.Repeat(" ", 400<<10), "")
+	}
+	for _, order := range []string{"asc", "desc"} {
+		for _, limit := range []int{events - 1, events, events + 1} {
+			status, body := s.call("GET", "/apps/"+appID+"/channels/match.1/events", url.Values{"order": {order}, "limit": {strconv.Itoa(limit)}}, "")
+			var got struct {
+				Events []struct{ Data string }
+				More   bool
+			}
+			if err := json.Unmarshal([]byte(body), &got); err != nil || status != 200 {
+				t.Fatalf("%d %v", status, err)
+			}
+			if n := min(limit, events); len(got.Events) != n || got.More != (limit < events) {
+				t.Errorf("%s, limit %d: %d events, more %v", order, limit, len(got.Events), got.More)
+			}
+		}
 	}
 }
 
@@ -704,4 +784,31 @@ func TestSessionUnsubscribe(t *testing.T) {
 	a.subscribe("match.1")
 	s.scores("match.1", 2, 2)
 	a.wantScores("match.1", 2, 2)
+}
+
+// A session of too many channels says so when the client comes back, and not
+// before.
+func TestSessionOfManyChannels(t *testing.T) {
+	t.Parallel()
+	const id = "1d2f7a50-6c6e-4f7e-9df0-000000000007"
+	dir := t.TempDir()
+	edit := func(c *config.Config) { c.DataDir = dir; c.SessionChannels = 2 }
+	s := startServerWith(t, edit)
+	a := s.dialSession(t, id)
+	for _, name := range []string{"match.1", "match.2", "match.3", "match.4"} {
+		a.subscribe(name)
+		s.scores(name, 1, 1)
+		a.wantScores(name, 1, 1)
+	}
+	a.cut()
+	if err := s.close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s = startServerWith(t, edit)
+	b := s.dialSession(t, id)
+	b.subscribe("match.2")
+	b.wantOutcome("match.2", "reecho:resumed", outcome{Complete: true, Events: 1})
+	b.wantScores("match.2", 1, 1)
+	b.subscribe("match.3")
+	b.wantOutcome("match.3", "reecho:gap", outcome{Reason: "over_limit"})
 }

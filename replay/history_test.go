@@ -1,0 +1,153 @@
+package replay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+
+	"reecho/broker"
+	"reecho/broker/brokertest"
+)
+
+// channelOf names a channel of the tests.
+func channelOf(i int) string { return fmt.Sprintf("match.%d", i) }
+
+// mustFill stores events 0, 1, … of each channel, interleaved, and returns
+// their sequences by channel.
+func mustFill(t *testing.T, b *broker.Broker, channels, events int, text string) [][]uint64 {
+	t.Helper()
+	for n := range events {
+		for first := 0; first < channels; first += 100 {
+			var records []broker.Record
+			for i := first; i < min(first+100, channels); i++ {
+				records = append(records, broker.Record{App: "77", Channel: channelOf(i), Frame: []byte(fmt.Sprint(n, text))})
+			}
+			if err := b.Publish(t.Context(), records); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	sequences := make([][]uint64, channels)
+	for i := range sequences {
+		stored, _, err := b.Read(t.Context(), "77", channelOf(i), 0, events)
+		if err != nil || len(stored) != events {
+			t.Fatalf("%d events, %v", len(stored), err)
+		}
+		for _, ev := range stored {
+			sequences[i] = append(sequences[i], ev.Sequence)
+		}
+	}
+	return sequences
+}
+
+// However many reads come at once, and however little memory there is, each gets
+// its range: all of it, its newest part, or an error.
+func TestHistoryRead(t *testing.T) {
+	t.Parallel()
+	const channels, events, size = 20, 40, 100
+	b := brokertest.Start(t, broker.Config{Partitions: 2})
+	sequences := mustFill(t, b, channels, events, strings.Repeat(".", size))
+	for name, memory := range map[string]int{"much memory": 64 << 20, "memory for a few": 8 * size * events, "memory for none": 1} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := NewHistory(b, memory)
+			defer h.Close()
+			rng := rand.New(rand.NewPCG(1, 2))
+			var readers sync.WaitGroup
+			for i := range 4 * channels {
+				of := sequences[i%channels]
+				first, end := rng.IntN(events), events
+				if i%3 == 0 {
+					end = first + rng.IntN(events-first)
+				}
+				limit := 1 + rng.IntN(events)
+				r := Range{
+					App: "77", Channel: channelOf(i % channels), After: of[first] - 1, UpTo: of[end-1],
+					Events: limit, Bytes: 1 << 20, Newest: i%2 == 0,
+				}
+				readers.Go(func() { checkRange(t, h, r, first, end) })
+			}
+			readers.Wait()
+		})
+	}
+}
+
+func checkRange(t *testing.T, h *History, r Range, first, end int) {
+	got, older, err := h.Read(context.Background(), r)
+	n := max(end-first, 0)
+	if n > r.Events && !r.Newest {
+		if !errors.Is(err, ErrRangeTooLarge) {
+			t.Errorf("%d events, limit %d: %d, %v", n, r.Events, len(got), err)
+		}
+		return
+	}
+	if older != (n > r.Events) {
+		t.Errorf("%d events, limit %d: older %v", n, r.Events, older)
+	}
+	want := end - min(n, r.Events)
+	for _, ev := range got {
+		if text := fmt.Sprint(want, "."); !strings.HasPrefix(string(ev.Frame), text) {
+			t.Errorf("%s: got %.4s…, want %s…", r.Channel, ev.Frame, text)
+		}
+		want++
+	}
+	if want != end || err != nil {
+		t.Errorf("%s: up to %d of %d, %v", r.Channel, want, end, err)
+	}
+}
+
+// The bytes of a range are bounded, but for one event.
+func TestHistoryBytes(t *testing.T) {
+	t.Parallel()
+	b := brokertest.Start(t, broker.Config{})
+	mustFill(t, b, 1, 10, strings.Repeat(".", 99)) // 100 bytes each
+	h := NewHistory(b, 1<<20)
+	defer h.Close()
+	for _, tt := range []struct {
+		bytes, want int
+		newest      bool
+		err         error
+	}{
+		{1000, 10, false, nil},
+		{999, 0, false, ErrRangeTooLarge},
+		{999, 9, true, nil},
+		{10, 1, true, nil},
+	} {
+		got, older, err := h.Read(t.Context(), Range{App: "77", Channel: channelOf(0), UpTo: 1000, Events: 100, Bytes: tt.bytes, Newest: tt.newest})
+		if len(got) != tt.want || !errors.Is(err, tt.err) || older != (tt.want > 0 && tt.want < 10) {
+			t.Errorf("%d bytes: %d events, older %v, %v", tt.bytes, len(got), older, err)
+		}
+	}
+}
+
+// Nothing is read for somebody who has gone, and Close ends who waits.
+func TestHistoryAbandoned(t *testing.T) {
+	t.Parallel()
+	b := brokertest.Start(t, broker.Config{Partitions: 1})
+	mustFill(t, b, 1, 1, "")
+	h := NewHistory(b, 1<<20)
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 20 {
+		if _, _, err := h.Read(gone, Range{App: "77", Channel: channelOf(0), UpTo: 1, Events: 1, Bytes: 1}); err != nil && !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+	}
+	q := &readQueue{}
+	for i := range 10 {
+		r := &rangeRead{}
+		r.abandoned.Store(i%2 == 0)
+		q.waiting = append(q.waiting, r)
+	}
+	if q.dropAbandoned(); len(q.waiting) != 5 {
+		t.Errorf("%d wait", len(q.waiting))
+	}
+	h.Close()
+	if _, _, err := h.Read(t.Context(), Range{App: "77", Channel: channelOf(0), UpTo: 1, Events: 1, Bytes: 1}); !errors.Is(err, broker.ErrClosed) {
+		t.Errorf("after Close: %v", err)
+	}
+}
