@@ -77,6 +77,7 @@ func TestHistoryRead(t *testing.T) {
 }
 
 func checkRange(t *testing.T, h *History, r Range, first, end int) {
+	t.Helper()
 	got, older, err := h.Read(context.Background(), r)
 	n := max(end-first, 0)
 	if n > r.Events && !r.Newest {

@@ -201,7 +201,7 @@ func TestEventStreamRefused(t *testing.T) {
 		"channel=a&socket_id=nobody":            "socket_id",
 		"channel=a&socket_id=%zz":               "malformed",
 	} {
-		response, err := http.Get("http://" + s.addr + "/app/" + key + "/events?" + query) //nolint:noctx // the test's own server
+		response, err := http.Get("http://" + s.addr + "/app/" + key + "/events?" + query)
 		if err != nil {
 			t.Fatal(err)
 		}
