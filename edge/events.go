@@ -416,7 +416,7 @@ func (sw *streamWriter) append(frame []byte) {
 		sw.sent = sw.sent || !sw.request.resumed && len(sw.cursor.positions) == len(sw.request.channels)
 		return
 	}
-	if sw.request.poll && bytes.HasPrefix(text, []byte(`{"event":"`+pusher.EventResumed+`"`)) {
+	if sw.request.poll && pusher.IsResumed(text) {
 		// Each poll is one. Told of it, a client would ask without a pause.
 		return
 	}

@@ -128,7 +128,8 @@ func (sc *sessionConn) tick(now time.Time) {
 	switch {
 	case sc.leaving && now.Sub(sc.pinged) >= tickPeriod:
 		sc.client.closeWith(shuttingDown())
-	case sc.leaving, sc.awaiting != nil, now.Sub(sc.pinged) < sc.sessions.cfg.AckInterval:
+	// A tick is early or late by a little: not to wait for the next one.
+	case sc.leaving, sc.awaiting != nil, now.Sub(sc.pinged)+tickPeriod/2 < sc.sessions.cfg.AckInterval:
 	case sc.behind() || now.Sub(sc.pinged) >= sc.sessions.cfg.refresh():
 		sc.ping(now)
 	}

@@ -199,6 +199,24 @@ func TestReplayQuietChannel(t *testing.T) {
 	b.wantOutcome("match.1", "reecho:resumed", outcome{Complete: true, Events: 1}) // the node was there all the time
 }
 
+// Clients decrypt what comes on an encrypted channel, unless it is the
+// protocol's own: pusher-js dropped reecho:gap there.
+func TestReplayOfEncryptedChannel(t *testing.T) {
+	t.Parallel()
+	const channel = "private-encrypted-chat"
+	s := startServer(t)
+	a := s.connect(t)
+	position := a.replay(channel, map[string]any{}).Position
+	s.scores(channel, 1, 2)
+	b := s.connect(t)
+	b.replay(channel, map[string]any{"after": position})
+	b.wantOutcome(channel, "pusher:reecho:resumed", outcome{Complete: true, Events: 2})
+	b.wantScores(channel, 1, 2)
+	c := s.connect(t)
+	c.replay(channel, map[string]any{"after": "0" + position[1:]})
+	c.wantOutcome(channel, "pusher:reecho:gap", outcome{Reason: "epoch_changed"})
+}
+
 // §6: newest events and events since a time, for a client that joins.
 func TestReplayHistory(t *testing.T) {
 	t.Parallel()

@@ -137,22 +137,35 @@ func appendOutcome(dst []byte, events int, reason string) []byte {
 }
 
 // Events that tell an application what came of a reconnect. They are no
-// pusher: events, so that applications can bind to them.
+// pusher: events, so that applications can bind to them; only on encrypted
+// channels they are, behind encryptedPrefix: there clients decrypt whatever is
+// not, and drop what they cannot (pusher-js 8.6, EncryptedChannel).
 const (
-	EventResumed = "reecho:resumed"
-	EventGap     = "reecho:gap"
+	eventResumed = "reecho:resumed"
+	eventGap     = "reecho:gap"
+
+	encryptedPrefix = "pusher:"
 )
 
 // AppendResumed tells a client that came back that it gets what it missed, or,
 // with a reason, that it does not.
 func AppendResumed(dst []byte, channel string, events int, reason string) []byte {
-	event := EventResumed
+	event := eventResumed
 	if reason != "" {
-		event = EventGap
+		event = eventGap
+	}
+	if KindOf(channel).Has(Encrypted) {
+		event = encryptedPrefix + event
 	}
 	var scratch [128]byte
 	data := append(appendOutcome(append(scratch[:0], '{'), events, reason), '}')
 	return appendSystem(dst, event, channel, string(data))
+}
+
+// IsResumed reports whether frame tells that a client gets what it missed.
+func IsResumed(frame []byte) bool {
+	event, ok := bytes.CutPrefix(frame, []byte(`{"event":"`))
+	return ok && bytes.HasPrefix(bytes.TrimPrefix(event, []byte(encryptedPrefix)), []byte(eventResumed+`"`))
 }
 
 // AppendPositioned appends an event's frame, made by AppendEvent, with the

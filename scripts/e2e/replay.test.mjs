@@ -132,6 +132,30 @@ test('plugin: a gap is told, with its reason, and life goes on', async (t) => {
   assert.deepEqual(await scores.count(3), [1, 2, 21]);
 });
 
+test('an encrypted channel: events are decrypted, outcomes are heard', async (t) => {
+  const server = await Server.start(t, { apps: [{ ...app, limits: { replay_events: 5 } }] });
+  const proxy = await Proxy.start(t, server.port);
+  const name = 'private-encrypted-chat';
+  const pusher = client(t, { port: proxy.port }, { plugin: withReplay });
+  const channel = await subscribed(pusher, name);
+  const { scores } = record(channel);
+  const outcomes = new Recorder('outcome');
+  for (const event of ['pusher:reecho:resumed', 'pusher:reecho:gap']) channel.bind(event, (data) => outcomes.push({ event, ...data }));
+  await publish(server, name, 1, 2);
+  await scores.count(2);
+  await cutOff(proxy, () => publish(server, name, 3, 5));
+  await scores.count(5);
+  await cutOff(proxy, () => publish(server, name, 6, 15));
+  await outcomes.count(2);
+  await publish(server, name, 16, 16);
+  await scores.count(6);
+  assert.deepEqual(scores.items, [...numbers(1, 5), 16]);
+  assert.deepEqual(outcomes.items, [
+    { event: 'pusher:reecho:resumed', complete: true, events: 3 },
+    { event: 'pusher:reecho:gap', complete: false, events: 0, reason: 'over_limit' },
+  ]);
+});
+
 test('plugin in Laravel Echo, with both broadcasters', async (t) => {
   const server = await Server.start(t);
   for (const broadcaster of ['pusher', 'reverb']) {
