@@ -22,6 +22,7 @@ const (
 	DefaultPartitions        = 4
 	DefaultReplicas          = 1
 	DefaultMaxAge            = time.Hour
+	MinAge                   = 100 * time.Millisecond // JetStream keeps nothing for less
 	DefaultEventsPerChannel  = 1000
 	DefaultMaxBytes          = 1 << 30 // all partitions together
 	DefaultPublishWindow     = 256     // unacknowledged events per partition
@@ -227,7 +228,7 @@ func (b *Broker) openStreams(ctx context.Context, again bool) error {
 			continue
 		}
 		if err := b.openStream(ctx, js, l, again); err != nil {
-			return fmt.Errorf("open stream %s: %w", l.stream, err)
+			return fmt.Errorf("open stream %s, %s: %w", l.stream, l.description(), err)
 		}
 	}
 	return nil
@@ -264,7 +265,7 @@ func (b *Broker) openStream(ctx context.Context, js jetstream.JetStream, l *lane
 func (b *Broker) streamConfig(l *lane) jetstream.StreamConfig {
 	cfg := jetstream.StreamConfig{
 		Name:              l.stream,
-		Description:       "reecho: retained events",
+		Description:       "reecho: " + l.description(),
 		Subjects:          []string{l.subjects(storedRoot)},
 		Retention:         jetstream.LimitsPolicy,
 		Discard:           jetstream.DiscardOld,
@@ -282,7 +283,6 @@ func (b *Broker) streamConfig(l *lane) jetstream.StreamConfig {
 		Metadata: map[string]string{metadataPartitions: fmt.Sprint(b.cfg.Partitions)},
 	}
 	if r := l.rule; r != nil {
-		cfg.Description = fmt.Sprintf("reecho: retained events of app %s, channels %s", r.App, r.Channels)
 		cfg.Replicas = cmp.Or(r.Replicas, cfg.Replicas)
 		if r.Memory {
 			cfg.Storage = jetstream.MemoryStorage

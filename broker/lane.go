@@ -73,6 +73,13 @@ type lane struct {
 	state     stateFlight
 }
 
+func (l *lane) description() string {
+	if l.rule == nil {
+		return "retained events"
+	}
+	return fmt.Sprintf("retained events of app %s, channels %s", l.rule.App, l.rule.Channels)
+}
+
 // retained reports whether the lane has a stream.
 func (l *lane) retained() bool { return !l.retention.Off }
 

@@ -155,6 +155,11 @@ func (l *loader) retention(at string, value any) []app.Retention {
 		l.checkKeys(where, m, keys)
 		var r app.Retention
 		assignAll(l, where, m, &r, retentionSettings)
+		for _, key := range []string{"age", "events", "bytes", "replicas"} {
+			if text, err := scalar(m[key]); m[key] != nil && err == nil && strings.Trim(text, "0") == "" {
+				l.problem("%s.%s is %s: leave it out for what the server keeps, or set off: true to keep nothing", where, key, text)
+			}
+		}
 		rules = append(rules, r)
 	})
 	return rules

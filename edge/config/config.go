@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"reecho/broker"
 	"reecho/edge/app"
 )
 
@@ -114,6 +115,7 @@ func (c *Config) Validate() error {
 	for _, s := range settings {
 		problems = append(problems, checkRange(s.key, s.bind(c), s.positive))
 	}
+	problems = append(problems, checkAge("retention_age", c.RetentionAge), checkAge("session_memory_time", c.SessionMemoryTime))
 	for i, a := range c.Apps {
 		problems = append(problems, validateApp(fmt.Sprintf("apps[%d]", i), a))
 	}
@@ -152,6 +154,7 @@ func validateRetention(where string, r *app.Retention) error {
 	for _, s := range retentionSettings {
 		problems = append(problems, checkRange(where+"."+s.key, s.bind(r), s.positive))
 	}
+	problems = append(problems, checkAge(where+".age", r.Age))
 	if r.Channels == "" {
 		problems = append(problems, fmt.Errorf("%s.channels is empty: should be a pattern like presence-* or *", where))
 	}
@@ -165,6 +168,15 @@ func validateRetention(where string, r *app.Retention) error {
 		problems = append(problems, fmt.Errorf("%s is off: nothing else but channels has a meaning then", where))
 	}
 	return errors.Join(problems...)
+}
+
+// checkAge refuses what is stored for too short a time; 0 is another's to
+// judge.
+func checkAge(key string, age time.Duration) error {
+	if age > 0 && age < broker.MinAge {
+		return fmt.Errorf("%s is %s: at least %s can be kept", key, age, broker.MinAge)
+	}
+	return nil
 }
 
 func checkListen(listen string) error {

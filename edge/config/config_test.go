@@ -154,6 +154,43 @@ apps:
 	}
 }
 
+// Retention rules: what they say, and what is wrong with them.
+func TestRetention(t *testing.T) {
+	t.Parallel()
+	load := func(rules string) ([]app.Retention, error) {
+		c, err := Load(source(map[string]string{"config": mustWrite(t, "reecho.yaml", "apps: [{id: 1, key: a, secret: s, retention: "+rules+"}]")}, nil))
+		if err != nil {
+			return nil, err
+		}
+		return c.Apps[0].Retention, nil
+	}
+	got, err := load(`[{channels: "cursor.*", off: true}, {channels: "*", age: 5m, events: 7, bytes: 3MiB, replicas: 3, storage: memory}]`)
+	want := []app.Retention{
+		{Channels: "cursor.*", Off: true},
+		{Channels: "*", Age: 5 * time.Minute, Events: 7, Bytes: 3 << 20, Replicas: 3, Storage: "memory"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+	for rules, want := range map[string]string{
+		`5`:                                   "should be a list of {channels",
+		`[5]`:                                 "retention[0] should be a map like",
+		`[{channel: x}]`:                      `unknown key "channel"`,
+		`[{age: 5m}]`:                         "retention[0].channels is empty",
+		`[{channels: x, age: soon}]`:          `age is "soon": should be a time like`,
+		`[{channels: x, age: 10ms}]`:          "age is 10ms: at least 100ms",
+		`[{channels: x, events: 0}]`:          "events is 0: leave it out",
+		`[{channels: x, bytes: -1}]`:          "bytes is",
+		`[{channels: x, storage: disk}]`:      "should be file or memory",
+		`[{channels: x, replicas: 2}]`:        "should be 1, 3 or 5",
+		`[{channels: x, off: true, age: 5m}]`: "nothing else but channels",
+	} {
+		if _, err := load(rules); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", rules, err, want)
+		}
+	}
+}
+
 // ids lists apps as id/key.
 func ids(apps []*app.App) (list []string) {
 	for _, a := range apps {
