@@ -42,6 +42,39 @@ test('Node library: every call (127, 129, 133, 134, 135, 137, 141, 144, 145)', a
   await assert.rejects(backend(server, { appId: '78', key: 'wrong' }).trigger('chat', 'x', 0), (e) => e.status === 404);
 });
 
+test('Node library: the history of a channel, page by page', async (t) => {
+  const server = await Server.start(t);
+  const hub = backend(server);
+  const page = async (params) => json(hub.get({ path: '/channels/private-chat.1/events', params }));
+  assert.deepEqual(await page({}), { events: [], more: false });
+  const all = Array.from({ length: 25 }, (_, i) => ({ n: i + 1, text: `é "${i}" &=%` }));
+  for (const data of all) await hub.trigger('private-chat.1', 'Message\\Sent', data);
+  const seen = [];
+  for (let after, more = true; more;) {
+    const got = await page({ limit: 10, ...(after ? { after } : {}) });
+    for (const { position, time, event, data } of got.events) {
+      assert.equal(event, 'Message\\Sent');
+      assert.ok(Math.abs(Date.now() - Date.parse(time)) < 3_600_000, time);
+      seen.push(JSON.parse(data));
+      after = position;
+    }
+    ({ more } = got);
+  }
+  assert.deepEqual(seen, all);
+  const back = [];
+  for (let before, more = true; more;) {
+    const got = await page({ order: 'desc', limit: 10, ...(before ? { before } : {}) });
+    back.push(...got.events.map(({ data }) => JSON.parse(data)));
+    before = got.events.at(-1).position;
+    ({ more } = got);
+  }
+  assert.deepEqual(back.reverse(), all);
+  assert.equal((await page({ since: new Date(Date.now() + 3_600_000).toISOString() })).events.length, 0);
+  const [{ position }] = (await page({ limit: 1 })).events;
+  await assert.rejects(page({ after: `0${position.slice(1)}` }), (e) => e.status === 410 && /epoch_changed/.test(e.body));
+  await assert.rejects(hub.get({ path: '/channels/other/events', params: { after: position } }), (e) => e.status === 400 && /another channel/.test(e.body));
+});
+
 test('Python library: every call (145)', async (t) => {
   const server = await Server.start(t);
   const pusher = client(t, server, { user: { id: '42' } });
