@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"slices"
 	"time"
@@ -46,10 +47,10 @@ type resume struct {
 	// reason is why something is missing, once that is known.
 	reason replay.Reason
 
-	exhausted bool // last: there are no more
-	// from is where the events since a time begin, once loaded.
-	from    uint64
-	loaded  bool
+	// from is where the events since a time begin, once loaded. What was loaded
+	// of history goes down to lowest.
+	from, lowest uint64
+	loaded       bool
 	beyond  bool // the claim is above all that is retained
 	saved   bool // sessions: the mark is in the store
 	started bool // the first chunk, with the success, is on its way
@@ -167,18 +168,22 @@ func (r *resume) entriesLocked() ([]replay.Entry, step) {
 		return r.limited(ring.After(r.claim.Sequence)), stepDone
 	case r.last > 0:
 		entries := ring.After(ring.Base())
-		if len(entries) < r.last && !r.exhausted {
+		if len(entries) < r.last && !r.reaches(ring) {
 			return nil, stepLoad
 		}
 		return r.limited(entries[max(0, len(entries)-r.last):]), stepDone
 	case r.wantsSince():
-		if !r.loaded {
+		if !r.reaches(ring) {
 			return nil, stepLoad
 		}
 		return r.limited(ring.After(max(r.from, ring.Base()))), stepDone
 	}
 	return nil, stepDone
 }
+
+// reaches reports whether the history that was loaded is in the ring still: it
+// may have been evicted.
+func (r *resume) reaches(ring *replay.Ring) bool { return r.loaded && ring.Base() <= r.lowest }
 
 func (r *resume) wantsSince() bool { return r.ask != nil && !r.ask.Since.IsZero() && !r.claimed }
 
@@ -615,8 +620,8 @@ func (r *resume) loadLast(ctx context.Context, base uint64) error {
 	if r.last <= have {
 		return nil
 	}
-	// Whatever comes of it, it is not tried again.
-	r.exhausted = true
+	// Should it fail, it is not tried again.
+	r.loaded, r.lowest = true, math.MaxUint64
 	events, older, err := r.ch.hub.history.Read(ctx, replay.Range{
 		App: r.ch.app.ID, Channel: r.ch.name, UpTo: base,
 		Events: r.last - have, Bytes: limits.ReplayBytes, Newest: true,
@@ -628,8 +633,9 @@ func (r *resume) loadLast(ctx context.Context, base uint64) error {
 	if older && len(events) < r.last-have {
 		r.reason = replay.OverLimit
 	}
-	if len(events) > 0 {
-		r.prepend(events[0].Sequence-1, base, events)
+	if r.lowest = base; len(events) > 0 {
+		r.lowest = events[0].Sequence - 1
+		r.prepend(r.lowest, base, events)
 	}
 	return nil
 }
@@ -638,7 +644,7 @@ func (r *resume) loadLast(ctx context.Context, base uint64) error {
 // them is told; the rest is sent.
 func (r *resume) loadSince(ctx context.Context, base uint64) error {
 	ch, limits := r.ch, &r.c.app.Limits
-	r.loaded, r.from = true, base
+	r.loaded, r.from, r.lowest = true, base, math.MaxUint64
 	first, _, err := ch.hub.broker.ReadSince(ctx, ch.app.ID, ch.name, r.ask.Since, 1)
 	if err != nil {
 		r.unavailable(err)
@@ -665,8 +671,9 @@ func (r *resume) loadSince(ctx context.Context, base uint64) error {
 	if r.reason = proof.reason; older {
 		r.reason = replay.OverLimit
 	}
-	if len(events) > 0 {
-		r.prepend(max(r.from, events[0].Sequence-1), base, events)
+	if r.lowest = base; len(events) > 0 {
+		r.lowest = max(r.from, events[0].Sequence-1)
+		r.prepend(r.lowest, base, events)
 	}
 	return nil
 }

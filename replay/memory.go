@@ -7,7 +7,8 @@ import (
 )
 
 // Memory bounds the bytes of all rings of a node. The coldest ring goes first:
-// the one that was not added to or read from for longest. It is safe for
+// the one that was not added to or read from for longest. The warmest stays,
+// however large it is: somebody is about to be served from it. It is safe for
 // concurrent use.
 type Memory struct {
 	limit int64
@@ -57,9 +58,9 @@ func (m *Memory) Bytes() int64 { return m.bytes.Load() }
 func (m *Memory) Reclaim() {
 	for m.bytes.Load() > m.limit {
 		m.mu.Lock()
-		coldest := m.rings.Front()
+		coldest, warmest := m.rings.Front(), m.rings.Back()
 		m.mu.Unlock()
-		if coldest == nil {
+		if coldest == warmest {
 			return
 		}
 		if s, ok := coldest.Value.(*Share); ok {

@@ -81,6 +81,18 @@ func (s *server) scores(channel string, first, last int) {
 	}
 }
 
+// scoreBatch is scores in one request, at most 10.
+func (s *server) scoreBatch(channel string, first, last int) {
+	s.t.Helper()
+	var batch []string
+	for i := first; i <= last; i++ {
+		batch = append(batch, fmt.Sprintf(`{"name":"score","channel":"%s","data":"%d"}`, channel, i))
+	}
+	if status, body := s.call("POST", "/apps/"+appID+"/batch_events", nil, `{"batch":[`+strings.Join(batch, ",")+`]}`); status != 200 {
+		s.t.Fatalf("%d %s", status, body)
+	}
+}
+
 // §6: a client that says what it has gets exactly what it missed, with
 // positions, in order, once.
 func TestReplayAfter(t *testing.T) {
@@ -303,6 +315,51 @@ func TestReplayHistoryIsCut(t *testing.T) {
 	check("cold")
 }
 
+// With memory for one ring at most, clients that come back to many channels at
+// once get what they ask for all the same.
+func TestReplayWithoutMemory(t *testing.T) {
+	t.Parallel()
+	s := startServerWith(t, func(c *config.Config) { c.ReplayMemory = 1 })
+	began := time.Now()
+	const channels, events = 6, 150
+	a := s.connect(t)
+	positions := make([]string, channels)
+	name := func(i int) string { return fmt.Sprintf("match.%d", i) }
+	for i := range positions {
+		positions[i] = a.replay(name(i), map[string]any{}).Position
+	}
+	a.cut()
+	for n := 1; n <= events; n += 10 {
+		for i := range channels {
+			s.scoreBatch(name(i), n, n+9)
+		}
+	}
+	asks := []func(i int) map[string]any{
+		func(i int) map[string]any { return map[string]any{"after": positions[i]} },
+		func(int) map[string]any { return map[string]any{"last": events} },
+		func(int) map[string]any { return map[string]any{"since": began.Format(time.RFC3339Nano)} },
+	}
+	clients := make([]*client, 4*len(asks))
+	for j := range clients {
+		clients[j] = s.connect(t)
+		for i := range channels {
+			clients[j].send("pusher:subscribe", "", map[string]any{"channel": name(i), "replay": asks[j%len(asks)](i)})
+		}
+	}
+	for j, c := range clients {
+		for i := range channels {
+			f := c.wantOn(name(i), "pusher_internal:subscription_succeeded")
+			if !strings.Contains(f.text(t), fmt.Sprintf(`"complete":true,"events":%d`, events)) {
+				t.Fatalf("client %d: %s", j, f.raw)
+			}
+			if j%len(asks) == 0 {
+				c.wantOutcome(name(i), "reecho:resumed", outcome{Complete: true, Events: events})
+			}
+			c.wantScores(name(i), 1, events)
+		}
+	}
+}
+
 // §6: after a restart nothing is in memory, and everything is there.
 func TestReplayAfterRestart(t *testing.T) {
 	t.Parallel()
@@ -354,13 +411,7 @@ func TestReplayFillsTheRing(t *testing.T) {
 	poll(t, "the client to be gone", func() bool { return s.Hub().Connections(s.Hub().Apps().ByID(appID)) == 0 })
 	const events = 900
 	for i := 1; i <= events; i += 10 {
-		var batch []string
-		for j := range 10 {
-			batch = append(batch, fmt.Sprintf(`{"name":"score","channel":"match.1","data":"%d"}`, i+j))
-		}
-		if status, body := s.call("POST", "/apps/"+appID+"/batch_events", nil, `{"batch":[`+strings.Join(batch, ",")+`]}`); status != 200 {
-			t.Fatalf("%d %s", status, body)
-		}
+		s.scoreBatch("match.1", i, i+9)
 	}
 	b := s.connect(t)
 	if got := b.replay("match.1", map[string]any{"after": first}); !got.Complete || got.Events != events {
