@@ -34,6 +34,9 @@ const (
 	DefaultAckInterval     = time.Second
 )
 
+// MinSessionBytes is room for a few sessions of many channels.
+const MinSessionBytes = 1 << 20
+
 // SessionConfig is about clients that come with a session id. The zero value is
 // usable.
 type SessionConfig struct {

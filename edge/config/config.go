@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"reecho/broker"
+	"reecho/edge"
 	"reecho/edge/app"
 )
 
@@ -108,6 +109,9 @@ func (c *Config) Validate() error {
 	}
 	if c.DataDir == "" {
 		problems = append(problems, errors.New("data_dir is empty: name a folder"))
+	}
+	if c.SessionBytes > 0 && c.SessionBytes < edge.MinSessionBytes {
+		problems = append(problems, fmt.Errorf("session_bytes is %d: at least %d, for one session may be that large", c.SessionBytes, edge.MinSessionBytes))
 	}
 	if c.LogFormat != "text" && c.LogFormat != "json" {
 		problems = append(problems, fmt.Errorf("log_format is %q: should be text or json", c.LogFormat))

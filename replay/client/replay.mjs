@@ -70,13 +70,13 @@ function wrap(pusher, settings = {}) {
 
   const ask = (channel) => {
     const id = pusher.connection.socket_id;
-    if (ids.at(-1) !== id) ids.push(id);
+    if (ids.at(-1) !== id && ids.push(id) > maxExcept + 1) ids.shift();
     const entry = entries.get(channel) || load(channel);
     if (entry) {
       return {
         after: entry.position,
         seen: Math.max(0, (Date.now() - entry.connection.seen) / 1000) || undefined,
-        except: ids.slice(-1 - maxExcept, -1),
+        except: ids.slice(0, -1),
       };
     }
     const { after, last, since } = typeof settings == 'function' ? settings(channel) || {} : settings;
