@@ -51,9 +51,9 @@ type resume struct {
 	// of history goes down to lowest.
 	from, lowest uint64
 	loaded       bool
-	beyond  bool // the claim is above all that is retained
-	saved   bool // sessions: the mark is in the store
-	started bool // the first chunk, with the success, is on its way
+	beyond       bool // the claim is above all that is retained
+	saved        bool // sessions: the mark is in the store
+	started      bool // the first chunk, with the success, is on its way
 }
 
 // newResume makes the subscription of a client that has a session or asked for
