@@ -19,9 +19,11 @@ const (
 	// replayChunk is how many bytes of missed events are given to a connection
 	// at once; the next chunk waits until the peer has read them.
 	replayChunk = 64 << 10
-	// replayPoll is how often that is looked at, and the pause while this node
-	// catches up with what the client has seen elsewhere.
-	replayPoll = 5 * time.Millisecond
+	// replayPoll and replayPollMax are the pauses between two looks at that, and
+	// while this node catches up with what the client has seen elsewhere. They
+	// grow, for those who read slowly may be many.
+	replayPoll    = 2 * time.Millisecond
+	replayPollMax = 100 * time.Millisecond
 )
 
 // resume is a subscription that wants replay, on its way. It is tried under the
@@ -435,11 +437,14 @@ func (r *resume) chunk(ctx context.Context) error {
 
 // poll waits until ready.
 func poll(ctx context.Context, ready func() bool) error {
-	ticker := time.NewTicker(replayPoll)
-	defer ticker.Stop()
+	pause := replayPoll
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
 	for !ready() {
 		select {
-		case <-ticker.C:
+		case <-timer.C:
+			pause = min(2*pause, replayPollMax)
+			timer.Reset(pause)
 		case <-ctx.Done():
 			return fmt.Errorf("wait for the client to read: %w", ctx.Err())
 		}
