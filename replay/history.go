@@ -252,11 +252,10 @@ func (h *History) readOne(r *rangeRead) {
 // pass is one pass over a stream for many reads.
 type pass struct {
 	reads     []*rangeRead // in the order in which they came
+	served    int          // the first of them; for the others there was no room
 	byChannel map[broker.Ref][]*rangeRead
 	bytes     int // of their events
 	limit     int
-	// postponed are reads for which there was no room.
-	postponed []*rangeRead
 }
 
 // readTogether serves what waits by one pass over the stream, and ends the
@@ -264,7 +263,7 @@ type pass struct {
 func (h *History) readTogether(stream int, q *readQueue) {
 	h.mu.Lock()
 	q.dropAbandoned()
-	p := &pass{reads: q.waiting, byChannel: make(map[broker.Ref][]*rangeRead), limit: h.passBytes}
+	p := &pass{reads: q.waiting, served: len(q.waiting), byChannel: make(map[broker.Ref][]*rangeRead), limit: h.passBytes}
 	q.waiting = nil
 	h.mu.Unlock()
 	low, high := uint64(math.MaxUint64), uint64(0)
@@ -276,17 +275,17 @@ func (h *History) readTogether(stream int, q *readQueue) {
 	}
 	if high > low {
 		if err := h.broker.Scan(h.ctx, stream, low+1, high, p.visit); err != nil {
-			for _, r := range p.reads {
+			for _, r := range p.reads[:p.served] {
 				r.end(err)
 			}
 		}
 	}
-	for _, r := range p.reads {
+	for _, r := range p.reads[:p.served] {
 		close(r.done)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	q.waiting = append(p.postponed, q.waiting...)
+	q.waiting = append(p.reads[p.served:], q.waiting...)
 	q.scanning = false
 }
 
@@ -298,7 +297,7 @@ func (p *pass) visit(ref broker.Ref, ev broker.Event) bool {
 			p.bytes += r.bytes
 		}
 	}
-	for p.bytes > p.limit && len(p.reads) > 1 {
+	for p.bytes > p.limit && p.served > 1 {
 		p.postponeLast()
 	}
 	return true
@@ -306,11 +305,9 @@ func (p *pass) visit(ref broker.Ref, ev broker.Event) bool {
 
 // postponeLast makes room: the read that came last waits for the next pass.
 func (p *pass) postponeLast() {
-	end := len(p.reads) - 1
-	r := p.reads[end]
-	p.reads = p.reads[:end]
+	p.served--
+	r := p.reads[p.served]
 	p.bytes -= r.bytes
 	r.end(nil)
 	r.postponed = true
-	p.postponed = append(p.postponed, r)
 }

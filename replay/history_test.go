@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -98,6 +99,31 @@ func checkRange(t *testing.T, h *History, r Range, first, end int) {
 	}
 	if want != end || err != nil {
 		t.Errorf("%s: up to %d of %d, %v", r.Channel, want, end, err)
+	}
+}
+
+// Reads that a pass has no room for are the first of the next one, in the order
+// in which they came: none is overtaken again and again.
+func TestHistoryPostponed(t *testing.T) {
+	t.Parallel()
+	const channels = 5
+	b := brokertest.Start(t, broker.Config{Partitions: 1})
+	mustFill(t, b, channels, 2, "")
+	h := NewHistory(b, 1)
+	defer h.Close()
+	q := &readQueue{}
+	var came []*rangeRead
+	for i := range channels {
+		came = append(came, &rangeRead{
+			Range: Range{App: "77", Channel: channelOf(i), UpTo: 1000, Events: 10, Bytes: 1000}, done: make(chan struct{}),
+		})
+	}
+	q.waiting = slices.Clone(came)
+	for i := range came {
+		h.readTogether(b.Stream("77", channelOf(0)), q)
+		if len(came[i].events) != 2 || !slices.Equal(q.waiting, came[i+1:]) {
+			t.Fatalf("pass %d: %d events, %d wait", i, len(came[i].events), len(q.waiting))
+		}
 	}
 }
 
