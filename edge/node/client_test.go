@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -131,7 +132,7 @@ type client struct {
 	pings    chan string // payloads of ping frames
 	pongs    chan string
 	closed   chan closed // capacity 1
-	mute     bool        // does not answer pings
+	mute     atomic.Bool // does not answer pings
 	session  bool        // next leaves out pusher:ping, counting it in asked
 	asked    int
 	socketID string
@@ -215,7 +216,7 @@ func (c *client) read(r *bufio.Reader) {
 			}
 			c.frames <- parsed
 		case ws.OpPing:
-			if !c.mute {
+			if !c.mute.Load() {
 				_ = c.write(ws.NewPongFrame(f.Payload))
 			}
 			select {

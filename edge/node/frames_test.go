@@ -51,7 +51,7 @@ func TestLiveness(t *testing.T) {
 	s := startServerWith(t, func(c *config.Config) { c.PongTimeout = 2 * time.Second },
 		demoApp(func(a *app.App) { a.ActivityTimeout = time.Second }))
 	alive, dead := s.connect(t), s.connect(t)
-	dead.mute = true
+	dead.mute.Store(true)
 	for range 4 {
 		select {
 		case <-alive.pings:
