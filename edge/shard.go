@@ -2,6 +2,7 @@ package edge
 
 import (
 	"context"
+	"runtime"
 	"time"
 
 	"reecho/edge/pusher"
@@ -14,7 +15,7 @@ const (
 	maxBatchEvents = 64
 	maxBatchBytes  = 64 << 10
 	maxBatchRefs   = 1 << 16
-	maxBatchReplay = 4096 // events sent again
+	maxBatchReplay = 1024 // events sent again
 )
 
 // coalesceSubscribers is the number of subscribers from which copying a
@@ -91,6 +92,9 @@ func (s *shard) drain(spare []op) []op {
 		}
 		s.inbox.done(n, bytes)
 		rest = rest[n:]
+		// Else it would be preempted only every 10 ms, and an event on its way
+		// here is handed from goroutine to goroutine several times.
+		runtime.Gosched()
 	}
 	clear(ops)
 	return ops

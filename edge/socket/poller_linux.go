@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -16,6 +17,10 @@ const (
 	pollerReadBytes = 64 << 10
 	// pollerEvents is how many events are fetched at once.
 	pollerEvents = 128
+	// pollerTurn is after how many connections others get a turn. A poller that
+	// is busy would go on for a whole time slice (10 ms), while what clients
+	// wait for is handed from goroutine to goroutine several times.
+	pollerTurn = 16
 )
 
 // pollers are the epoll sets of a server, one goroutine each.
@@ -112,6 +117,9 @@ func (p *poller) handle(events []unix.EpollEvent) {
 		if c := p.ready[i]; c != nil {
 			p.ready[i] = nil
 			c.handle(events[i].Events, now)
+		}
+		if i%pollerTurn == pollerTurn-1 {
+			runtime.Gosched()
 		}
 	}
 }
