@@ -365,7 +365,8 @@ func (ch *channel) join(c *client, member pusher.Member) (*subscription, *pusher
 	}
 	sub := &subscription{ch: ch, userID: member.ID}
 	first := ch.enterLocked(c, sub, member)
-	ch.welcomeLocked(c, sub, member, first, ch.successLocked(""), ch.afterSuccessLocked())
+	frames := [][]byte{ch.successLocked(""), ch.afterSuccessLocked()}
+	ch.welcomeLocked(&op{client: c, sub: sub, more: frames}, member, first)
 	return sub, nil
 }
 
@@ -391,12 +392,13 @@ func (ch *channel) enterLocked(c *client, sub *subscription, member pusher.Membe
 	return first
 }
 
-// welcomeLocked gives the subscriber its first frames, of which some may be
-// nil, makes it one of the audience and tells the others.
-func (ch *channel) welcomeLocked(c *client, sub *subscription, member pusher.Member, newMember bool, frames ...[]byte) {
-	c.shard.inbox.push(&op{kind: opJoin, ch: ch, client: c, sub: sub, more: frames})
+// welcomeLocked gives the subscriber of o its first frames, makes it one of the
+// audience and tells the others.
+func (ch *channel) welcomeLocked(o *op, member pusher.Member, newMember bool) {
+	o.kind, o.ch = opJoin, ch
+	o.client.shard.inbox.push(o)
 	if newMember {
-		ch.tellLocked(textFrame(pusher.AppendMemberAdded(nil, ch.name, member.ID, member.Info)), c.id)
+		ch.tellLocked(textFrame(pusher.AppendMemberAdded(nil, ch.name, member.ID, member.Info)), o.client.id)
 	}
 	ch.countChangedLocked(time.Now())
 }

@@ -82,7 +82,9 @@ type Hub struct {
 	history  *replay.History
 	memory   *replay.Memory
 	sessions *sessions
-	log      *slog.Logger
+	// slots bounds what is given to the shards for clients that come back.
+	slots chan struct{}
+	log   *slog.Logger
 
 	tenants map[*app.App]*tenant
 	shards  []*shard
@@ -118,6 +120,7 @@ func NewHub(ctx context.Context, cfg Config, apps *app.Registry, b *broker.Broke
 	h := &Hub{
 		cfg: cfg, apps: apps, broker: b, log: log, sessions: sessions,
 		history: replay.NewHistory(b, cfg.ReplayMemory), memory: replay.NewMemory(cfg.ReplayMemory),
+		slots:   make(chan struct{}, replaySlots*cfg.Shards),
 		tenants: make(map[*app.App]*tenant),
 		census:  census{gone: make(chan struct{})},
 		janitor: &janitor{linger: cfg.Linger, maxLinger: cfg.LingeringChannels, refused: make(map[*refused]struct{})},

@@ -35,14 +35,14 @@ type op struct {
 	sequence   uint64
 	positioned []byte
 
-	done chan<- struct{} // opSend: closed when the frames are given to the connection; may be nil
+	done chan<- struct{} // opJoin, opSend: closed when the frames are given to the connection; may be nil
 }
 
 type opKind uint8
 
 const (
 	opEvent  opKind = iota // write frame to each subscriber of ch but except
-	opJoin                 // write more to client, then register sub
+	opJoin                 // write more to client, register sub, then close done
 	opLeave                // unregister sub
 	opGap                  // write frame to the subscribers of ch that are told of gaps
 	opReply                // write frame to client

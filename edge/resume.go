@@ -24,6 +24,9 @@ const (
 	// grow, for those who read slowly may be many.
 	replayPoll    = 2 * time.Millisecond
 	replayPollMax = 100 * time.Millisecond
+	// replaySlots, for each shard, is how many chunks are given to the shards
+	// at once: live events wait for no more than these.
+	replaySlots = 32
 )
 
 // resume is a subscription that wants replay, on its way. It is tried under the
@@ -56,6 +59,9 @@ type resume struct {
 	beyond       bool // the claim is above all that is retained
 	saved        bool // sessions: the mark is in the store
 	started      bool // the first chunk, with the success, is on its way
+	// written is closed by the shard when it is done with what it was given
+	// last; nil if nobody waits for that.
+	written chan struct{}
 }
 
 // newResume makes the subscription of a client that has a session or asked for
@@ -224,6 +230,9 @@ func (r *resume) finishLocked(entries []replay.Entry) {
 	if refusal := ch.refuseLocked(r.member); refusal != nil {
 		c.app.channels.release(ch)
 		c.refuse(ch.name, refusal, http.StatusForbidden)
+		if r.written != nil {
+			close(r.written)
+		}
 		return
 	}
 	head := ch.ring.Pos()
@@ -238,7 +247,7 @@ func (r *resume) finishLocked(entries []replay.Entry) {
 	if cached {
 		frames = append(frames, ch.afterSuccessLocked())
 	}
-	ch.welcomeLocked(c, sub, r.member, first, frames...)
+	ch.welcomeLocked(&op{client: c, sub: sub, more: frames, done: r.written}, r.member, first)
 	if r.ask == nil && (r.reason != "" || !ch.retained) {
 		c.session.start(ch.name, r.markLocked(head))
 		c.session.sessions.save(c.session.session, nil)
@@ -364,11 +373,15 @@ func (r *resume) prepare(ctx context.Context) error {
 
 func (r *resume) work(ctx context.Context) error {
 	for {
-		r.ch.mu.Lock()
-		step := r.tryLocked()
-		r.ch.mu.Unlock()
-		var err error
-		switch step {
+		var next step
+		err := r.admitted(ctx, func() (given bool) {
+			next = r.tryLocked()
+			return next == stepDone
+		})
+		if err != nil {
+			return err
+		}
+		switch next {
 		case stepDone:
 			return nil
 		case stepLoad:
@@ -383,6 +396,30 @@ func (r *resume) work(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// admitted waits for a slot and calls give with the channel locked. If that
+// gives something to the client's shard, it waits until the shard is done with
+// it.
+func (r *resume) admitted(ctx context.Context, give func() (given bool)) error {
+	slots := r.ch.hub.slots
+	select {
+	case slots <- struct{}{}:
+		defer func() { <-slots }()
+	case <-ctx.Done():
+		return fmt.Errorf("wait for others to be replayed to: %w", ctx.Err())
+	}
+	r.written = make(chan struct{})
+	r.ch.mu.Lock()
+	given := give()
+	r.ch.mu.Unlock()
+	if given {
+		select {
+		case <-r.written:
+		case <-ctx.Done(): // the shard does it all the same
+		}
+	}
+	return nil
 }
 
 // save puts the place where a session begins to follow the channel into the
@@ -405,11 +442,23 @@ func (r *resume) save(ctx context.Context) error {
 // chunk sends the first part of what there is and waits until the peer has read
 // it.
 func (r *resume) chunk(ctx context.Context) error {
-	r.ch.mu.Lock()
+	given := false
+	err := r.admitted(ctx, func() bool {
+		given = r.chunkLocked()
+		return given
+	})
+	if err != nil || !given {
+		return err
+	}
+	return poll(ctx, func() bool { return r.c.conn.Queued() == 0 })
+}
+
+// chunkLocked gives the first part of what there is to the shard, if anything
+// is there still.
+func (r *resume) chunkLocked() bool {
 	entries, step := r.entriesLocked()
 	if step != stepDone || len(entries) == 0 {
-		r.ch.mu.Unlock()
-		return nil
+		return false
 	}
 	frames := r.openingLocked(entries)
 	n, bytes := 0, 0
@@ -424,15 +473,8 @@ func (r *resume) chunk(ctx context.Context) error {
 	r.claimed, r.last, r.beyond = true, 0, false
 	// A reason was told with the success; what follows now is whole.
 	r.reason = ""
-	written := make(chan struct{})
-	r.c.shard.inbox.push(&op{kind: opSend, client: r.c, more: frames, done: written})
-	r.ch.mu.Unlock()
-	select {
-	case <-written:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	return poll(ctx, func() bool { return r.c.conn.Queued() == 0 })
+	r.c.shard.inbox.push(&op{kind: opSend, client: r.c, more: frames, done: r.written})
+	return true
 }
 
 // poll waits until ready.
