@@ -93,7 +93,8 @@ func (s *shard) drain(spare []op) []op {
 		s.inbox.done(n, bytes)
 		rest = rest[n:]
 		// Else it would be preempted only every 10 ms, and an event on its way
-		// here is handed from goroutine to goroutine several times.
+		// here is handed from goroutine to goroutine several times. Whoever has
+		// the turn fills the next batch.
 		runtime.Gosched()
 	}
 	clear(ops)
