@@ -285,7 +285,8 @@ func (h *History) readTogether(stream int, q *readQueue) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	q.waiting = append(p.reads[p.served:], q.waiting...)
+	// A copy: the array of what was served keeps its events alive.
+	q.waiting = slices.Concat(p.reads[p.served:], q.waiting)
 	q.scanning = false
 }
 

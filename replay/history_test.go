@@ -125,6 +125,9 @@ func TestHistoryPostponed(t *testing.T) {
 			t.Fatalf("pass %d: %d events, %d wait", i, len(came[i].events), len(q.waiting))
 		}
 	}
+	if cap(q.waiting) != 0 {
+		t.Error("the queue holds on to what was read")
+	}
 }
 
 // The bytes of a range are bounded, but for one event.
