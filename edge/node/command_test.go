@@ -1,16 +1,24 @@
-package main
+package node_test
 
 import (
 	"bytes"
+	"errors"
 	"net"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 )
 
 // What is wrong on the command line is said, in one place, with the status that
-// tells scripts apart.
+// tells scripts apart. It is the program itself that says so.
 func TestStatus(t *testing.T) {
 	t.Parallel()
+	const exitFailure, exitUsage = 1, 2
+	program := filepath.Join(t.TempDir(), "reecho")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "reecho").CombinedOutput(); err != nil {
+		t.Fatalf("build the program: %v\n%s", err, out)
+	}
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -32,9 +40,15 @@ func TestStatus(t *testing.T) {
 		{[]string{"--data-dir", t.TempDir(), "--listen", taken.Addr().String()}, exitFailure, "address already in use"},
 	}
 	for _, tt := range tests {
-		var out, err bytes.Buffer
-		status := run(append([]string{"reecho"}, tt.args...), &out, &err)
-		if text := out.String() + err.String(); status != tt.status || !strings.Contains(text, tt.says) {
+		var out, errs bytes.Buffer
+		cmd := exec.CommandContext(t.Context(), program, tt.args...)
+		cmd.Stdout, cmd.Stderr = &out, &errs
+		var exit *exec.ExitError
+		if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
+			t.Fatal(err)
+		}
+		status := cmd.ProcessState.ExitCode()
+		if text := out.String() + errs.String(); status != tt.status || !strings.Contains(text, tt.says) {
 			t.Errorf("%v: status %d, want %d and %q:\n%s", tt.args, status, tt.status, tt.says, text)
 		}
 		if strings.Contains(out.String(), "ready") {
