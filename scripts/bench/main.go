@@ -60,6 +60,11 @@ type result struct {
 	Note          string  `json:"note,omitempty"`
 }
 
+func (r *result) setLatency(h *histogram) {
+	r.P50, r.P90, r.P99 = ms(h.quantile(.5)), ms(h.quantile(.9)), ms(h.quantile(.99))
+	r.Max = ms(time.Duration(h.max.Load()))
+}
+
 func main() {
 	var o options
 	flag.StringVar(&o.scenarios, "scenario", "all", "comma-separated names, or all: "+strings.Join(scenarioNames(), " "))

@@ -98,8 +98,7 @@ func (s storm) run(ctx context.Context, b *bench) (result, error) {
 	r.Note = fmt.Sprintf("the last of %d clients was whole after %.2f s; %.0f events/s; %.0f µs of server CPU per client; %+.0f MiB; latencies are those of live events meanwhile",
 		s.clients, seconds, r.Rate, r.ServerCores*seconds*1e6/float64(s.clients), float64(rss(b.t.pid)-memory)/(1<<20))
 	// How old the events of the past are says nothing.
-	r.P50, r.P90, r.P99 = ms(b.beside.quantile(.5)), ms(b.beside.quantile(.9)), ms(b.beside.quantile(.99))
-	r.Max = ms(time.Duration(b.beside.max.Load()))
+	r.setLatency(&b.beside)
 	r.Rate, r.Unit = float64(s.clients)/seconds, fmt.Sprintf("resumes of %d events", missedEvents)
 	return r, failed
 }

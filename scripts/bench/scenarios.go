@@ -64,11 +64,11 @@ func (b *bench) measure(seen *atomic.Int64, work func(until time.Time) (expected
 	n := seen.Load() - before
 	r := result{
 		Rate: float64(n) / elapsed.Seconds(), Unit: "deliveries",
-		P50: ms(b.latency.quantile(.5)), P90: ms(b.latency.quantile(.9)), P99: ms(b.latency.quantile(.99)),
-		Max: ms(time.Duration(b.latency.max.Load())), RSSMiB: float64(rss(b.t.pid)) / (1 << 20),
-		Lost: max(0, expected-n), Errors: b.failures.Load() - failed,
+		RSSMiB: float64(rss(b.t.pid)) / (1 << 20),
+		Lost:   max(0, expected-n), Errors: b.failures.Load() - failed,
 		ServerCores: (cpu(b.t.pid) - server).Seconds() / elapsed.Seconds(), GeneratorCore: (ownCPU() - own).Seconds() / elapsed.Seconds(),
 	}
+	r.setLatency(&b.latency)
 	r.ServerCPU = (cpu(b.t.pid) - server).Seconds() / float64(max(n, 1)) * 1e6
 	return r
 }
