@@ -59,9 +59,6 @@ type resume struct {
 	beyond       bool // the claim is above all that is retained
 	saved        bool // sessions: the mark is in the store
 	started      bool // the first chunk, with the success, is on its way
-	// written is closed by the shard when it is done with what it was given
-	// last; nil if nobody waits for that.
-	written chan struct{}
 }
 
 // newResume makes the subscription of a client that has a session or asked for
@@ -127,40 +124,43 @@ func (r *resume) try() (done bool) {
 	}
 	r.ch.mu.Lock()
 	defer r.ch.mu.Unlock()
-	return r.ch.tail != nil && r.tryLocked() == stepDone
+	if r.ch.tail == nil {
+		return false
+	}
+	entries, next := r.nextLocked()
+	if next == stepDone {
+		r.finishLocked(entries, nil)
+	}
+	return next == stepDone
 }
 
-// step is what a try of a resume came to.
+// step is what a resume has to do next.
 type step uint8
 
 const (
-	stepDone   step = iota // joined or refused
+	stepDone   step = iota // join
 	stepLoad               // the ring does not have what is wanted
 	stepSave               // the session has to be saved first
 	stepChunks             // there is more than goes out at once
 )
 
-// tryLocked joins if it can.
-func (r *resume) tryLocked() step {
+// nextLocked is what to do now, with the events to send if that is to join or to
+// send chunks.
+func (r *resume) nextLocked() ([]replay.Entry, step) {
 	ch := r.ch
 	switch {
 	case !ch.retained:
-		r.finishLocked(nil)
-		return stepDone
+		return nil, stepDone
 	case !ch.ring.Known():
-		return stepLoad
+		return nil, stepLoad
 	case !r.saved:
-		return stepSave
+		return nil, stepSave
 	}
-	entries, step := r.entriesLocked()
-	if step != stepDone {
-		return step
-	}
+	entries, next := r.entriesLocked()
 	if bytesOf(entries) > replayChunk && !ch.kind.Has(pusher.Presence) {
-		return stepChunks
+		next = stepChunks
 	}
-	r.finishLocked(entries)
-	return stepDone
+	return entries, next
 }
 
 // entriesLocked is what is to be sent from the ring.
@@ -224,16 +224,14 @@ func bytesOf(entries []replay.Entry) int {
 	return n
 }
 
-// finishLocked joins with the events given as the rest of the replay.
-func (r *resume) finishLocked(entries []replay.Entry) {
+// finishLocked joins with the events given as the rest of the replay, unless the
+// channel is full. written, if not nil, is closed when they have gone out.
+func (r *resume) finishLocked(entries []replay.Entry, written chan<- struct{}) (joined bool) {
 	ch, c := r.ch, r.c
 	if refusal := ch.refuseLocked(r.member); refusal != nil {
 		c.app.channels.release(ch)
 		c.refuse(ch.name, refusal, http.StatusForbidden)
-		if r.written != nil {
-			close(r.written)
-		}
-		return
+		return false
 	}
 	head := ch.ring.Pos()
 	sub := &subscription{ch: ch, userID: r.member.ID, positioned: r.ask != nil, told: true, joined: head}
@@ -247,12 +245,13 @@ func (r *resume) finishLocked(entries []replay.Entry) {
 	if cached {
 		frames = append(frames, ch.afterSuccessLocked())
 	}
-	ch.welcomeLocked(&op{client: c, sub: sub, more: frames, done: r.written}, r.member, first)
+	ch.welcomeLocked(&op{client: c, sub: sub, more: frames, done: written}, r.member, first)
 	if r.ask == nil && (r.reason != "" || !ch.retained) {
 		c.session.start(ch.name, r.markLocked(head))
 		c.session.sessions.save(c.session.session, nil)
 	}
 	c.add(sub)
+	return true
 }
 
 // markLocked is the session's mark of a client that has everything up to
@@ -374,9 +373,9 @@ func (r *resume) prepare(ctx context.Context) error {
 func (r *resume) work(ctx context.Context) error {
 	for {
 		var next step
-		err := r.admitted(ctx, func() (given bool) {
-			next = r.tryLocked()
-			return next == stepDone
+		err := r.admitted(ctx, func(written chan<- struct{}) (given bool) {
+			next, given = r.giveLocked(written)
+			return given
 		})
 		if err != nil {
 			return err
@@ -390,7 +389,7 @@ func (r *resume) work(ctx context.Context) error {
 			err = r.within(ctx, r.save)
 		case stepChunks:
 			// As slow as the client reads: its write timeout bounds it.
-			err = r.chunk(ctx)
+			err = poll(ctx, func() bool { return r.c.conn.Queued() == 0 })
 		}
 		if err != nil {
 			return err
@@ -399,9 +398,9 @@ func (r *resume) work(ctx context.Context) error {
 }
 
 // admitted waits for a slot and calls give with the channel locked. If that
-// gives something to the client's shard, it waits until the shard is done with
-// it.
-func (r *resume) admitted(ctx context.Context, give func() (given bool)) error {
+// gives something to the client's shard, it waits until the shard has closed
+// written.
+func (r *resume) admitted(ctx context.Context, give func(written chan<- struct{}) (given bool)) error {
 	slots := r.ch.hub.slots
 	select {
 	case slots <- struct{}{}:
@@ -409,17 +408,31 @@ func (r *resume) admitted(ctx context.Context, give func() (given bool)) error {
 	case <-ctx.Done():
 		return fmt.Errorf("wait for others to be replayed to: %w", ctx.Err())
 	}
-	r.written = make(chan struct{})
+	written := make(chan struct{})
 	r.ch.mu.Lock()
-	given := give()
+	given := give(written)
 	r.ch.mu.Unlock()
 	if given {
 		select {
-		case <-r.written:
+		case <-written:
 		case <-ctx.Done(): // the shard does it all the same
 		}
 	}
 	return nil
+}
+
+// giveLocked gives the shard what can be sent now, and says what was next.
+func (r *resume) giveLocked(written chan<- struct{}) (next step, given bool) {
+	entries, next := r.nextLocked()
+	switch next {
+	case stepDone:
+		given = r.finishLocked(entries, written)
+	case stepChunks:
+		r.chunkLocked(entries, written)
+		given = true
+	case stepLoad, stepSave:
+	}
+	return next, given
 }
 
 // save puts the place where a session begins to follow the channel into the
@@ -439,27 +452,8 @@ func (r *resume) save(ctx context.Context) error {
 	return nil
 }
 
-// chunk sends the first part of what there is and waits until the peer has read
-// it.
-func (r *resume) chunk(ctx context.Context) error {
-	given := false
-	err := r.admitted(ctx, func() bool {
-		given = r.chunkLocked()
-		return given
-	})
-	if err != nil || !given {
-		return err
-	}
-	return poll(ctx, func() bool { return r.c.conn.Queued() == 0 })
-}
-
-// chunkLocked gives the first part of what there is to the shard, if anything
-// is there still.
-func (r *resume) chunkLocked() bool {
-	entries, step := r.entriesLocked()
-	if step != stepDone || len(entries) == 0 {
-		return false
-	}
+// chunkLocked gives the first part of entries to the shard.
+func (r *resume) chunkLocked(entries []replay.Entry, written chan<- struct{}) {
 	frames := r.openingLocked(entries)
 	n, bytes := 0, 0
 	for n < len(entries) && (n == 0 || bytes+len(entries[n].Frame) <= replayChunk) {
@@ -473,8 +467,7 @@ func (r *resume) chunkLocked() bool {
 	r.claimed, r.last, r.beyond = true, 0, false
 	// A reason was told with the success; what follows now is whole.
 	r.reason = ""
-	r.c.shard.inbox.push(&op{kind: opSend, client: r.c, more: frames, done: r.written})
-	return true
+	r.c.shard.inbox.push(&op{kind: opSend, client: r.c, more: frames, done: written})
 }
 
 // poll waits until ready.

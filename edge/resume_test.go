@@ -15,13 +15,13 @@ func TestAdmitted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const slots, resumes = 3, 10
 		ch := &channel{hub: &Hub{slots: make(chan struct{}, slots)}}
-		given := make(chan chan struct{}, resumes)
+		given := make(chan chan<- struct{}, resumes)
 		var ended atomic.Int64
 		for range resumes {
 			go func() {
 				r := &resume{ch: ch}
-				if err := r.admitted(t.Context(), func() bool {
-					given <- r.written
+				if err := r.admitted(t.Context(), func(written chan<- struct{}) bool {
+					given <- written
 					return true
 				}); err != nil {
 					t.Error(err)
@@ -46,14 +46,14 @@ func TestAdmittedWithoutWaiting(t *testing.T) {
 	ch := &channel{hub: &Hub{slots: make(chan struct{}, 1)}}
 	r := &resume{ch: ch}
 	for range 3 {
-		if err := r.admitted(t.Context(), func() bool { return false }); err != nil {
+		if err := r.admitted(t.Context(), func(chan<- struct{}) bool { return false }); err != nil {
 			t.Fatal(err)
 		}
 	}
 	ch.hub.slots <- struct{}{}
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
-	err := r.admitted(gone, func() bool {
+	err := r.admitted(gone, func(chan<- struct{}) bool {
 		t.Error("admitted without a slot")
 		return false
 	})
