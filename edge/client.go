@@ -3,8 +3,10 @@ package edge
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
+	"reecho/edge/limit"
 	"reecho/edge/pusher"
 	"reecho/edge/socket"
 )
@@ -33,13 +35,13 @@ type client struct {
 	subs     []*subscription
 	byName   map[string]*subscription // nil below indexedSubscriptions
 	signedIn *signedIn                // nil until sign-in
-	rate     tokenBucket
+	rate     limit.Bucket             // of client events
 
 	// session is nil for most clients; it never changes.
 	session *sessionConn
 
 	// authorized is set once and read by the shard.
-	authorized flag
+	authorized atomic.Bool
 }
 
 var (
@@ -105,7 +107,7 @@ func (c *client) tick(now time.Time) {
 	if c.session != nil {
 		c.session.tick(now)
 	}
-	if c.app.AuthorizedConnections && !c.authorized.isSet() && now.Sub(time.Unix(c.openedAt, 0)) >= c.app.AuthorizationTimeout {
+	if c.app.AuthorizedConnections && !c.authorized.Load() && now.Sub(time.Unix(c.openedAt, 0)) >= c.app.AuthorizationTimeout {
 		c.closeWith(pusher.Errorf(pusher.CodeUnauthorized, "Connection not authorized within timeout"))
 	}
 }

@@ -127,12 +127,12 @@ func (c *client) authorize(in pusher.Subscribe) (pusher.Member, *pusher.Error) {
 		return pusher.Member{}, refusal
 	}
 	if !kind.Has(pusher.Presence) {
-		c.authorized.set()
+		c.authorized.Store(true)
 		return pusher.Member{}, nil
 	}
 	member, refusal := c.member(in)
 	if refusal == nil {
-		c.authorized.set()
+		c.authorized.Store(true)
 	}
 	return member, refusal
 }
@@ -236,7 +236,7 @@ func (c *client) signin(data []byte) {
 		c.signinAgain(who, in.UserData)
 		return
 	}
-	c.authorized.set()
+	c.authorized.Store(true)
 	watchlist, excess := c.watchlist(who)
 	c.signedIn = c.app.users.signIn(c, who, in.UserData, watchlist)
 	if excess {
@@ -308,7 +308,7 @@ func (c *client) checkClientEvent(m pusher.Message) (*subscription, *pusher.Erro
 	if sub == nil {
 		return nil, pusher.Errorf(0, "Client event rejected: not subscribed to channel %s", cut(m.Channel))
 	}
-	if limits.ClientEventsPerSecond > 0 && !c.rate.take(limits.ClientEventsPerSecond, time.Now()) {
+	if n := limits.ClientEventsPerSecond; n > 0 && !c.rate.Take(1, n, n, time.Now()) {
 		return nil, pusher.Errorf(pusher.CodeClientEventRejected,
 			"Client event rejected: the rate limit is %d events a second", limits.ClientEventsPerSecond)
 	}

@@ -76,31 +76,6 @@ func TestInboxIgnoresPushAfterClose(t *testing.T) {
 	}
 }
 
-func TestTokenBucket(t *testing.T) {
-	t.Parallel()
-	var b tokenBucket
-	now := time.Now()
-	taken := func(tries int) (n int) {
-		for range tries {
-			if b.take(10, now) {
-				n++
-			}
-		}
-		return n
-	}
-	if n := taken(15); n != 10 {
-		t.Errorf("took %d at once, want 10", n)
-	}
-	now = now.Add(300 * time.Millisecond)
-	if n := taken(15); n != 3 {
-		t.Errorf("took %d after 300 ms, want 3", n)
-	}
-	now = now.Add(time.Hour)
-	if n := taken(15); n != 10 {
-		t.Errorf("took %d after an hour, want 10", n)
-	}
-}
-
 // What is put off is done in time, and only for who is still concerned.
 func TestJanitorTakesWhatIsDue(t *testing.T) {
 	t.Parallel()
