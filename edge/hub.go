@@ -15,6 +15,7 @@ import (
 
 	"reecho/broker"
 	"reecho/edge/app"
+	"reecho/edge/limit"
 	"reecho/edge/pusher"
 	"reecho/edge/socket"
 	"reecho/replay"
@@ -59,6 +60,8 @@ type Config struct {
 	WriteTimeout   time.Duration
 	// Sessions is about clients that come with a session id.
 	Sessions SessionConfig
+	// Ledger counts who ran into a limit; nil does not.
+	Ledger *limit.Ledger
 }
 
 func (c Config) withDefaults() Config {

@@ -21,6 +21,7 @@ import (
 	"reecho/edge/app"
 	"reecho/edge/config"
 	"reecho/edge/console"
+	"reecho/edge/limit"
 	"reecho/edge/pusher"
 	"reecho/edge/socket"
 	"reecho/replay/client"
@@ -35,6 +36,7 @@ type Node struct {
 	broker   *broker.Broker
 	hub      *edge.Hub
 	server   *socket.Server
+	ledger   *limit.Ledger
 
 	serving sync.WaitGroup
 	served  error // why serving ended; read after serving.Wait
@@ -44,7 +46,7 @@ type Node struct {
 // Start runs a server for a validated configuration. It listens and takes
 // publishes when it returns. The context bounds the start only.
 func Start(ctx context.Context, cfg config.Config, log *slog.Logger) (*Node, error) {
-	n := &Node{cfg: cfg, log: log, failed: make(chan struct{})}
+	n := &Node{cfg: cfg, log: log, ledger: limit.NewLedger(log), failed: make(chan struct{})}
 	if err := n.start(ctx); err != nil {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.ShutdownTimeout)
 		defer cancel()
@@ -72,6 +74,7 @@ func (n *Node) start(ctx context.Context) error {
 	n.hub, err = edge.NewHub(ctx, edge.Config{
 		PathPrefix: n.cfg.PathPrefix, Shards: n.cfg.Shards, Linger: n.cfg.Linger, PongTimeout: n.cfg.PongTimeout,
 		ReplayMemory: n.cfg.ReplayMemory, MaxQueuedBytes: n.cfg.MaxQueuedBytes, WriteTimeout: n.cfg.WriteTimeout,
+		Ledger: n.ledger,
 		Sessions: edge.SessionConfig{
 			Time: n.cfg.SessionTime, Memory: n.cfg.SessionMemoryTime, Bytes: int64(n.cfg.SessionBytes),
 			Channels: n.cfg.SessionChannels, AckInterval: n.cfg.SessionAckInterval, Retention: n.cfg.RetentionAge,
@@ -83,7 +86,7 @@ func (n *Node) start(ctx context.Context) error {
 	n.server, err = socket.NewServer(socket.Config{
 		MaxMessageBytes: n.cfg.MaxMessageBytes, MaxQueuedBytes: n.cfg.MaxQueuedBytes,
 		WriteTimeout: n.cfg.WriteTimeout, HandshakeTimeout: n.cfg.HandshakeTimeout,
-		Pollers: n.cfg.Pollers, TLS: tlsConfig,
+		Pollers: n.cfg.Pollers, TLS: tlsConfig, Ledger: n.ledger,
 	}, n.hub, n.routes(), n.log)
 	if err != nil {
 		return fmt.Errorf("make the server: %w", err)
@@ -189,6 +192,9 @@ func (n *Node) Addr() net.Addr { return n.listener.Addr() }
 
 // Hub is the connected side, for what the HTTP API does not ask.
 func (n *Node) Hub() *edge.Hub { return n.hub }
+
+// Ledger counts what ran into limits.
+func (n *Node) Ledger() *limit.Ledger { return n.ledger }
 
 // Failed is closed when the node stopped serving by itself; Close tells why.
 func (n *Node) Failed() <-chan struct{} { return n.failed }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"runtime"
 	"time"
+
+	"reecho/edge/limit"
 )
 
 // Defaults of Config.
@@ -55,6 +57,8 @@ type Config struct {
 	// ForceGoroutines uses two goroutines per connection on Linux as well, as
 	// on other systems.
 	ForceGoroutines bool
+	// Ledger counts who ran into a limit; nil does not.
+	Ledger *limit.Ledger
 }
 
 // Validate reports every problem of c at once.

@@ -198,10 +198,11 @@ func (s *Server) upgrade(u *upgrade, h *head, key []byte) {
 
 func newRequest(in *incoming, h *head) *Request {
 	path, query, _ := splitTarget(h.target)
+	remote := remoteAddr(in.raw)
 	return &Request{
 		Path: path, RawQuery: query,
 		Host: h.text("Host"), Origin: h.text("Origin"), UserAgent: h.text("User-Agent"),
-		Header: h.text, Remote: remoteAddr(in.raw), TLS: in.conn != in.raw,
+		Header: h.text, Remote: remote, Client: remote.Addr(), TLS: in.conn != in.raw,
 	}
 }
 

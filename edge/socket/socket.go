@@ -94,5 +94,8 @@ type Request struct {
 	// name's case does not matter. It must not be called after Open returned.
 	Header func(name string) string
 	Remote netip.AddrPort
+	// Client is the address of the client: that of Remote, or what a trusted
+	// proxy says it is. It is the zero Addr when there is none.
+	Client netip.Addr
 	TLS    bool
 }
