@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"reecho/edge/app"
@@ -66,6 +67,7 @@ func (l *loader) triple(where string, part func(string) (string, bool)) *app.App
 	a := NewApp()
 	a.ID = values["id"]
 	a.Credentials = []app.Credential{{Key: values["key"], Secret: values["secret"]}}
+	l.places[a] = where
 	return a
 }
 
@@ -77,33 +79,45 @@ func (l *loader) laravelApps() []*app.App {
 	if !found {
 		driver, _ = l.laravelEnv("BROADCAST_DRIVER")
 	}
+	names := []string{"pusher", "reverb"}
+	// What is in use comes first: the other one may be half of an app.
+	slices.SortStableFunc(names, func(a, b string) int {
+		return inUse(driver, b) - inUse(driver, a)
+	})
 	var apps []*app.App
-	for _, name := range []string{"pusher", "reverb"} {
+	for _, name := range names {
 		prefix := strings.ToUpper(name) + "_APP_"
 		// An .env of Laravel names PUSHER_APP_… with nothing behind it.
 		a := l.triple(prefix+"ID, "+prefix+"KEY, "+prefix+"SECRET", func(part string) (string, bool) {
 			return l.laravelEnv(prefix + strings.ToUpper(part))
 		})
-		if a != nil {
-			_, real := l.realEnv(prefix + "SECRET")
-			l.asLaravel[a] = !real
+		if a == nil {
+			continue
 		}
-		switch {
-		case a == nil:
-		case strings.EqualFold(driver, name):
+		_, real := l.realEnv(prefix + "SECRET")
+		l.asLaravel[a] = !real
+		if inUse(driver, name) == 1 {
 			return []*app.App{a}
-		case len(apps) == 1 && apps[0].ID == a.ID && apps[0].Credentials[0] == a.Credentials[0]:
-		default:
+		}
+		if len(apps) == 0 || apps[0].ID != a.ID || apps[0].Credentials[0] != a.Credentials[0] {
 			apps = append(apps, a)
 		}
 	}
 	return apps
 }
 
+// inUse is 1 for the broadcaster that a Laravel application uses, else 0.
+func inUse(driver, name string) int {
+	if strings.EqualFold(driver, name) {
+		return 1
+	}
+	return 0
+}
+
 // appList reads a list of apps.
 func (l *loader) appList(where string, list *tree) []*app.App {
-	if list.kind != sequence {
-		l.problem("%s should be a list of apps", where)
+	if list.kind != sequence || len(list.list) == 0 {
+		l.problem("%s should be a list of apps; leave it out for an app for development", where)
 		return nil
 	}
 	apps := make([]*app.App, 0, len(list.list))
@@ -120,6 +134,7 @@ func (l *loader) appList(where string, list *tree) []*app.App {
 
 func (l *loader) app(at string, m *tree) *app.App {
 	a := NewApp()
+	l.places[a] = at
 	known := []string{"id", "key", "secret", "credentials", "limits", "retention"}
 	l.checkKeys(at, m, append(known, keysOf(appSettings)...))
 	a.ID = l.text(at, m, "id")

@@ -61,7 +61,8 @@ type Config struct {
 	// Warnings are what is odd and stops nothing, to be logged.
 	Warnings []string
 
-	asLaravel map[*app.App]bool // apps whose secret is what Laravel reads, right or wrong
+	places    map[*app.App]string // where apps come from, for messages
+	asLaravel map[*app.App]bool   // apps whose secret is what Laravel reads, right or wrong
 }
 
 // Sync is how often stored events are flushed to the disk.
@@ -129,7 +130,10 @@ func (c *Config) Validate() error {
 	}
 	problems = append(problems, checkAge("retention_age", c.RetentionAge), checkAge("session_memory_time", c.SessionMemoryTime))
 	for i, a := range c.Apps {
-		where := fmt.Sprintf("apps[%d]", i)
+		where, known := c.places[a]
+		if !known {
+			where = fmt.Sprintf("apps[%d]", i)
+		}
 		problems = append(problems, validateApp(where, a), c.validateCredentials(where, a))
 	}
 	_, err := app.NewRegistry(c.Apps)

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -41,6 +42,16 @@ func (l *loader) readEnvFile() {
 		}
 	}
 	l.envFile = values
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		if strings.HasPrefix(name, "REECHO_") && !known(name) {
+			l.warn("%s: %.60s means nothing", path, name)
+		}
+	}
+}
+
+// known tells whether there is a setting of this variable.
+func known(name string) bool {
+	return name == "REECHO_APPS" || slices.ContainsFunc(Options(), func(o Option) bool { return o.Env == name })
 }
 
 // realEnv is a variable of the process. An empty one is unset: that is what

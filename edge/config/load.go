@@ -35,7 +35,9 @@ type loader struct {
 	file     *tree
 	problems []error
 	warnings []string
-	// asLaravel has the apps whose secret a Laravel .env gives.
+	// places says where an app comes from, asLaravel has those whose secret a
+	// Laravel .env gives.
+	places    map[*app.App]string
 	asLaravel map[*app.App]bool
 }
 
@@ -51,7 +53,7 @@ func (l *loader) warn(format string, args ...any) {
 // Without any app it makes the development app, whose credentials it keeps in
 // the data folder.
 func Load(s Source) (Config, error) {
-	l := &loader{Source: s, asLaravel: map[*app.App]bool{}}
+	l := &loader{Source: s, places: map[*app.App]string{}, asLaravel: map[*app.App]bool{}}
 	l.readEnvFile()
 	l.readFile()
 	c := Default()
@@ -65,7 +67,7 @@ func Load(s Source) (Config, error) {
 		}
 	}
 	c.Apps = l.apps()
-	c.Warnings, c.asLaravel = l.warnings, l.asLaravel
+	c.Warnings, c.places, c.asLaravel = l.warnings, l.places, l.asLaravel
 	if err := errors.Join(append(l.problems, c.Validate())...); err != nil || len(c.Apps) > 0 {
 		return c, err
 	}

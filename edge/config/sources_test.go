@@ -123,7 +123,7 @@ func TestCredentialSlips(t *testing.T) {
 					continue
 				}
 				_, err := Load(make(t, a))
-				if err == nil || !strings.Contains(err.Error(), "apps[0]: the "+part+" "+want) {
+				if err == nil || !strings.Contains(err.Error(), ": the "+part+" "+want) {
 					t.Errorf("%s: %s %q: %v, want %q", name, part, text, err, want)
 				}
 				if err != nil && strings.Contains(err.Error(), "ter2") {
@@ -140,6 +140,14 @@ func TestCredentialSlips(t *testing.T) {
 			if _, err := Load(make(t, one{"77", text, "s"})); err == nil || !strings.Contains(err.Error(), "the key") {
 				t.Errorf("%s: key %q: %v", name, text, err)
 			}
+		}
+	}
+	for name, want := range map[string]string{
+		"environment": "--app-id, REECHO_APP_ID and so on: the secret", "Pusher's variables": "PUSHER_APP_ID, PUSHER_APP_KEY, PUSHER_APP_SECRET: the secret",
+		"JSON": "apps[0]: the secret", "REECHO_APPS, JSON": "REECHO_APPS[0]: the secret",
+	} {
+		if _, err := Load(sources[name](t, one{"77", "k", "s\r"})); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", name, err, want)
 		}
 	}
 	// What Laravel signs with is used, and warned of.
@@ -238,7 +246,7 @@ func TestEmptyVariables(t *testing.T) {
 	}
 	want := Default()
 	want.Linger, want.Partitions = 7*time.Second, 7
-	want.Apps = c.Apps
+	want.Apps, want.places = c.Apps, c.places
 	if diff := cmp.Diff(fmt.Sprintf("%+v", want), fmt.Sprintf("%+v", c)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -273,6 +281,9 @@ func TestLaravelSecrets(t *testing.T) {
 		{text: "REVERB_APP_SECRET=s\nAPP_NAME=\"My App\nX=1\n", secret: "s", warning: "lines 4 to 5: "},
 		{text: "APP_NAME=\"My App\nREVERB_APP_SECRET=s\n", problem: "lines 3 to 4: "},
 		{text: "REVERB_APP_SECRET=a b\n", problem: ".env: line 3: something stands behind the value"},
+		{text: "REVERB_APP_SECRET=s\nREECHO_LISTNE=x\n", secret: "s", warning: "REECHO_LISTNE means nothing"},
+		{text: "REVERB_APP_SECRET=s\nPUSHER_APP_ID=1\nBROADCAST_CONNECTION=reverb\n", secret: "s"},
+		{text: "REVERB_APP_SECRET=s\nPUSHER_APP_ID=1\nBROADCAST_CONNECTION=pusher\n", problem: "missing: key, secret"},
 		{text: "REVERB_APP_SECRET \"ab\"\n", problem: "line 3: a name is made of"},
 	} {
 		path := mustWrite(t, ".env", before+tt.text)
