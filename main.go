@@ -92,16 +92,23 @@ func flags() []cli.Flag {
 // serve runs a node until a signal.
 func serve(c *cli.Context, stdout, stderr io.Writer) int {
 	if c.NArg() > 0 {
-		fmt.Fprintf(stderr, "reecho: unknown argument %q (see reecho --help)\n", c.Args().First())
+		fmt.Fprintf(stderr, "reecho: unknown argument%s (see reecho --help)\n", shown(c))
 		return exitUsage
 	}
+	// A hang-up never ends the process, also while it starts or stops.
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
 	cfg, err := config.Load(config.Source{Flag: givenFlag(c), Env: os.LookupEnv})
 	if err != nil {
 		printProblems(stderr, err)
 		return exitUsage
 	}
 	log := newLogger(cfg, stderr)
-	ctx, stop := signal.NotifyContext(c.Context, syscall.SIGTERM, os.Interrupt)
+	for _, text := range cfg.Warnings {
+		log.Warn("configuration", slog.String("warning", text))
+	}
+	ctx, stop := signal.NotifyContext(c.Context, syscall.SIGTERM, syscall.SIGQUIT, os.Interrupt)
 	defer stop()
 	n, err := node.Start(ctx, cfg, log)
 	if err != nil {
@@ -109,13 +116,28 @@ func serve(c *cli.Context, stdout, stderr io.Writer) int {
 		return exitFailure
 	}
 	announce(cfg, n, stdout, stderr)
-	select {
-	case <-ctx.Done():
-	case <-n.Failed():
+	for running := true; running; {
+		select {
+		case <-hangups:
+			n.Reload()
+		case <-ctx.Done():
+			running = false
+		case <-n.Failed():
+			running = false
+		}
 	}
 	// From here on a second signal ends the process at once.
 	stop()
 	return closeNode(n, cfg, log)
+}
+
+// shown is the first argument that is no flag, unless it may be a part of a
+// secret that was not put into quotes.
+func shown(c *cli.Context) string {
+	if _, given := givenFlag(c)("app-secret"); given {
+		return ""
+	}
+	return fmt.Sprintf(" %.40q", c.Args().First())
 }
 
 func closeNode(n *node.Node, cfg config.Config, log *slog.Logger) int {

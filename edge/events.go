@@ -141,7 +141,7 @@ func (h *Hub) streamApp(key string, r *http.Request) (*tenant, error) {
 		return nil, streamErrorf(http.StatusForbidden, "The app is disabled")
 	case a.TLSOnly && r.TLS == nil:
 		return nil, streamErrorf(http.StatusForbidden, "The app only accepts TLS connections, use https")
-	case !originAllowed(a.AllowedOrigins, r.Header.Get("Origin")):
+	case !a.AllowsOrigin(r.Header.Get("Origin")):
 		return nil, streamErrorf(http.StatusForbidden, "Origin not allowed")
 	case r.Method != http.MethodGet && r.Method != http.MethodOptions:
 		return nil, streamErrorf(http.StatusMethodNotAllowed, "Events are read with GET")

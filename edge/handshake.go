@@ -141,7 +141,7 @@ func (h *Hub) admit(key string, r *socket.Request) (*tenant, uint8, *pusher.Erro
 	if refusal != nil {
 		return nil, 0, refusal
 	}
-	if !originAllowed(a.AllowedOrigins, r.Origin) {
+	if !a.AllowsOrigin(r.Origin) {
 		return nil, 0, pusher.Errorf(pusher.CodeUnauthorized, "Origin not allowed")
 	}
 	return a, protocol, nil
@@ -165,33 +165,6 @@ func checkProtocol(a *app.App, query url.Values) (uint8, *pusher.Error) {
 		return 0, pusher.Errorf(pusher.CodeVersion, "Invalid version string %s", cut(client))
 	}
 	return uint8(version), nil //nolint:gosec // between oldestProtocol and newestProtocol
-}
-
-// originAllowed compares the host of a browser's Origin with patterns. Clients
-// that are no browsers send no Origin; those that could lie about it are not
-// held back by the check either, so they pass.
-func originAllowed(patterns []string, origin string) bool {
-	if len(patterns) == 0 || origin == "" {
-		return true
-	}
-	u, err := url.Parse(origin)
-	if err != nil {
-		return false
-	}
-	host := strings.ToLower(u.Hostname())
-	for _, p := range patterns {
-		p = strings.ToLower(p)
-		if suffix, wild := strings.CutPrefix(p, "*."); wild {
-			if strings.HasSuffix(host, "."+suffix) {
-				return true
-			}
-			continue
-		}
-		if p == "*" || p == host || p == strings.ToLower(origin) {
-			return true
-		}
-	}
-	return false
 }
 
 // maxQuoted bounds what is repeated of a client's own text in an answer.

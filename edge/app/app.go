@@ -44,9 +44,9 @@ type App struct {
 	// an error, as soketi and Reverb do.
 	LenientSubscribe bool
 
-	// AllowedOrigins are host patterns ("example.com", "*.example.com") that
-	// a browser's Origin must match, else 4009. Empty: all origins.
-	AllowedOrigins []string
+	// AllowedOrigins are patterns that a browser's Origin must match, else
+	// 4009. Empty: all origins.
+	AllowedOrigins []Origin
 	// ActivityTimeout is announced to clients and is the silence after which
 	// the server pings (PROTOCOL §2.2).
 	ActivityTimeout time.Duration

@@ -3,6 +3,7 @@ package app
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Registry finds apps by key and by id. It is immutable and safe for
@@ -14,7 +15,8 @@ type Registry struct {
 }
 
 // NewRegistry indexes apps. The error joins every problem found: a missing or
-// doubled id or key, a missing secret.
+// doubled id or key, a missing secret. It says where they are and not what they
+// are: where key and secret were exchanged, that would be the secret.
 func NewRegistry(apps []*App) (*Registry, error) {
 	r := &Registry{apps: apps, byID: map[string]*App{}, byKey: map[string]*App{}}
 	var problems []error
@@ -29,25 +31,29 @@ func NewRegistry(apps []*App) (*Registry, error) {
 
 func (r *Registry) add(i int, a *App) error {
 	var problems []error
+	where := fmt.Sprintf("apps[%d]", i)
 	switch {
 	case a.ID == "":
-		problems = append(problems, fmt.Errorf("app %d has no id", i+1))
+		problems = append(problems, fmt.Errorf("%s has no id", where))
 	case r.byID[a.ID] != nil:
-		problems = append(problems, fmt.Errorf("app id %q is used twice", a.ID))
+		problems = append(problems, fmt.Errorf("%s has the id of apps[%d]", where, slices.Index(r.apps, r.byID[a.ID])))
 	default:
 		r.byID[a.ID] = a
 	}
 	if len(a.Credentials) == 0 {
-		problems = append(problems, fmt.Errorf("app %q has no key and secret", a.ID))
+		problems = append(problems, fmt.Errorf("%s has no key and secret", where))
 	}
-	for _, c := range a.Credentials {
+	for n, c := range a.Credentials {
+		if len(a.Credentials) > 1 {
+			where = fmt.Sprintf("apps[%d], pair %d,", i, n+1)
+		}
 		switch {
 		case c.Key == "":
-			problems = append(problems, fmt.Errorf("app %q has an empty key", a.ID))
+			problems = append(problems, fmt.Errorf("%s has an empty key", where))
 		case c.Secret == "":
-			problems = append(problems, fmt.Errorf("app %q has an empty secret for key %q", a.ID, c.Key))
+			problems = append(problems, fmt.Errorf("%s has an empty secret", where))
 		case r.byKey[c.Key] != nil:
-			problems = append(problems, fmt.Errorf("key %q is used twice", c.Key))
+			problems = append(problems, fmt.Errorf("%s has a key that apps[%d] has, too", where, slices.Index(r.apps, r.byKey[c.Key])))
 		default:
 			r.byKey[c.Key] = a
 		}

@@ -8,9 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
-
-	"github.com/goccy/go-yaml"
 
 	"reecho/edge/app"
 )
@@ -28,9 +27,9 @@ func (l *loader) apps() []*app.App {
 		return []*app.App{own}
 	}
 	if text, found := l.env("REECHO_APPS"); found {
-		var list any
-		if err := yaml.Unmarshal([]byte(text), &list); err != nil {
-			l.problem("REECHO_APPS is not valid YAML or JSON: %s", yaml.FormatError(err, false, false))
+		list, err := parseTree([]byte(text))
+		if err != nil {
+			l.problem("REECHO_APPS is not valid YAML or JSON: %w", err)
 			return nil
 		}
 		return l.appList("REECHO_APPS", list)
@@ -38,24 +37,27 @@ func (l *loader) apps() []*app.App {
 	if found := l.laravelApps(); len(found) > 0 {
 		return found
 	}
-	if list, found := l.file["apps"]; found {
+	if list := l.file.field("apps"); list != nil && !list.null {
 		return l.appList("apps", list)
 	}
 	return nil
 }
 
+// parts are what an app needs.
+var parts = []string{"id", "key", "secret"}
+
 // triple makes an app of an id, a key and a secret; nil if none of them is
 // given. Some without the others is a problem.
 func (l *loader) triple(where string, part func(string) (string, bool)) *app.App {
 	values, missing := map[string]string{}, []string{}
-	for _, name := range []string{"id", "key", "secret"} {
+	for _, name := range parts {
 		if text, found := part(name); found && text != "" {
 			values[name] = text
 		} else {
 			missing = append(missing, name)
 		}
 	}
-	if len(missing) == 3 {
+	if len(missing) == len(parts) {
 		return nil
 	}
 	if len(missing) > 0 {
@@ -65,6 +67,7 @@ func (l *loader) triple(where string, part func(string) (string, bool)) *app.App
 	a := NewApp()
 	a.ID = values["id"]
 	a.Credentials = []app.Credential{{Key: values["key"], Secret: values["secret"]}}
+	l.places[a] = where
 	return a
 }
 
@@ -72,91 +75,94 @@ func (l *loader) triple(where string, part func(string) (string, bool)) *app.App
 // .env. Where both are set, BROADCAST_CONNECTION (or BROADCAST_DRIVER) tells
 // which one is in use; without it both are served.
 func (l *loader) laravelApps() []*app.App {
-	driver, found := l.env("BROADCAST_CONNECTION")
+	driver, found := l.laravelEnv("BROADCAST_CONNECTION")
 	if !found {
-		driver, _ = l.env("BROADCAST_DRIVER")
+		driver, _ = l.laravelEnv("BROADCAST_DRIVER")
 	}
+	names := []string{"pusher", "reverb"}
+	// What is in use comes first: the other one may be half of an app.
+	slices.SortStableFunc(names, func(a, b string) int {
+		return inUse(driver, b) - inUse(driver, a)
+	})
 	var apps []*app.App
-	for _, name := range []string{"pusher", "reverb"} {
+	for _, name := range names {
 		prefix := strings.ToUpper(name) + "_APP_"
 		// An .env of Laravel names PUSHER_APP_… with nothing behind it.
 		a := l.triple(prefix+"ID, "+prefix+"KEY, "+prefix+"SECRET", func(part string) (string, bool) {
-			return l.env(prefix + strings.ToUpper(part))
+			return l.laravelEnv(prefix + strings.ToUpper(part))
 		})
-		switch {
-		case a == nil:
-		case strings.EqualFold(driver, name):
+		if a == nil {
+			continue
+		}
+		_, real := l.realEnv(prefix + "SECRET")
+		l.asLaravel[a] = !real
+		if inUse(driver, name) == 1 {
 			return []*app.App{a}
-		case len(apps) == 1 && apps[0].ID == a.ID && apps[0].Credentials[0] == a.Credentials[0]:
-		default:
+		}
+		if len(apps) == 0 || apps[0].ID != a.ID || apps[0].Credentials[0] != a.Credentials[0] {
 			apps = append(apps, a)
 		}
 	}
 	return apps
 }
 
-// appList reads a list of apps from YAML.
-func (l *loader) appList(where string, value any) []*app.App {
-	list, ok := value.([]any)
-	if !ok {
-		l.problem("%s should be a list of apps", where)
+// inUse is 1 for the broadcaster that a Laravel application uses, else 0.
+func inUse(driver, name string) int {
+	if strings.EqualFold(driver, name) {
+		return 1
+	}
+	return 0
+}
+
+// appList reads a list of apps.
+func (l *loader) appList(where string, list *tree) []*app.App {
+	if list.kind != sequence || len(list.list) == 0 {
+		l.problem("%s should be a list of apps; leave it out for an app for development", where)
 		return nil
 	}
-	apps := make([]*app.App, 0, len(list))
-	for i, element := range list {
+	apps := make([]*app.App, 0, len(list.list))
+	for i, element := range list.list {
 		at := fmt.Sprintf("%s[%d]", where, i)
-		m, ok := element.(map[string]any)
-		if !ok {
+		if element.kind != mapping {
 			l.problem("%s should be a map with id, key and secret", at)
 			continue
 		}
-		apps = append(apps, l.app(at, m))
+		apps = append(apps, l.app(at, element))
 	}
 	return apps
 }
 
-func (l *loader) app(at string, m map[string]any) *app.App {
+func (l *loader) app(at string, m *tree) *app.App {
 	a := NewApp()
+	l.places[a] = at
 	known := []string{"id", "key", "secret", "credentials", "limits", "retention"}
-	for _, s := range appSettings {
-		known = append(known, s.key)
-	}
-	l.checkKeys(at, m, known)
+	l.checkKeys(at, m, append(known, keysOf(appSettings)...))
 	a.ID = l.text(at, m, "id")
-	if _, single := m["key"]; single || m["credentials"] == nil {
+	if m.field("key") != nil || m.field("secret") != nil || m.field("credentials") == nil {
 		a.Credentials = append(a.Credentials, app.Credential{Key: l.text(at, m, "key"), Secret: l.text(at, m, "secret")})
 	}
-	a.Credentials = append(a.Credentials, l.credentials(at+".credentials", m["credentials"])...)
+	a.Credentials = append(a.Credentials, l.credentials(at+".credentials", m.field("credentials"))...)
 	assignAll(l, at, m, a, appSettings)
-	a.Retention = l.retention(at+".retention", m["retention"])
-	if limits, found := m["limits"]; found && limits != nil {
-		values, ok := limits.(map[string]any)
-		if !ok {
+	a.Retention = l.retention(at+".retention", m.field("retention"))
+	if limits := m.field("limits"); limits != nil && !limits.null {
+		if limits.kind != mapping {
 			l.problem("%s.limits should be a map", at)
 			return a
 		}
-		var keys []string
-		for _, s := range limitSettings {
-			keys = append(keys, s.key)
-		}
-		l.checkKeys(at+".limits", values, keys)
-		assignAll(l, at+".limits", values, &a.Limits, limitSettings)
+		l.checkKeys(at+".limits", limits, keysOf(limitSettings))
+		assignAll(l, at+".limits", limits, &a.Limits, limitSettings)
 	}
 	return a
 }
 
-func (l *loader) retention(at string, value any) []app.Retention {
-	var keys []string
-	for _, s := range retentionSettings {
-		keys = append(keys, s.key)
-	}
+func (l *loader) retention(at string, value *tree) []app.Retention {
 	var rules []app.Retention
-	l.eachMap(at, value, "{channels, age, events, …}", func(where string, m map[string]any) {
-		l.checkKeys(where, m, keys)
+	l.eachMap(at, value, "{channels, age, events, …}", func(where string, m *tree) {
+		l.checkKeys(where, m, keysOf(retentionSettings))
 		var r app.Retention
 		assignAll(l, where, m, &r, retentionSettings)
 		for _, key := range []string{"age", "events", "bytes", "replicas"} {
-			if text, err := scalar(m[key]); m[key] != nil && err == nil && strings.Trim(text, "0") == "" {
+			if text, set, err := m.field(key).value(); set && err == nil && strings.Trim(text, "0") == "" {
 				l.problem("%s.%s is %s: leave it out for what the server keeps, or set off: true to keep nothing", where, key, text)
 			}
 		}
@@ -167,54 +173,55 @@ func (l *loader) retention(at string, value any) []app.Retention {
 
 // eachMap calls visit for each element of a list of maps like shape; absent is
 // none.
-func (l *loader) eachMap(at string, value any, shape string, visit func(where string, m map[string]any)) {
-	if value == nil {
+func (l *loader) eachMap(at string, value *tree, shape string, visit func(where string, m *tree)) {
+	if value == nil || value.null {
 		return
 	}
-	list, ok := value.([]any)
-	if !ok {
+	if value.kind != sequence {
 		l.problem("%s should be a list of %s", at, shape)
 		return
 	}
-	for i, element := range list {
+	for i, element := range value.list {
 		where := fmt.Sprintf("%s[%d]", at, i)
-		m, ok := element.(map[string]any)
-		if !ok {
+		if element.kind != mapping {
 			l.problem("%s should be a map like %s", where, shape)
 			continue
 		}
-		visit(where, m)
+		visit(where, element)
 	}
 }
 
 // assignAll sets the rows of a table that m has.
-func assignAll[T any](l *loader, at string, m map[string]any, target *T, table []setting[T]) {
+func assignAll[T any](l *loader, at string, m *tree, target *T, table []setting[T]) {
 	for _, s := range table {
-		value, found := m[s.key]
-		if !found {
-			continue
-		}
-		text, err := scalar(value)
-		if err == nil {
-			err = assign(s.bind(target), text)
-		}
-		if err != nil {
-			l.problem("%s.%s is %q: %w", at, s.key, text, err)
+		text, set, err := m.field(s.key).value()
+		switch {
+		case err != nil:
+			l.problem("%s.%s: %w", at, s.key, err)
+		case set:
+			if err := assign(s.bind(target), text); err != nil {
+				l.problem("%s.%s is %s: %w", at, s.key, quote(text), err)
+			}
 		}
 	}
 }
 
-func (l *loader) text(at string, m map[string]any, key string) string {
-	text, err := scalar(m[key])
-	if err != nil {
-		l.problem("%s.%s: %w", at, key, err)
+// text returns an id, a key or a secret: whatever it looks like, it is text as
+// it is written.
+func (l *loader) text(at string, m *tree, key string) string {
+	value := m.field(key)
+	if value == nil {
+		return ""
 	}
-	return text
+	if value.kind != single {
+		l.problem("%s.%s: should be a single value", at, key)
+	}
+	return value.text
 }
 
-func (l *loader) credentials(at string, value any) []app.Credential {
+func (l *loader) credentials(at string, value *tree) []app.Credential {
 	var credentials []app.Credential
-	l.eachMap(at, value, "{key, secret}", func(where string, m map[string]any) {
+	l.eachMap(at, value, "{key, secret}", func(where string, m *tree) {
 		l.checkKeys(where, m, []string{"key", "secret"})
 		credentials = append(credentials, app.Credential{Key: l.text(where, m, "key"), Secret: l.text(where, m, "secret")})
 	})

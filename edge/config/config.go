@@ -58,6 +58,11 @@ type Config struct {
 	// Development is set when no app was configured: Apps holds one with
 	// generated credentials, which are shown to whoever starts the server.
 	Development bool
+	// Warnings are what is odd and stops nothing, to be logged.
+	Warnings []string
+
+	places    map[*app.App]string // where apps come from, for messages
+	asLaravel map[*app.App]bool   // apps whose secret is what Laravel reads, right or wrong
 }
 
 // Sync is how often stored events are flushed to the disk.
@@ -101,9 +106,13 @@ func NewApp() *app.App {
 }
 
 // Validate reports every problem at once. Each names the setting, its value and
-// what to do.
+// what to do; of credentials it says where they are and what is wrong, never
+// what they are. Of what is odd, and still means something, it makes Warnings.
 func (c *Config) Validate() error {
-	problems := []error{checkListen(c.Listen), checkPrefix(c.PathPrefix)}
+	problems := []error{
+		checkListen(c.Listen), checkPrefix(c.PathPrefix),
+		checkPath("data_dir", c.DataDir), checkPath("tls_cert", c.TLSCert), checkPath("tls_key", c.TLSKey),
+	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		problems = append(problems, errors.New("tls_cert and tls_key belong together: set both or none"))
 	}
@@ -114,14 +123,18 @@ func (c *Config) Validate() error {
 		problems = append(problems, fmt.Errorf("session_bytes is %d: at least %d, for one session may be that large", c.SessionBytes, edge.MinSessionBytes))
 	}
 	if c.LogFormat != "text" && c.LogFormat != "json" {
-		problems = append(problems, fmt.Errorf("log_format is %q: should be text or json", c.LogFormat))
+		problems = append(problems, fmt.Errorf("log_format is %s: should be text or json", quote(c.LogFormat)))
 	}
 	for _, s := range settings {
 		problems = append(problems, checkRange(s.key, s.bind(c), s.positive))
 	}
 	problems = append(problems, checkAge("retention_age", c.RetentionAge), checkAge("session_memory_time", c.SessionMemoryTime))
 	for i, a := range c.Apps {
-		problems = append(problems, validateApp(fmt.Sprintf("apps[%d]", i), a))
+		where, known := c.places[a]
+		if !known {
+			where = fmt.Sprintf("apps[%d]", i)
+		}
+		problems = append(problems, validateApp(where, a), c.validateCredentials(where, a))
 	}
 	_, err := app.NewRegistry(c.Apps)
 	return errors.Join(append(problems, err)...)
@@ -139,16 +152,12 @@ func validateApp(where string, a *app.App) error {
 			problems = append(problems, err)
 		}
 	}
+	// Clients are told it in seconds.
+	if t := a.ActivityTimeout; t > 0 && t < time.Second {
+		problems = append(problems, fmt.Errorf("%s.activity_timeout is %s: at least 1s", where, t))
+	}
 	for i := range a.Retention {
 		problems = append(problems, validateRetention(fmt.Sprintf("%s.retention[%d]", where, i), &a.Retention[i]))
-	}
-	for _, c := range a.Credentials {
-		if strings.ContainsAny(c.Key, ":/?# ") {
-			problems = append(problems, fmt.Errorf("%s: key %q holds a character that has a meaning in URLs or signatures (: / ? # or a blank)", where, c.Key))
-		}
-	}
-	if strings.ContainsAny(a.ID, "/?# ") {
-		problems = append(problems, fmt.Errorf("%s: id %q holds a character that has a meaning in URLs (/ ? # or a blank)", where, a.ID))
 	}
 	return errors.Join(problems...)
 }
@@ -163,7 +172,7 @@ func validateRetention(where string, r *app.Retention) error {
 		problems = append(problems, fmt.Errorf("%s.channels is empty: should be a pattern like presence-* or *", where))
 	}
 	if r.Storage != "" && r.Storage != "file" && r.Storage != "memory" {
-		problems = append(problems, fmt.Errorf("%s.storage is %q: should be file or memory", where, r.Storage))
+		problems = append(problems, fmt.Errorf("%s.storage is %s: should be file or memory", where, quote(r.Storage)))
 	}
 	if n := r.Replicas; n != 0 && n != 1 && n != 3 && n != 5 {
 		problems = append(problems, fmt.Errorf("%s.replicas is %d: should be 1, 3 or 5", where, n))
@@ -189,7 +198,7 @@ func checkListen(listen string) error {
 		_, err = strconv.ParseUint(port, 10, 16)
 	}
 	if err != nil {
-		return fmt.Errorf("listen is %q: should be HOST:PORT or :PORT (%w)", listen, err)
+		return fmt.Errorf("listen is %s: should be HOST:PORT or :PORT", quote(listen))
 	}
 	return nil
 }
@@ -198,5 +207,5 @@ func checkPrefix(prefix string) error {
 	if prefix == "" || strings.HasPrefix(prefix, "/") && !strings.HasSuffix(prefix, "/") && !strings.ContainsAny(prefix, "?# %") {
 		return nil
 	}
-	return fmt.Errorf("path_prefix is %q: should begin with / and not end with it, like /realtime", prefix)
+	return fmt.Errorf("path_prefix is %s: should begin with / and not end with it, like /realtime", quote(prefix))
 }

@@ -141,7 +141,7 @@ apps:
 	}
 	for _, want := range []string{
 		"listen is \"nonsense\"", "partitions is 0: must be above 0", "retention_age is 10ms: at least 100ms", "session_bytes is 10240: at least 1048576", "log_format", "tls_cert and tls_key belong together", "path_prefix",
-		`app id "1" is used twice`, `empty secret for key "a"`, "event_data_bytes is 5242880: at most 4194304",
+		"apps[1] has the id of apps[0]", "apps[1] has an empty secret", "event_data_bytes is 5242880: at most 4194304",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is missing in:\n%v", want, err)
@@ -265,7 +265,7 @@ VITE_REVERB_APP_KEY="${REVERB_APP_KEY}"
 PUSHER_APP_ID=
 `)
 	c, err := Load(source(map[string]string{"env-file": path}, nil))
-	if err == nil || !strings.Contains(err.Error(), `key "quoted key" holds a character`) {
+	if err == nil || !strings.Contains(err.Error(), "the key holds a character that has a meaning in URLs or signatures: a blank") {
 		t.Errorf("got %v", err)
 	}
 	if len(c.Apps) != 1 || c.Apps[0].ID != "123456" || c.Apps[0].Credentials[0].Secret != "single" {
@@ -304,10 +304,14 @@ apps:
 	limits := app.DefaultLimits()
 	limits.ClientEventsPerSecond, limits.MaxConnections, limits.EventDataBytes = 0, 7, 100<<10
 	limits.CacheTTL, limits.PresenceMembers = time.Hour, 1000
+	origins, err := app.ParseOrigins("example.com", "*.example.org")
+	if err != nil {
+		t.Fatal(err)
+	}
 	want := &app.App{
 		ID: "5", Credentials: []app.Credential{{Key: "old", Secret: "s1"}, {Key: "new", Secret: "s2"}},
 		TLSOnly: true, AuthorizedConnections: true, AuthorizationTimeout: 5 * time.Second, SubscriptionCounts: true, Watchlist: true,
-		LenientProtocol: true, LenientSubscribe: true, AllowedOrigins: []string{"example.com", "*.example.org"},
+		LenientProtocol: true, LenientSubscribe: true, AllowedOrigins: origins,
 		ActivityTimeout: 30 * time.Second, Limits: limits,
 	}
 	if diff := cmp.Diff(want, c.Apps[0]); diff != "" {

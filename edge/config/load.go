@@ -3,13 +3,10 @@ package config
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
-
-	"github.com/goccy/go-yaml"
-	"github.com/joho/godotenv"
 
 	"reecho/edge/app"
 )
@@ -35,19 +32,28 @@ type Source struct {
 type loader struct {
 	Source
 	envFile  map[string]string
-	file     map[string]any
+	file     *tree
 	problems []error
+	warnings []string
+	// places says where an app comes from, asLaravel has those whose secret a
+	// Laravel .env gives.
+	places    map[*app.App]string
+	asLaravel map[*app.App]bool
 }
 
 func (l *loader) problem(format string, args ...any) {
 	l.problems = append(l.problems, fmt.Errorf(format, args...))
 }
 
+func (l *loader) warn(format string, args ...any) {
+	l.warnings = append(l.warnings, fmt.Sprintf(format, args...))
+}
+
 // Load reads the configuration and validates it. The error joins all problems.
 // Without any app it makes the development app, whose credentials it keeps in
 // the data folder.
 func Load(s Source) (Config, error) {
-	l := &loader{Source: s}
+	l := &loader{Source: s, places: map[*app.App]string{}, asLaravel: map[*app.App]bool{}}
 	l.readEnvFile()
 	l.readFile()
 	c := Default()
@@ -57,33 +63,20 @@ func Load(s Source) (Config, error) {
 			continue
 		}
 		if err := assign(row.bind(&c), text); err != nil {
-			l.problem("%s is %q: %w", where, text, err)
+			l.problem("%s is %s: %w", where, quote(text), err)
 		}
 	}
 	c.Apps = l.apps()
-	if err := errors.Join(l.problems...); err != nil {
+	c.Warnings, c.places, c.asLaravel = l.warnings, l.places, l.asLaravel
+	if err := errors.Join(append(l.problems, c.Validate())...); err != nil || len(c.Apps) > 0 {
 		return c, err
 	}
-	if err := c.Validate(); err != nil {
+	a, err := developmentApp(c.DataDir)
+	if err != nil {
 		return c, err
 	}
-	if len(c.Apps) == 0 {
-		a, err := developmentApp(c.DataDir)
-		if err != nil {
-			return c, err
-		}
-		c.Apps, c.Development = []*app.App{a}, true
-	}
-	return c, nil
-}
-
-// env is an environment variable, or what the env file says.
-func (l *loader) env(name string) (string, bool) {
-	if text, found := l.Env(name); found {
-		return text, true
-	}
-	text, found := l.envFile[name]
-	return text, found
+	c.Apps, c.Development = []*app.App{a}, true
+	return c, c.Validate()
 }
 
 // lookup finds a value and names its place: flag, environment, file.
@@ -94,85 +87,74 @@ func (l *loader) lookup(key, flag, env string) (text, where string, found bool) 
 	if text, found := l.env(env); found {
 		return text, env, true
 	}
-	value, found := l.file[key]
-	if !found {
-		return "", "", false
-	}
-	text, err := scalar(value)
+	text, found, err := l.file.field(key).value()
 	if err != nil {
 		l.problem("%s in the configuration file: %w", key, err)
 		return "", "", false
 	}
-	return text, key, true
+	return text, key, found
 }
 
-// scalar prints a YAML value that is not a list or a map; a list of scalars is
-// joined by commas.
-func scalar(value any) (string, error) {
-	switch v := value.(type) {
-	case nil:
-		return "", nil
-	case map[string]any:
-		return "", errors.New("should be a single value, not a map")
-	case []any:
-		parts := make([]string, len(v))
-		for i, element := range v {
-			if _, nested := element.([]any); nested {
-				return "", errors.New("should be a list of single values")
-			}
-			text, err := scalar(element)
-			if err != nil {
-				return "", err
-			}
-			parts[i] = text
-		}
-		return strings.Join(parts, ","), nil
-	}
-	return fmt.Sprint(value), nil
-}
-
-func (l *loader) readEnvFile() {
-	path, found := l.Flag(flagEnvFile)
+// path returns the name of a file that a flag or a variable gives.
+func (l *loader) path(flag, env string, look func(string) (string, bool)) (string, bool) {
+	where := "--" + flag
+	path, found := l.Flag(flag)
 	if !found {
-		if path, found = l.Env("REECHO_ENV_FILE"); !found {
-			return
-		}
+		where = env
+		path, found = look(env)
 	}
-	values, err := godotenv.Read(path)
-	if err != nil {
-		l.problem("--%s %s: %w", flagEnvFile, path, err)
-		return
+	if err := checkPath(where, path); err != nil {
+		l.problem("%w", err)
+		return "", false
 	}
-	l.envFile = values
+	return path, found
 }
 
 func (l *loader) readFile() {
-	path, found := l.Flag(flagConfig)
+	path, found := l.path(flagConfig, "REECHO_CONFIG", l.env)
 	if !found {
-		if path, found = l.env("REECHO_CONFIG"); !found {
-			return
-		}
+		return
 	}
 	text, err := os.ReadFile(path) //nolint:gosec // the operator names it
 	if err != nil {
 		l.problem("--%s: %w", flagConfig, err)
 		return
 	}
-	if err := yaml.Unmarshal(text, &l.file); err != nil {
-		l.problem("%s is not valid YAML: %s", path, yaml.FormatError(err, false, true))
+	file, err := parseTree(text)
+	if err != nil {
+		l.problem("%s is not valid YAML or JSON: %w", path, err)
 		return
 	}
-	known := []string{"apps"}
-	for _, s := range settings {
-		known = append(known, s.key)
+	if file.kind != mapping {
+		l.problem("%s should be a map of settings, like listen: 0.0.0.0:6001", path)
+		return
 	}
-	l.checkKeys(path, l.file, known)
+	l.file = file
+	l.checkKeys(path, l.file, append(keysOf(settings), "apps"))
 }
 
+// keysOf returns the keys of a table.
+func keysOf[T any](table []setting[T]) []string {
+	keys := make([]string, len(table))
+	for i, s := range table {
+		keys[i] = s.key
+	}
+	return keys
+}
+
+// keyName is what a key looks like that may be shown: one with a value, and
+// of letters. In {secret:abc}, without a blank, all of it is the key.
+var keyName = regexp.MustCompile(`^[a-zA-Z][a-zA-Z_-]{0,40}$`)
+
 // checkKeys reports keys that mean nothing, with the nearest that does.
-func (l *loader) checkKeys(where string, have map[string]any, known []string) {
-	for _, key := range slices.Sorted(maps.Keys(have)) {
+func (l *loader) checkKeys(where string, have *tree, known []string) {
+	for _, key := range slices.Sorted(slices.Values(have.keys)) {
 		if slices.Contains(known, key) {
+			continue
+		}
+		value := have.fields[key]
+		if value.null || !keyName.MatchString(key) {
+			l.problem("%s: unknown key on line %d, or the blank behind its colon is missing", where, value.line)
 			continue
 		}
 		hint := ""
@@ -181,6 +163,6 @@ func (l *loader) checkKeys(where string, have map[string]any, known []string) {
 				hint = fmt.Sprintf(", did you mean %s?", k)
 			}
 		}
-		l.problem("%s: unknown key %q%s", where, key, hint)
+		l.problem("%s: unknown key %q on line %d%s", where, key, value.line, hint)
 	}
 }

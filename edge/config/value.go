@@ -1,12 +1,16 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+
+	"reecho/edge/app"
 )
 
 // byteSize is a number of bytes, written plainly or with KiB, MiB or GiB.
@@ -31,6 +35,10 @@ func assign(target any, text string) error {
 				*t = append(*t, part)
 			}
 		}
+	case *[]app.Origin:
+		var patterns []string
+		_ = assign(&patterns, text)
+		*t, err = app.ParseOrigins(patterns...)
 	case *bool:
 		*t, err = parseBool(text)
 	case *int:
@@ -65,47 +73,58 @@ func parseBool(text string) (bool, error) {
 	return false, fmt.Errorf("should be true or false")
 }
 
+// errWhole is what is no number of things or bytes at all.
+var (
+	errWhole = errors.New("should be a whole number, 0 or more")
+	errBytes = errors.New("should be a number of bytes like 1048576 or 1MiB")
+)
+
+// parseInt reads a number of things, each of which counts factor.
 func parseInt(text string, factor int) (int, error) {
-	n, err := strconv.ParseInt(strings.ReplaceAll(text, "_", ""), 10, 64)
-	if err != nil || n > math.MaxInt64/int64(factor) || n < 0 {
-		return 0, fmt.Errorf("should be a whole number, 0 or more")
+	number := strings.ReplaceAll(text, "_", "")
+	if number == "" || strings.Trim(number, "0123456789") != "" {
+		return 0, errWhole
 	}
-	return int(n) * factor, nil
+	n, err := strconv.ParseUint(number, 10, 64)
+	if err != nil || n > uint64(math.MaxInt/factor) { //nolint:gosec // positive
+		return 0, fmt.Errorf("more than fits, at most %d on this system", math.MaxInt)
+	}
+	return int(n) * factor, nil //nolint:gosec // compared above
 }
 
 func parseBytes(text string) (int, error) {
+	number, factor := text, 1
 	for _, u := range byteUnits {
-		if number, ok := strings.CutSuffix(text, u.suffix); ok {
-			n, err := parseInt(strings.TrimSpace(number), u.factor)
-			if err != nil {
-				return 0, fmt.Errorf("should be a number of bytes like 1048576 or 1MiB")
-			}
-			return n, nil
+		if before, found := strings.CutSuffix(text, u.suffix); found {
+			number, factor = strings.TrimSpace(before), u.factor
+			break
 		}
 	}
-	n, err := parseInt(text, 1)
-	if err != nil {
-		return 0, fmt.Errorf("should be a number of bytes like 1048576 or 1MiB")
+	n, err := parseInt(number, factor)
+	if errors.Is(err, errWhole) {
+		return 0, errBytes
 	}
-	return n, nil
+	return n, err
 }
 
 // parseDuration takes 90s, 1h30m, or a plain number of seconds.
 func parseDuration(text string) (time.Duration, error) {
-	if n, err := strconv.Atoi(text); err == nil {
-		text = strconv.Itoa(n) + "s"
+	if text != "" && strings.Trim(text, "0123456789") == "" {
+		text += "s"
 	}
 	d, err := time.ParseDuration(text)
 	if err != nil || d < 0 {
-		return 0, fmt.Errorf("should be a time like 500ms, 30s or 1h")
+		return 0, fmt.Errorf("should be a time like 500ms, 30s or 1h, of at most %s", span(maxTime))
 	}
 	return d, nil
 }
 
-// Bounds above which a setting is a mistake.
+// Bounds above or below which a setting is a mistake.
 const (
 	maxEventBytes = 4 << 20
 	maxSetting    = 1 << 50
+	minTime       = time.Millisecond
+	maxTime       = 100 * 365 * 24 * time.Hour
 )
 
 // checkRange refuses zeros that mean nothing, negative values, and numbers
@@ -121,10 +140,9 @@ func checkRange(key string, target any, positive bool) error {
 			return fmt.Errorf("%s is %d: at most %d can be stored", key, n, maxEventBytes)
 		}
 	case *time.Duration:
-		n = int64(*t) / 1000
-		if *t > 0 {
-			n = max(n, 1)
-		}
+		return checkTime(key, *t, positive)
+	case *Sync:
+		return checkTime(key, t.Interval, !t.Always)
 	default:
 		return nil
 	}
@@ -132,7 +150,39 @@ func checkRange(key string, target any, positive bool) error {
 	case n < 0 || positive && n == 0:
 		return fmt.Errorf("%s is %d: must be above 0", key, n)
 	case n > maxSetting:
-		return fmt.Errorf("%s is too large", key)
+		return fmt.Errorf("%s is %d: at most %d", key, n, int64(maxSetting))
+	}
+	return nil
+}
+
+func checkTime(key string, d time.Duration, positive bool) error {
+	switch {
+	case d < 0 || positive && d == 0:
+		return fmt.Errorf("%s is %s: must be above 0", key, d)
+	case d > 0 && d < minTime:
+		return fmt.Errorf("%s is %s: at least %s", key, d, minTime)
+	case d > maxTime:
+		return fmt.Errorf("%s is %s: at most %s", key, d, maxTime)
+	}
+	return nil
+}
+
+// maxQuoted bounds what is repeated of a value.
+const maxQuoted = 80 // bytes
+
+// quote prints the value of a setting, for a message.
+func quote(text string) string {
+	if len(text) > maxQuoted {
+		text = strings.ToValidUTF8(text[:maxQuoted], "") + "…"
+	}
+	return strconv.Quote(text)
+}
+
+// checkPath refuses what names no file: most often it is the file's content,
+// a private key for one, which is not repeated.
+func checkPath(where, path string) error {
+	if strings.ContainsFunc(path, unicode.IsControl) || strings.Contains(path, "-----BEGIN") {
+		return fmt.Errorf("%s should be the name of a file, not its content, and holds a control character or -----BEGIN", where)
 	}
 	return nil
 }

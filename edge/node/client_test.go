@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -30,7 +31,12 @@ import (
 	"reecho/edge/pusher"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(status int) {
+		_ = os.RemoveAll(programDir) // "" when nothing was built
+		os.Exit(status)
+	}))
+}
 
 // patience is how long a test waits for something that must happen.
 const patience = 20 * time.Second

@@ -189,10 +189,15 @@ func TestAuthorizedConnections(t *testing.T) {
 // Origins: the host decides; no origin is no browser.
 func TestAllowedOrigins(t *testing.T) {
 	t.Parallel()
-	s := startServer(t, demoApp(func(a *app.App) { a.AllowedOrigins = []string{"example.com", "*.example.org"} }))
+	origins, err := app.ParseOrigins("example.com", "*.example.org", "https://exact.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := startServer(t, demoApp(func(a *app.App) { a.AllowedOrigins = origins }))
 	for origin, allowed := range map[string]bool{
 		"": true, "https://example.com": true, "http://example.com:8080": true, "https://a.example.org": true,
 		"https://example.org": false, "https://evil.com": false, "https://example.com.evil.com": false, "null": false,
+		"https://exact.example": true, "http://exact.example": false,
 	} {
 		d := ws.Dialer{}
 		if origin != "" {

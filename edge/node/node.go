@@ -38,6 +38,8 @@ type Node struct {
 	server   *socket.Server
 	ledger   *limit.Ledger
 
+	certificate *socket.Certificate // nil without TLS
+
 	serving sync.WaitGroup
 	served  error // why serving ended; read after serving.Wait
 	failed  chan struct{}
@@ -60,7 +62,7 @@ func (n *Node) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the apps: %w", err)
 	}
-	tlsConfig, err := n.certificate()
+	tlsConfig, err := n.loadCertificate()
 	if err != nil {
 		return err
 	}
@@ -132,15 +134,25 @@ func rules(apps []*app.App) []broker.Rule {
 	return all
 }
 
-func (n *Node) certificate() (*tls.Config, error) {
+func (n *Node) loadCertificate() (*tls.Config, error) {
 	if n.cfg.TLSCert == "" {
 		return nil, nil //nolint:nilnil // no TLS is a valid configuration
 	}
-	certificate, err := socket.LoadCertificate(n.cfg.TLSCert, n.cfg.TLSKey, n.log)
-	if err != nil {
+	var err error
+	if n.certificate, err = socket.LoadCertificate(n.cfg.TLSCert, n.cfg.TLSKey, n.log); err != nil {
 		return nil, fmt.Errorf("load the TLS certificate: %w", err)
 	}
-	return certificate.TLSConfig(), nil
+	return n.certificate.TLSConfig(), nil
+}
+
+// Reload reads anew what can change without a restart, the TLS certificate,
+// and logs what it did. Connections stay.
+func (n *Node) Reload() {
+	if n.certificate == nil {
+		n.log.Info("nothing to reload: there is no TLS certificate, other settings need a restart")
+		return
+	}
+	n.certificate.Reload()
 }
 
 // routes serves what is not a client's WebSocket: event streams, the browser

@@ -69,6 +69,15 @@ func (c *Certificate) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, er
 	return c.current, nil
 }
 
+// Reload loads the files now, also if they look unchanged, and logs what came of
+// it.
+func (c *Certificate) Reload() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.checked, c.loaded, c.refused = time.Now(), stamp{}, stamp{}
+	c.refreshLocked()
+}
+
 func (c *Certificate) refreshLocked() {
 	now, err := c.stat()
 	if err == nil && now == c.loaded {

@@ -1,0 +1,85 @@
+package config
+
+import (
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"reecho/edge/config/dotenv"
+)
+
+// laravelVariables are those of a Laravel .env that are read here.
+var laravelVariables = []string{
+	"PUSHER_APP_ID", "PUSHER_APP_KEY", "PUSHER_APP_SECRET", "REVERB_APP_ID", "REVERB_APP_KEY", "REVERB_APP_SECRET",
+	"BROADCAST_CONNECTION", "BROADCAST_DRIVER",
+}
+
+// ours tells whether a variable means something to this server.
+func ours(name string) bool {
+	return strings.HasPrefix(name, "REECHO_") || slices.Contains(laravelVariables, name)
+}
+
+// readEnvFile reads the file of --env-file. It is most often another program's,
+// so what is wrong with lines of others stops nothing.
+func (l *loader) readEnvFile() {
+	path, found := l.path(flagEnvFile, "REECHO_ENV_FILE", l.realEnv)
+	if !found {
+		return
+	}
+	text, err := os.ReadFile(path) //nolint:gosec // the operator names it
+	if err != nil {
+		l.problem("--%s: %w", flagEnvFile, err)
+		return
+	}
+	values, problems := dotenv.Parse(text, l.Env)
+	for _, p := range problems {
+		names := slices.DeleteFunc(p.Names, func(name string) bool { return !ours(name) })
+		if len(names) > 0 {
+			l.problem("%s: %w (%s)", path, p, strings.Join(slices.Compact(names), ", "))
+		} else {
+			l.warn("%s: %v; it is skipped", path, p)
+		}
+	}
+	l.envFile = values
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		if strings.HasPrefix(name, "REECHO_") && !known(name) {
+			l.warn("%s: %.60s means nothing", path, name)
+		}
+	}
+}
+
+// known tells whether there is a setting of this variable.
+func known(name string) bool {
+	return name == "REECHO_APPS" || slices.ContainsFunc(Options(), func(o Option) bool { return o.Env == name })
+}
+
+// realEnv is a variable of the process. An empty one is unset: that is what
+// compose files and charts make of a value that is left out.
+func (l *loader) realEnv(name string) (string, bool) {
+	text, _ := l.Env(name)
+	return text, text != ""
+}
+
+// env is an environment variable, or what the env file says.
+func (l *loader) env(name string) (string, bool) {
+	if text, found := l.realEnv(name); found {
+		return text, true
+	}
+	text := l.envFile[name]
+	return text, text != ""
+}
+
+// laravelEnv is a variable as Laravel's env() returns it. What stands in the
+// real environment is text as it is.
+func (l *loader) laravelEnv(name string) (string, bool) {
+	if text, found := l.realEnv(name); found {
+		return text, true
+	}
+	text, kind := dotenv.Laravel(l.envFile[name])
+	if kind == dotenv.True || kind == dotenv.False {
+		l.problem("%s is a word that Laravel reads as true or false and not as text: take another value", name)
+		return "", false
+	}
+	return text, text != ""
+}

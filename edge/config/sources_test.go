@@ -1,0 +1,396 @@
+package config
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// one is the configuration of one app.
+type one struct{ id, key, secret string }
+
+// sources give the same app in every way there is. plain ones are written
+// without quotes, as far as the source has any.
+var sources = map[string]func(t *testing.T, a one) Source{
+	"flags": func(_ *testing.T, a one) Source {
+		return source(map[string]string{"app-id": a.id, "app-key": a.key, "app-secret": a.secret}, nil)
+	},
+	"environment": func(_ *testing.T, a one) Source {
+		return source(nil, map[string]string{"REECHO_APP_ID": a.id, "REECHO_APP_KEY": a.key, "REECHO_APP_SECRET": a.secret})
+	},
+	"Pusher's variables": func(_ *testing.T, a one) Source {
+		return source(nil, map[string]string{"PUSHER_APP_ID": a.id, "PUSHER_APP_KEY": a.key, "PUSHER_APP_SECRET": a.secret})
+	},
+	"env file": func(t *testing.T, a one) Source {
+		text := fmt.Sprintf("REECHO_APP_ID=%s\nREECHO_APP_KEY=%s\nREECHO_APP_SECRET=%s\n", envQuote(a.id), envQuote(a.key), envQuote(a.secret))
+		return source(map[string]string{"env-file": mustWrite(t, ".env", text)}, nil)
+	},
+	"YAML": func(t *testing.T, a one) Source {
+		return source(map[string]string{"config": mustWrite(t, "reecho.yaml", "apps:\n  - id: "+a.id+"\n    key: "+a.key+"\n    secret: "+a.secret+"\n")}, nil)
+	},
+	"quoted YAML": func(t *testing.T, a one) Source {
+		return source(map[string]string{"config": mustWrite(t, "reecho.yaml", "apps:\n  - "+jsonOf(a)+"\n")}, nil)
+	},
+	"pairs": func(t *testing.T, a one) Source {
+		return source(map[string]string{"config": mustWrite(t, "reecho.yaml", "apps: [{id: "+a.id+", credentials: [{key: "+a.key+", secret: "+a.secret+"}]}]\n")}, nil)
+	},
+	"JSON": func(t *testing.T, a one) Source {
+		return source(map[string]string{"config": mustWrite(t, "reecho.json", "{\n\t\"apps\": ["+jsonOf(a)+"]}")}, nil)
+	},
+	"REECHO_APPS, YAML": func(_ *testing.T, a one) Source {
+		return source(nil, map[string]string{"REECHO_APPS": "[{id: " + a.id + ", key: " + a.key + ", secret: " + a.secret + "}]"})
+	},
+	"REECHO_APPS, JSON": func(_ *testing.T, a one) Source {
+		return source(nil, map[string]string{"REECHO_APPS": "[" + jsonOf(a) + "]"})
+	},
+}
+
+func jsonOf(a one) string {
+	text, err := json.Marshal(map[string]string{"id": a.id, "key": a.key, "secret": a.secret})
+	if err != nil {
+		panic(err)
+	}
+	return string(text)
+}
+
+// envQuote writes a value for an env file.
+func envQuote(text string) string {
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "$", `\$`, "\r", `\r`, "\t", `\t`, "\n", `\n`, "\v", `\v`).Replace(text) + `"`
+}
+
+// An id, a key and a secret are text in every source, whatever they look like.
+func TestCredentialsAreText(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{
+		"0123", "1e5", "1E400", "0x10", "0o17", "0b11", "yes", "no", "on", "true", "False", "null", "Null", "12345678901234567890", "1_000", "1.50", "1.",
+		"-5", "+5", ".inf", "-.inf", ".nan", "2024-01-02", "007", "00", "0", "12e03", "y", "9999999999999999999999999999", "=", "<<",
+	} {
+		for name, make := range sources {
+			c, err := Load(make(t, one{text, text, text}))
+			if err != nil {
+				t.Errorf("%s: %s: %v", name, text, err)
+				continue
+			}
+			got := one{c.Apps[0].ID, c.Apps[0].Key(), c.Apps[0].Credentials[0].Secret}
+			if got != (one{text, text, text}) || len(c.Apps) != 1 {
+				t.Errorf("%s: %s is read as %v", name, text, got)
+			}
+		}
+	}
+	// Numbers of JSON, too, are text as they are written.
+	for _, number := range []string{"123", "1e5", "1.50", "-0", "12345678901234567890", "null", "true"} {
+		text := `[{"id": ` + number + `, "key": "k", "secret": ` + number + `}]`
+		for _, s := range []Source{
+			source(nil, map[string]string{"REECHO_APPS": text}),
+			source(map[string]string{"config": mustWrite(t, "reecho.json", `{"apps":`+text+`}`)}, nil),
+		} {
+			c, err := Load(s)
+			if err != nil || c.Apps[0].ID != number || c.Apps[0].Credentials[0].Secret != number {
+				t.Errorf("%s: %v %v", number, c.Apps, err)
+			}
+		}
+	}
+}
+
+// What can only be a slip is named in every source, and not repeated.
+func TestCredentialSlips(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"hunter2\r": "ends with a carriage return (control character)", "hunter2\n": "ends with a line feed", "hunter2 ": "ends with a blank",
+		" hunter2": "begins with a blank", "hun\tter2": "holds a tab", "hun\x00ter2": "holds the control character U+0000", "hunter2\u00a0": "ends with a blank",
+		"\ufeffhunter2": "begins with the invisible character U+FEFF", "hun\x7fter2": "holds the control character U+007F", "hun\u200bter2": "holds the invisible character U+200B",
+		`"hunter2"`: "stands in quotes", `'hunter2'`: "stands in quotes", strings.Repeat("hunter2", 200): "is 1400 bytes long: at most 1024",
+	} {
+		for _, part := range parts {
+			for name, make := range sources {
+				a := one{"77", "k", "s"}
+				switch part {
+				case "id":
+					a.id = text
+				case "key":
+					a.key = text
+				default:
+					a.secret = text
+				}
+				// Without quotes, YAML drops blanks and quotes itself; JSON
+				// has all of these characters, flags and variables no NUL.
+				if name == "YAML" || name == "pairs" || name == "REECHO_APPS, YAML" || name == "env file" && strings.Contains(text, "\x00") {
+					continue
+				}
+				_, err := Load(make(t, a))
+				if err == nil || !strings.Contains(err.Error(), ": the "+part+" "+want) {
+					t.Errorf("%s: %s %q: %v, want %q", name, part, text, err, want)
+				}
+				if err != nil && strings.Contains(err.Error(), "ter2") {
+					t.Errorf("%s: the error repeats it: %v", name, err)
+				}
+			}
+		}
+	}
+	for _, text := range []string{"a:b", "a/b", "a?b", "a#b", "a b", "a%41", `a\b`, "..", "a\u2003b"} {
+		for name, make := range sources {
+			if name == "YAML" || name == "pairs" || name == "REECHO_APPS, YAML" {
+				continue
+			}
+			if _, err := Load(make(t, one{"77", text, "s"})); err == nil || !strings.Contains(err.Error(), "the key") {
+				t.Errorf("%s: key %q: %v", name, text, err)
+			}
+		}
+	}
+	for name, want := range map[string]string{
+		"environment": "--app-id, REECHO_APP_ID and so on: the secret", "Pusher's variables": "PUSHER_APP_ID, PUSHER_APP_KEY, PUSHER_APP_SECRET: the secret",
+		"JSON": "apps[0]: the secret", "REECHO_APPS, JSON": "REECHO_APPS[0]: the secret",
+	} {
+		if _, err := Load(sources[name](t, one{"77", "k", "s\r"})); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", name, err, want)
+		}
+	}
+	// What Laravel signs with is used, and warned of.
+	path := mustWrite(t, ".env", "REVERB_APP_ID=7\nREVERB_APP_KEY=k\nREVERB_APP_SECRET=\"hun\\tter2\"\n")
+	c, err := Load(source(map[string]string{"env-file": path}, nil))
+	if err != nil || c.Apps[0].Credentials[0].Secret != "hun\tter2" || len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0], "the secret holds a tab") ||
+		strings.Contains(c.Warnings[0], "ter2") {
+		t.Errorf("error %v, warnings %q", err, c.Warnings)
+	}
+}
+
+// What cannot be read is told by file, line and rule. Nothing of the file is
+// repeated: it may be the line with the secret, or the one beside it.
+func TestProblemsRepeatNoContent(t *testing.T) {
+	t.Parallel()
+	yamls := []string{
+		"apps:\n  - id: 1\n    secret: hunter2\n   key: hunter2\n",
+		"apps:\n  - secret: hunter2\n    secret: hunter2\n",
+		"apps:\n  - {id: 1, secret: hunter2\nkey: x\n",
+		"apps:\n  - secret: \"hunter2\n",
+		"apps:\n  - secret: \"hunter2\\q\"\n",
+		"apps:\n  - secret: hunter2: hunter2\n",
+		"apps:\n  - secret: @hunter2\n",
+		"apps:\n  - secret: *hunter2\n",
+		"apps:\n  - secret: !hunter2 hunter2\n",
+		"apps:\n\t- secret: hunter2\n",
+		"apps:\n  - id:1\n    secret:hunter2\n",
+		"apps:\n  - {id: 1, key: a, secret, hunter2}\n",
+		"apps:\n  - {id: 1, key: a, hunter2: }\n",
+		"apps:\n  - id: 1\n    key: a\n    secret:\n      hunter2: x\n",
+		"apps:\n  - id: 1\n    key: a\n    secret: [hunter2]\n",
+		"apps:\n  - hunter2\n",
+		"apps: hunter2\n",
+		"hunter2\n",
+		"- hunter2\n",
+		"apps: []\n---\nsecret: hunter2\n",
+		"apps:\n  - secret: hunter2\xff\n",
+		"apps:\n  - {id: 1, key: hunter2, secret: x}\n  - {id: 1, key: hunter2, secret: x}\n",
+		"apps:\n  - {id: 1, key: hunter2}\n",
+		"apps:\n  - secret: |x\n    hunter2\n",
+		"%hunter2\n---\na: 1\n",
+		"{\"apps\": [{\"secret\": \"hunter2\", \"secret\": \"hunter2\"}]}",
+		"{\"apps\": [{\"secret\": \"hunter2\" \"key\": 1}]}",
+		"tls_key: |\n  -----BEGIN PRIVATE KEY-----\n  hunter2\ntls_cert: x\n",
+		"data_dir: |\n  hunter2\n  x\n",
+	}
+	var all []Source
+	for _, text := range yamls {
+		all = append(all, source(map[string]string{"config": mustWrite(t, "reecho.yaml", text)}, nil),
+			source(nil, map[string]string{"REECHO_APPS": text}))
+	}
+	for _, text := range []string{
+		"REECHO_APP_SECRET=hunter2 hunter2\n", "DB_PASSWORD=\"hunter2\nREVERB_APP_ID=hunter2\n", "REVERB_APP_SECRET=\"hunter2\" hunter2", `REVERB_APP_SECRET="\hunter2"`,
+		"REVERB_APP_KEY hunter2", "REVERB_APP_ID=hunter2\n", "REVERB_APP_SECRET='hunter2\n",
+	} {
+		all = append(all, source(map[string]string{"env-file": mustWrite(t, ".env", text)}, nil))
+	}
+	all = append(all,
+		source(map[string]string{"config": "secret: hunter2\nx"}, nil), source(map[string]string{"env-file": "A=hunter2\nB=2"}, nil),
+		source(nil, map[string]string{"REECHO_TLS_KEY": "-----BEGIN hunter2", "REECHO_TLS_CERT": "x"}),
+		source(nil, map[string]string{"REECHO_APPS": "[{hunter2"}),
+	)
+	for i, s := range all {
+		_, err := Load(s)
+		if err == nil {
+			t.Errorf("source %d: no error", i)
+			continue
+		}
+		if text := err.Error(); strings.Contains(text, "hunter2") || len(text) > 1000 {
+			t.Errorf("the error repeats the file:\n%v", err)
+		}
+	}
+	for _, i := range []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9} {
+		_, err := Load(source(map[string]string{"config": mustWrite(t, "reecho.yaml", yamls[i])}, nil))
+		if err == nil || !strings.Contains(err.Error(), "reecho.yaml is not valid YAML or JSON: line ") {
+			t.Errorf("%q: %v, want file and line", yamls[i], err)
+		}
+	}
+}
+
+// An empty variable is one that is not there.
+func TestEmptyVariables(t *testing.T) {
+	t.Parallel()
+	env := map[string]string{}
+	for _, o := range Options() {
+		env[o.Env] = ""
+	}
+	for _, name := range append(laravelVariables, "REECHO_APPS") {
+		env[name] = ""
+	}
+	file := mustWrite(t, "reecho.yaml", "linger: 7s\nshards:\npath_prefix: ~\napps: [{id: 9, key: f, secret: s, limits: , retention: , allowed_origins: }]")
+	envFile := mustWrite(t, ".env", "REECHO_PARTITIONS=7\nREECHO_SHARDS=\nPUSHER_APP_ID=\nPUSHER_APP_KEY=null\nPUSHER_APP_SECRET=(empty)\n")
+	c, err := Load(source(map[string]string{"config": file, "env-file": envFile}, env))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Default()
+	want.Linger, want.Partitions = 7*time.Second, 7
+	want.Apps, want.places = c.Apps, c.places
+	if diff := cmp.Diff(fmt.Sprintf("%+v", want), fmt.Sprintf("%+v", c)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"9/f"}, ids(c.Apps)); diff != "" {
+		t.Errorf("apps (-want +got):\n%s", diff)
+	}
+	if c.Apps[0].AllowedOrigins != nil {
+		t.Errorf("origins %v", c.Apps[0].AllowedOrigins)
+	}
+}
+
+// A Laravel .env means here what it means to Laravel, and lines of others stop
+// nothing.
+func TestLaravelSecrets(t *testing.T) {
+	t.Parallel()
+	const before = "REVERB_APP_ID=7\nREVERB_APP_KEY=k\n"
+	for _, tt := range []struct{ text, secret, warning, problem string }{
+		{text: `REVERB_APP_SECRET="s3cr$ET!x"`, secret: "s3cr$ET!x"},
+		{text: "REVERB_APP_SECRET=$2y$10$abc", secret: "$2y$10$abc"},
+		{text: "REVERB_APP_SECRET=x${NOPE}y", secret: "x${NOPE}y"},
+		{text: "REVERB_APP_SECRET=ab#cd", secret: "ab"},
+		{text: `REVERB_APP_SECRET="ab\""`, secret: `ab"`},
+		{text: `REVERB_APP_SECRET="a\tb"`, secret: "a\tb", warning: "holds a tab"},
+		{text: `REVERB_APP_SECRET="'ab'"`, secret: "ab"},
+		{text: "X=1\r\nREVERB_APP_SECRET=\"a${X}b\"\r\n", secret: "a1b"},
+		{text: "REVERB_APP_SECRET=0123", secret: "0123"},
+		{text: "REVERB_APP_SECRET=true", problem: "true or false"},
+		{text: "REVERB_APP_SECRET=null", problem: "missing: secret"},
+		{text: "REVERB_APP_SECRET=s\nAPP_NAME=My App\n", secret: "s", warning: "line 4: something stands behind the value"},
+		{text: "APP_NAME=\"My \"App\nREVERB_APP_SECRET=s\n", secret: "s", warning: "line 3: "},
+		{text: "@!nonsense\nREVERB_APP_SECRET=s\n", secret: "s", warning: "line 3: a name is made of"},
+		{text: "REVERB_APP_SECRET=s\nAPP_NAME=\"My App\nX=1\n", secret: "s", warning: "lines 4 to 5: "},
+		{text: "APP_NAME=\"My App\nREVERB_APP_SECRET=s\n", problem: "lines 3 to 4: "},
+		{text: "REVERB_APP_SECRET=a b\n", problem: ".env: line 3: something stands behind the value"},
+		{text: "REVERB_APP_SECRET=s\nREECHO_LISTNE=x\n", secret: "s", warning: "REECHO_LISTNE means nothing"},
+		{text: "REVERB_APP_SECRET=s\nPUSHER_APP_ID=1\nBROADCAST_CONNECTION=reverb\n", secret: "s"},
+		{text: "REVERB_APP_SECRET=s\nPUSHER_APP_ID=1\nBROADCAST_CONNECTION=pusher\n", problem: "missing: key, secret"},
+		{text: "REVERB_APP_SECRET \"ab\"\n", problem: "line 3: a name is made of"},
+	} {
+		path := mustWrite(t, ".env", before+tt.text)
+		c, err := Load(source(map[string]string{"env-file": path}, nil))
+		if tt.problem != "" {
+			if err == nil || !strings.Contains(err.Error(), tt.problem) {
+				t.Errorf("%q: %v, want %q", tt.text, err, tt.problem)
+			}
+			continue
+		}
+		if err != nil || c.Apps[0].Credentials[0].Secret != tt.secret {
+			t.Errorf("%q: error %v, secret %q, want %q", tt.text, err, c.Apps[0].Credentials[0].Secret, tt.secret)
+		}
+		if warnings := strings.Join(c.Warnings, "\n"); (warnings != "") != (tt.warning != "") || !strings.Contains(warnings, tt.warning) {
+			t.Errorf("%q: warnings %q, want %q", tt.text, warnings, tt.warning)
+		}
+	}
+}
+
+// Numbers and times beyond any use are refused with the number itself, in every
+// source.
+func TestNumbers(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ key, text, want string }{
+		{"retention_bytes", "99999999999GiB", `is "99999999999GiB": more than fits, at most ` + fmt.Sprint(math.MaxInt)},
+		{"retention_bytes", "9223372036854775808", `is "9223372036854775808": more than fits`},
+		{"replay_memory", "8388608TiB", `is "8388608TiB": should be a number of bytes`},
+		{"partitions", "99999999999999999999999", `is "99999999999999999999999": more than fits`},
+		{"partitions", "0x10", "should be a whole number"},
+		{"partitions", "1e3", "should be a whole number"},
+		{"partitions", "-1", "should be a whole number"},
+		{"partitions", "1.5", "should be a whole number"},
+		{"retention_bytes", "1.5GiB", "should be a number of bytes"},
+		{"retention_age", "99999999999999999999", "should be a time like"},
+		{"retention_age", "9000000000", "retention_age is 2500000h0m0s: at most 876000h0m0s"},
+		{"write_timeout", "2000000h", "write_timeout is 2000000h0m0s: at most 876000h"},
+		{"write_timeout", "5ns", "write_timeout is 5ns: at least 1ms"},
+		{"sync_interval", "0", "sync_interval is 0s: must be above 0"},
+		{"listen", "127.0.0.1:6001\r", `listen is "127.0.0.1:6001\r"`},
+		{"log_format", strings.Repeat("x", 500), "…"},
+	} {
+		for name, s := range map[string]Source{
+			"flag":        source(map[string]string{"--": "", strings.ReplaceAll(tt.key, "_", "-"): tt.text}, oneApp(nil)),
+			"environment": source(nil, oneApp(map[string]string{"REECHO_" + strings.ToUpper(tt.key): tt.text})),
+			"env file":    source(map[string]string{"env-file": mustWrite(t, ".env", "REECHO_"+strings.ToUpper(tt.key)+"="+envQuote(tt.text))}, oneApp(nil)),
+			"YAML":        source(map[string]string{"config": mustWrite(t, "reecho.yaml", tt.key+": "+strings.ReplaceAll(fmt.Sprintf("%q", tt.text), `"`, `"`))}, oneApp(nil)),
+		} {
+			if _, err := Load(s); err == nil || !strings.Contains(err.Error(), tt.want) || len(err.Error()) > 400 {
+				t.Errorf("%s: %s %s: %v, want %q", name, tt.key, quote(tt.text), err, tt.want)
+			}
+		}
+	}
+	for text, want := range map[string]string{
+		"activity_timeout: 500ms": "activity_timeout is 500ms: at least 1s", "allowed_origins: [example.org, example.com/app]": `"example.com/app" never matches`,
+		"limits: {event_data_bytes: 99999999999GiB}": `event_data_bytes is "99999999999GiB": more than fits`,
+	} {
+		apps := "[{id: 1, key: k, secret: s, " + text + "}]"
+		for name, s := range map[string]Source{
+			"YAML": source(map[string]string{"config": mustWrite(t, "reecho.yaml", "apps: "+apps)}, nil), "REECHO_APPS": source(nil, map[string]string{"REECHO_APPS": apps}),
+		} {
+			if _, err := Load(s); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %s: %v, want %q", name, text, err, want)
+			}
+		}
+	}
+}
+
+// Anchors, aliases and merge keys keep working, and blocks are text.
+func TestYAML(t *testing.T) {
+	t.Parallel()
+	file := mustWrite(t, "reecho.yaml", `# comment
+x-base: &base {watchlist: yes, limits: &l {batch_events: 7}}
+linger: !!str 7
+apps:
+  - &first
+    id: 1
+    key: k
+    secret: >-
+      abc
+    <<: *base
+    limits: *l
+  - {<<: *first, id: 2, key: k2, "secret": 'it''s'}
+`)
+	c, err := Load(source(map[string]string{"config": file}, nil))
+	if err == nil || !strings.Contains(err.Error(), `unknown key "x-base" on line 2`) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("got %v", err)
+	}
+	a, b := c.Apps[0], c.Apps[1]
+	if c.Linger != 7*time.Second || a.Credentials[0].Secret != "abc" || !a.Watchlist || !b.Watchlist || b.ID != "2" ||
+		b.Credentials[0].Secret != "it's" || b.Limits.BatchEvents != 7 {
+		t.Errorf("got %+v, %+v", a, b)
+	}
+}
+
+// No text stops the process, and no error repeats much of it.
+func FuzzTree(f *testing.F) {
+	f.Add("apps:\n  - &a {id: 1, k: [1, *a]}\n  - <<: *a\n")
+	f.Add(`{"a": [1, null, {"b": "c"}]}`)
+	f.Add("a: |\n  b\n? c\n: d\n--- e\n")
+	f.Add("%YAML 1.2\n---\n!!map {a: b}")
+	f.Fuzz(func(t *testing.T, text string) {
+		tree, err := parseTree([]byte(text))
+		if (tree == nil) == (err == nil) {
+			t.Errorf("tree %v, error %v", tree, err)
+		}
+		if err != nil && len(err.Error()) > 200 {
+			t.Errorf("an error of %d bytes", len(err.Error()))
+		}
+	})
+}
