@@ -42,11 +42,9 @@ const (
 	mendBytes  = 1 << 20
 	// mendTimeout bounds one restart of the server.
 	mendTimeout = time.Minute
-	// stallTime is how long a stream may answer nothing to what is under way.
-	stallTime = 5 * time.Second
 	// maxMendPause bounds the pause between two tries when the log fails again
 	// soon after it was mended, which is after steady at the latest.
-	maxMendPause = 5 * time.Second
+	maxMendPause = 3 * time.Second
 	steady       = 10 * time.Second
 	// readyAge is how long an answer of Ready is kept.
 	readyAge = 500 * time.Millisecond
@@ -55,27 +53,30 @@ const (
 )
 
 // health knows whether events can be stored, and mends the log when they
-// cannot. Everything but ready is called by one goroutine.
+// cannot.
 type health struct {
 	broker *Broker
 	keeper Keeper // nil: the server is another's
 
 	// Owned by run.
-	broken  bool // the server has to be restarted
 	looks   int
 	stalls  []stall // by lane
-	mended  time.Time
-	pause   time.Duration // before the next try
-	next    time.Time     // when that is
 	refuses map[*publisher]bool
+
+	// change is held while the log comes to have failed, or to work, here and
+	// in every publisher. Before mu.
+	change sync.Mutex
 
 	mu     sync.Mutex
 	cause  error // nil: the log works
 	since  time.Time
-	answer error // of Ready, while cause is nil
+	broken bool // the server has to be restarted
+	mended time.Time
+	pause  time.Duration // between the failure and the first try
+	next   time.Time     // when that is
+	answer error         // of Ready, while cause is nil
 	proven time.Time
 	proof  *proof // under way
-	kick   chan error
 }
 
 // stall watches the answers of a stream.
@@ -93,7 +94,6 @@ type proof struct {
 func (b *Broker) openHealth(d Dialer) {
 	h := &health{
 		broker: b, stalls: make([]stall, len(b.lanes)), refuses: make(map[*publisher]bool),
-		kick: make(chan error, 1), proven: time.Now(), mended: time.Now(),
 	}
 	h.keeper, _ = d.(Keeper)
 	b.health = h
@@ -146,8 +146,8 @@ func (h *health) prove(p *proof) {
 	defer cancel()
 	if h.keeper != nil {
 		if err := h.keeper.Check(ctx, checkBytes, false); err != nil && h.broker.run.Err() == nil {
-			p.err = fmt.Errorf("%w: %w", ErrUnavailable, err)
-			h.report(err)
+			h.fail(ctx, err)
+			p.err = h.failure()
 		}
 	}
 	if p.err == nil {
@@ -157,14 +157,6 @@ func (h *health) prove(p *proof) {
 	defer h.mu.Unlock()
 	h.answer, h.proven, h.proof = p.err, time.Now(), nil
 	close(p.done)
-}
-
-// report tells run that the log has failed.
-func (h *health) report(err error) {
-	select {
-	case h.kick <- err:
-	default:
-	}
 }
 
 // ask asks every stream for anything.
@@ -204,14 +196,11 @@ func (h *health) run(ctx context.Context) {
 	for {
 		select {
 		case err := <-failures:
-			h.broken = true
-			h.fail(ctx, err)
-		case err := <-h.kick:
-			h.fail(ctx, err)
+			h.breakDown(ctx, err)
 		case now := <-ticker.C:
-			if h.failure() == nil {
+			if failed, due := h.state(now); !failed {
 				h.look(ctx, now)
-			} else if !now.Before(h.next) {
+			} else if due {
 				h.mend(ctx)
 			}
 		case <-ctx.Done():
@@ -224,8 +213,7 @@ func (h *health) run(ctx context.Context) {
 func (h *health) look(ctx context.Context, now time.Time) {
 	h.tellRefusals(now)
 	if stream := h.stalled(now); stream != "" {
-		h.broken = true
-		h.fail(ctx, fmt.Errorf("stream %s does not answer", stream))
+		h.breakDown(ctx, fmt.Errorf("stream %s does not answer", stream))
 		return
 	}
 	if h.keeper == nil {
@@ -236,8 +224,6 @@ func (h *health) look(ctx context.Context, now time.Time) {
 		size = checkBytes
 	}
 	if err := h.check(ctx, size, false); err != nil && ctx.Err() == nil {
-		// A folder that is not there may have swallowed writes.
-		h.broken = h.broken || size == 0
 		h.fail(ctx, err)
 	}
 }
@@ -249,7 +235,8 @@ func (h *health) check(ctx context.Context, size int, flush bool) error {
 }
 
 // stalled returns the name of a stream that has not answered anything for
-// stallTime, although events are under way to it.
+// PublishTimeout, although events were under way to it all the time. A restart
+// is not worth less: on a machine that is short of CPU everything is late.
 func (h *health) stalled(now time.Time) string {
 	for i, p := range h.broker.publishers {
 		if p == nil {
@@ -260,7 +247,7 @@ func (h *health) stalled(now time.Time) string {
 		switch {
 		case !waiting || answers != s.answers || s.since.IsZero():
 			*s = stall{answers: answers, since: now}
-		case now.Sub(s.since) > stallTime:
+		case now.Sub(s.since) > h.broker.cfg.PublishTimeout:
 			return p.lane.stream
 		}
 	}
@@ -287,31 +274,65 @@ func (h *health) tellRefusals(now time.Time) {
 	}
 }
 
+// state is whether the log has failed, and whether it is time to mend it.
+func (h *health) state(now time.Time) (failed, due bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.cause != nil, !now.Before(h.next)
+}
+
+// breakDown is fail for what only a restart of the server mends.
+func (h *health) breakDown(ctx context.Context, cause error) {
+	h.mu.Lock()
+	h.broken = true
+	h.mu.Unlock()
+	h.fail(ctx, cause)
+}
+
 // fail makes publishers refuse everything, once, and says so.
 func (h *health) fail(ctx context.Context, cause error) {
-	h.mu.Lock()
-	if h.cause != nil || ctx.Err() != nil {
-		h.mu.Unlock()
+	if !h.begin(cause) {
 		return
 	}
-	h.cause, h.since = cause, time.Now()
-	h.mu.Unlock()
-	h.refuseAll()
 	// What the disk says is clearer than what became of it.
 	if h.keeper != nil {
 		if err := h.check(ctx, mendBytes, false); err != nil && ctx.Err() == nil {
 			h.setCause(err)
 		}
 	}
-	if time.Since(h.mended) > steady {
-		h.pause = 0
-	}
-	h.pause = min(2*h.pause+checkPeriod/2, maxMendPause)
-	h.next = time.Now().Add(h.pause)
 	h.broker.log.Error("the event log has failed: publishes are refused until it works again", slog.Any("error", h.causeNow()))
 }
 
+// begin is the change from working to failed; false: it had failed before.
+func (h *health) begin(cause error) bool {
+	h.change.Lock()
+	defer h.change.Unlock()
+	if h.failure() != nil {
+		return false
+	}
+	h.setFailed(cause)
+	h.refuseAll()
+	return true
+}
+
+func (h *health) setFailed(cause error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := time.Now()
+	if now.Sub(h.mended) > steady {
+		h.pause = 0
+	}
+	h.pause = min(2*h.pause+checkPeriod/2, maxMendPause)
+	h.cause, h.since, h.next = cause, now, now.Add(h.pause)
+}
+
+// setCause says better why the log has failed, if it still has.
 func (h *health) setCause(err error) {
+	h.change.Lock()
+	defer h.change.Unlock()
+	if h.failure() == nil {
+		return
+	}
 	h.mu.Lock()
 	h.cause = err
 	h.mu.Unlock()
@@ -336,28 +357,35 @@ func (h *health) refuseAll() {
 // mend tries to make the log work again.
 func (h *health) mend(ctx context.Context) {
 	if err := h.tryMend(ctx); err != nil {
-		if ctx.Err() == nil && err.Error() != h.causeNow().Error() {
+		if ctx.Err() == nil {
 			h.setCause(err)
 		}
 		return
 	}
-	h.broken = false
 	clear(h.refuses)
 	clear(h.stalls)
+	since, refused := h.end()
+	h.broker.log.Info("the event log works again", slog.Duration("after", time.Since(since)), slog.Int("refused", refused))
+	// Live events may have been dropped, and answers to readers.
+	h.broker.disturb()
+}
+
+// end is the change from failed to working. It returns when the log failed and
+// how many publishes were refused since.
+func (h *health) end() (since time.Time, refused int) {
+	h.change.Lock()
+	defer h.change.Unlock()
 	h.mu.Lock()
-	since := h.since
-	h.cause, h.answer, h.proven = nil, nil, time.Now()
+	since = h.since
+	h.cause, h.broken, h.answer = nil, false, nil
+	h.proven, h.mended = time.Now(), time.Now()
 	h.mu.Unlock()
-	h.mended = time.Now()
-	refused := 0
 	for _, p := range h.broker.publishers {
 		if p != nil {
 			refused += p.resume()
 		}
 	}
-	h.broker.log.Info("the event log works again", slog.Duration("after", time.Since(since)), slog.Int("refused", refused))
-	// Live events may have been dropped, and answers to readers.
-	h.broker.disturb()
+	return since, refused
 }
 
 func (h *health) tryMend(ctx context.Context) error {
@@ -369,7 +397,7 @@ func (h *health) tryMend(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, mendTimeout)
 	defer cancel()
-	if h.broken {
+	if h.needsRestart() {
 		if err := h.keeper.Restart(ctx); err != nil {
 			return err
 		}
@@ -378,10 +406,16 @@ func (h *health) tryMend(ctx context.Context) error {
 		return err
 	}
 	if err := h.broker.reopenStreams(ctx); err != nil {
-		h.broken = true
+		h.breakDown(ctx, err)
 		return err
 	}
 	return h.ask(ctx)
+}
+
+func (h *health) needsRestart() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.broken
 }
 
 // reconnected waits until every connection is back.

@@ -61,7 +61,7 @@ func (f *folder) remember() error {
 		}
 		f.parts[path] = info
 	}
-	return nil
+	return f.checkStreamsLocked()
 }
 
 // check reports what is missing, and what has been put in its place.
@@ -72,14 +72,22 @@ func (f *folder) check() error {
 		info, err := os.Stat(path)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			return fmt.Errorf("the data folder %s was removed or renamed: put it back, or restart the server to begin an empty one", path)
+			return fmt.Errorf("%s was removed or renamed: put it back, or restart the server to begin an empty one", f.name(path))
 		case err != nil:
 			return fmt.Errorf("the data folder cannot be read: %w", plain(err))
 		case !os.SameFile(info, f.parts[path]):
-			return fmt.Errorf("another folder is in the place of the data folder %s: put the old one back, or restart the server to use the new one", path)
+			return fmt.Errorf("another folder is in the place of %s: put the old one back, or restart the server to use the new one", f.name(path))
 		}
 	}
 	return f.checkStreamsLocked()
+}
+
+// name is what a part is called where anybody may read it.
+func (f *folder) name(path string) string {
+	if path == f.dir {
+		return "the data folder"
+	}
+	return "the folder " + filepath.Base(path) + " in the data folder"
 }
 
 func (f *folder) checkStreamsLocked() error {

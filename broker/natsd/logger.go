@@ -39,6 +39,7 @@ type logger struct {
 	mu       sync.Mutex
 	fatal    error // the first fatal message
 	failed   bool
+	hushed   bool
 	stopping int // how many shutdowns of JetStream are under way
 	stopped  sync.Cond
 }
@@ -63,12 +64,10 @@ func (l *logger) Noticef(format string, v ...any) {
 }
 
 // Warnf implements server.Logger.
-func (l *logger) Warnf(format string, v ...any) { l.write(l.level(slog.LevelWarn, format), format, v) }
+func (l *logger) Warnf(format string, v ...any) { l.complain(slog.LevelWarn, format, v) }
 
 // Errorf implements server.Logger.
-func (l *logger) Errorf(format string, v ...any) {
-	l.write(l.level(slog.LevelError, format), format, v)
-}
+func (l *logger) Errorf(format string, v ...any) { l.complain(slog.LevelError, format, v) }
 
 // Debugf implements server.Logger.
 func (l *logger) Debugf(format string, v ...any) { l.write(slog.LevelDebug, format, v) }
@@ -76,44 +75,45 @@ func (l *logger) Debugf(format string, v ...any) { l.write(slog.LevelDebug, form
 // Tracef implements server.Logger.
 func (l *logger) Tracef(string, ...any) {}
 
-// level is that of a complaint, unless the server has failed.
-func (l *logger) level(level slog.Level, text string) slog.Level {
+// complain passes a complaint on, unless it tells of a failure, or is due to
+// one.
+func (l *logger) complain(level slog.Level, format string, v []any) {
+	text := fmt.Sprintf(format, v...)
+	l.mu.Lock()
+	quiet := l.failed || l.hushed
+	first := !l.failed && tellsOfFailure(text)
+	l.failed = l.failed || first
+	l.mu.Unlock()
+	if first {
+		l.fail(errors.New(text[:min(len(text), maxFailure)]))
+	}
+	if quiet || first {
+		level = slog.LevelDebug
+	}
+	l.write(level, format, v)
+}
+
+func tellsOfFailure(text string) bool {
+	for _, part := range failureTexts {
+		if strings.Contains(text, part) {
+			return true
+		}
+	}
+	return false
+}
+
+// hush makes complaints debug messages, or ends that.
+func (l *logger) hush(on bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.failed {
-		return slog.LevelDebug
-	}
-	return level
+	l.hushed = on
 }
 
 func (l *logger) write(level slog.Level, format string, v []any) {
-	if level >= slog.LevelWarn && l.isFailure(format, v) {
-		level = slog.LevelDebug
-	}
 	ctx := context.Background()
 	if l.log.Enabled(ctx, level) {
 		l.log.Log(ctx, level, "nats-server says", slog.String("text", fmt.Sprintf(format, v...)))
 	}
-}
-
-// isFailure reports the first complaint that means that events are not stored
-// any more.
-func (l *logger) isFailure(format string, v []any) bool {
-	text := fmt.Sprintf(format, v...)
-	for _, part := range failureTexts {
-		if !strings.Contains(text, part) {
-			continue
-		}
-		l.mu.Lock()
-		first := !l.failed
-		l.failed = true
-		l.mu.Unlock()
-		if first {
-			l.fail(errors.New(text[:min(len(text), maxFailure)]))
-		}
-		return true
-	}
-	return false
 }
 
 // Fatalf is where nats-server would end the process; here it makes the start

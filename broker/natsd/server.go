@@ -99,16 +99,18 @@ func (s *Server) start(ctx context.Context) error {
 		return err
 	}
 	s.trusted = trusted
-	return s.launch(ctx)
+	return s.launch(ctx, false)
 }
 
-// launch begins a life of the server.
-func (s *Server) launch(ctx context.Context) error {
+// launch begins a life of the server. After a failure the files are as it left
+// them, which nats-server tells of each; that is not news.
+func (s *Server) launch(ctx context.Context, again bool) error {
 	ns, err := server.NewServer(options(s.cfg))
 	if err != nil {
 		return err
 	}
 	i := &instance{ns: ns, log: newLogger(s.log, s.failed)}
+	i.log.hush(again)
 	ns.SetLoggerV2(i.log, false, false, false)
 	s.mu.Lock()
 	s.current, s.sound = i, true
@@ -120,6 +122,7 @@ func (s *Server) launch(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, s.halt(context.WithoutCancel(ctx)))
 	}
+	i.log.hush(false)
 	return nil
 }
 
@@ -174,10 +177,16 @@ func (s *Server) Failures() <-chan error { return s.failures }
 
 // Check reports whether the data folder is there and takes size bytes, which
 // are written and removed again, at most until ctx ends. size 0 only looks.
-// flush: the bytes must get to the disk too.
+// flush: the bytes must get to the disk too. A folder that is not there is a
+// failure of the server too.
 func (s *Server) Check(ctx context.Context, size int, flush bool) error {
-	if err := s.folder.check(); err != nil || size == 0 {
+	if err := s.folder.check(); err != nil {
+		// What was written meanwhile may have gone somewhere else.
+		s.failed(err)
 		return err
+	}
+	if size == 0 {
+		return nil
 	}
 	return s.folder.write(ctx, size, flush)
 }
@@ -194,7 +203,7 @@ func (s *Server) Restart(ctx context.Context) error {
 	case <-s.failures: // of the life that has ended
 	default:
 	}
-	if err := s.launch(ctx); err != nil {
+	if err := s.launch(ctx, true); err != nil {
 		return fmt.Errorf("restart the NATS server: %w", err)
 	}
 	return nil
