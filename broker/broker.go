@@ -109,6 +109,7 @@ type Broker struct {
 	live       *live
 	reads      []*nats.Conn
 	publish    *nats.Conn
+	health     *health
 
 	run       context.Context //nolint:containedctx // the broker's own life, ended by Close
 	stop      context.CancelFunc
@@ -119,7 +120,8 @@ type Broker struct {
 // New connects to NATS and creates or updates the streams. newEpoch says that
 // the sequences of existing data cannot be trusted, so positions held by
 // clients must not be compared with them. The context bounds the start only.
-// Close ends the broker; the server behind d must outlive it. The error is
+// If d is a Keeper, the broker restarts its server when that has failed. Close
+// ends the broker; the server behind d must outlive it. The error is
 // ErrPartitions if the data has another number of partitions, ErrRules if the
 // rules cannot be applied to it.
 func New(ctx context.Context, cfg Config, d Dialer, newEpoch bool, log *slog.Logger) (*Broker, error) {
@@ -153,8 +155,11 @@ func (b *Broker) open(ctx context.Context, d Dialer, newEpoch bool) error {
 	if err := b.openPublishers(); err != nil {
 		return err
 	}
-	b.live, err = b.openLive(d)
-	return err
+	if b.live, err = b.openLive(d); err != nil {
+		return err
+	}
+	b.openHealth(d)
+	return nil
 }
 
 // Close ends all subscriptions and fails publishes under way with ErrClosed.
@@ -190,15 +195,6 @@ func (b *Broker) disturb() {
 	}
 }
 
-// Ready returns nil if a stream answers.
-func (b *Broker) Ready(ctx context.Context) error {
-	l := b.lanes[0]
-	if _, err := b.lastSequences(ctx, l, []string{l.subject(storedRoot, "", "")}); err != nil {
-		return fmt.Errorf("ask the event log: %w", err)
-	}
-	return nil
-}
-
 // Epoch names the life of the sequences of a channel: when it changes,
 // sequences from before mean nothing.
 func (b *Broker) Epoch(app, channel string) string { return b.laneOf(app, channel).epoch }
@@ -223,7 +219,7 @@ func (b *Broker) openStreams(ctx context.Context, again bool) error {
 		return fmt.Errorf("use JetStream: %w", err)
 	}
 	for _, l := range b.lanes {
-		l.epoch = unretainedEpoch
+		l.epoch, l.maxMessage = unretainedEpoch, int(b.publish.MaxPayload())
 		if !l.retained() {
 			continue
 		}
@@ -259,7 +255,46 @@ func (b *Broker) openStream(ctx context.Context, js jetstream.JetStream, l *lane
 	}
 	cfg.Metadata[metadataEpoch] = l.epoch
 	_, err = js.CreateOrUpdateStream(ctx, cfg)
+	l.maxMessage = int(min(b.publish.MaxPayload(), l.retention.MaxBytes))
 	return err
+}
+
+// reopenStreams sees to it that after a restart of the server every stream goes
+// on above what it has promised, so that the epochs stay true.
+func (b *Broker) reopenStreams(ctx context.Context) error {
+	js, err := jetstream.New(b.publish)
+	if err != nil {
+		return fmt.Errorf("use JetStream: %w", err)
+	}
+	for _, l := range b.lanes {
+		if !l.retained() {
+			continue
+		}
+		if err := b.reopenStream(ctx, js, l); err != nil {
+			return fmt.Errorf("open stream %s again: %w", l.stream, err)
+		}
+	}
+	return nil
+}
+
+// reopenStream moves a stream that has lost its newest events on. It drops
+// those before too: who has some of them but not all must be told of a gap, and
+// is when nothing is there. A stream in memory has lost all.
+func (b *Broker) reopenStream(ctx context.Context, js jetstream.JetStream, l *lane) error {
+	newest := max(b.publishers[l.index].newestAcknowledged(), l.seen.Load())
+	stream, err := js.Stream(ctx, l.stream)
+	if errors.Is(err, jetstream.ErrStreamNotFound) && l.rule != nil && l.rule.Memory {
+		cfg := b.streamConfig(l)
+		cfg.Metadata[metadataEpoch], cfg.FirstSeq = l.epoch, newest+1
+		_, err = js.CreateStream(ctx, cfg)
+		return err
+	}
+	if err != nil || stream.CachedInfo().State.LastSeq >= newest {
+		return err
+	}
+	b.log.Error("a stream has lost events that were stored: all of its events are dropped, clients that come back are told of a gap",
+		slog.String("stream", l.stream), slog.Uint64("last", stream.CachedInfo().State.LastSeq), slog.Uint64("stored", newest))
+	return stream.Purge(ctx, jetstream.WithPurgeSequence(newest+1))
 }
 
 func (b *Broker) streamConfig(l *lane) jetstream.StreamConfig {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -70,7 +71,11 @@ type lane struct {
 	rule      *Rule  // nil: the Config alone
 	epoch     string
 	retention Retention
-	state     stateFlight
+	// maxMessage bounds one message with its headers, in bytes.
+	maxMessage int
+	state      stateFlight
+	// seen is the highest sequence that came by the live path.
+	seen atomic.Uint64
 }
 
 func (l *lane) description() string {

@@ -55,6 +55,7 @@ type live struct {
 // Subscription is a node's interest in one channel.
 type Subscription struct {
 	live     *live
+	lane     *lane
 	subject  string
 	ref      Ref
 	receiver Receiver
@@ -90,9 +91,10 @@ func (b *Broker) openLive(d Dialer) (*live, error) {
 // every event stored afterwards by a publisher on this node is delivered or
 // shows as a gap. There is at most one subscription to a channel at a time.
 func (b *Broker) Subscribe(ctx context.Context, app, channel string, r Receiver) (*Subscription, error) {
+	lane := b.laneOf(app, channel)
 	s := &Subscription{
-		live: b.live, ref: Ref{App: app, Channel: channel}, receiver: r,
-		subject: b.laneOf(app, channel).subject(liveRoot, app, channel),
+		live: b.live, lane: lane, ref: Ref{App: app, Channel: channel}, receiver: r,
+		subject: lane.subject(liveRoot, app, channel),
 	}
 	if err := b.live.add(s); err != nil {
 		return nil, err
@@ -162,7 +164,12 @@ func (l *live) dispatch(run context.Context) {
 
 func (l *live) deliver(m *nats.Msg) {
 	if s := l.find(m.Subject); s != nil {
-		s.receiver.Live(liveEvent(m))
+		ev := liveEvent(m)
+		// There is no other writer.
+		if ev.Sequence > s.lane.seen.Load() {
+			s.lane.seen.Store(ev.Sequence)
+		}
+		s.receiver.Live(ev)
 		return
 	}
 	if name := m.Header.Get(headerNudged); name != "" {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	mathrand "math/rand/v2"
@@ -54,47 +55,112 @@ func (c *call) finish(n int, err error) {
 	}
 }
 
-// Publish stores records and returns when all of them are stored. Records of
-// one channel keep their order. Frames must not be changed until it returns.
+// Publish stores records and returns when the log has decided on all of them:
+// from the moment they are handed over the end of ctx changes nothing, because
+// what is stored must not be answered as refused. That takes PublishTimeout at
+// most. Records of one channel keep their order. Frames must not be changed
+// until it returns.
 //
-// Errors: ErrOverloaded, ErrUnavailable, ErrClosed, the context's, or what the
-// stream says of an event it refuses. With any of them some records may be
-// stored.
+// Errors: ErrTooLarge, ErrOverloaded and the context's, when nothing is stored;
+// ErrUnavailable or ErrClosed, when some records may be. A log that has failed
+// refuses at once.
 func (b *Broker) Publish(ctx context.Context, records []Record) error {
 	if len(records) == 0 {
 		return nil
 	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("publish %d events: %w", len(records), err)
+	}
 	c := &call{left: len(records), done: make(chan struct{})}
-	for i := range records {
-		r := &records[i]
-		if err := b.publishOne(c, r); err != nil {
-			c.finish(len(records)-i, err)
-			break
-		}
+	if err := b.hand(c, records); err != nil {
+		return err
 	}
-	select {
-	case <-c.done:
-		return c.err
-	case <-ctx.Done():
-		return fmt.Errorf("wait for %d events to be stored: %w", len(records), ctx.Err())
-	}
+	<-c.done
+	return c.err
 }
 
-// publishOne stores r, or delivers it only if nothing of its channel is
-// retained.
-func (b *Broker) publishOne(c *call, r *Record) error {
-	l := b.laneOf(r.App, r.Channel)
-	if p := b.publishers[l.index]; p != nil {
-		return p.publish(c, r)
+// hand gives records to their publishers, all of them or, with an error, none.
+func (b *Broker) hand(c *call, records []Record) error {
+	if len(records) == 1 {
+		l, err := b.accept(&records[0])
+		if err != nil {
+			return err
+		}
+		return b.handOne(c, &records[0], l)
 	}
+	lanes := make([]*lane, len(records))
+	bytes := make([]int, len(b.lanes)) // by lane
+	for i := range records {
+		l, err := b.accept(&records[i])
+		if err != nil {
+			return err
+		}
+		lanes[i] = l
+		bytes[l.index] += len(records[i].Frame)
+	}
+	// Always in the order of the lanes: two calls must not wait for each other.
+	for i, n := range bytes {
+		if p := b.publishers[i]; p != nil && n > 0 {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if err := p.admitLocked(n); err != nil {
+				return err
+			}
+		}
+	}
+	for i := range records {
+		if p := b.publishers[lanes[i].index]; p != nil {
+			p.addLocked(c, &records[i])
+		} else {
+			c.finish(1, b.deliver(lanes[i], &records[i]))
+		}
+	}
+	return nil
+}
+
+func (b *Broker) handOne(c *call, r *Record, l *lane) error {
+	p := b.publishers[l.index]
+	if p == nil {
+		c.finish(1, b.deliver(l, r))
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.admitLocked(len(r.Frame)); err != nil {
+		return err
+	}
+	p.addLocked(c, r)
+	return nil
+}
+
+const (
+	// maxToken is how many bytes of a subject stand for one of a name.
+	maxToken = len("%XX")
+	// messageOverhead is more than NATS adds to an event, without Exclude:
+	// the headers' names, an id, the rest of the subject, and what a file adds to
+	// a record.
+	messageOverhead = 256
+)
+
+// accept returns the lane of r, or a TooLargeError.
+func (b *Broker) accept(r *Record) (*lane, error) {
+	l := b.laneOf(r.App, r.Channel)
+	limit := l.maxMessage - messageOverhead - len(r.Exclude) - maxToken*(len(r.App)+len(r.Channel))
+	if len(r.Frame) > limit {
+		return nil, &TooLargeError{Channel: r.Channel, Size: len(r.Frame), Limit: limit}
+	}
+	return l, nil
+}
+
+// deliver sends an event of a channel of which nothing is retained.
+func (b *Broker) deliver(l *lane, r *Record) error {
 	m := nats.Msg{Subject: l.subject(liveRoot, r.App, r.Channel), Data: r.Frame}
 	if r.Exclude != "" {
 		m.Header = nats.Header{headerExclude: {r.Exclude}}
 	}
 	if err := b.publish.PublishMsg(&m); err != nil {
-		return fmt.Errorf("publish to %s: %w", m.Subject, err)
+		return fmt.Errorf("%w: publish to %s: %w", ErrUnavailable, m.Subject, err)
 	}
-	c.finish(1, nil)
 	return nil
 }
 
@@ -111,10 +177,17 @@ type publisher struct {
 	// it: that order is the order in the stream.
 	mu       sync.Mutex
 	closed   bool
+	failure  error  // not nil: the log has failed, nothing is taken
+	refused  int    // events refused because of that
 	next     uint64 // number of the next event sent
 	inFlight map[uint64]*pending
 	queue    []*pending
-	queued   int // bytes
+	queued   int    // bytes
+	answers  uint64 // how many the stream has given
+	newest   uint64 // the highest sequence acknowledged
+	// refusal is the stream's newest answer if that was an error.
+	refusal   error
+	refusedAt time.Time
 	// repairing: an event was not acknowledged in time. Until none is in
 	// flight, later events wait, so that they do not overtake it.
 	repairing bool
@@ -129,7 +202,7 @@ type pending struct {
 	record  *Record
 	subject string
 	number  uint64
-	first   time.Time // when it was first sent
+	first   time.Time // when it was taken
 	sent    time.Time // when it was last sent
 	retried bool
 }
@@ -155,41 +228,48 @@ func (b *Broker) openPublishers() error {
 	return nil
 }
 
-// publish sends r, or queues it when the window is full.
-func (p *publisher) publish(c *call, r *Record) error {
-	e := &pending{call: c, record: r, subject: p.lane.subject(storedRoot, r.App, r.Channel)}
-	p.mu.Lock()
-	defer p.mu.Unlock()
+// admitLocked reports whether events of so many bytes can be taken. What is
+// larger than the queue may be is taken when nothing waits: it would never be
+// otherwise.
+func (p *publisher) admitLocked(bytes int) error {
 	switch {
 	case p.closed:
 		return ErrClosed
-	case len(p.queue) == 0 && !p.repairing && len(p.inFlight) < p.broker.cfg.PublishWindow:
-		return p.firstSendLocked(e)
-	case p.queued+len(r.Frame) > p.broker.cfg.PublishQueueBytes:
+	case p.failure != nil:
+		p.refused++
+		return p.failure
+	case p.queued > 0 && p.queued+bytes > p.broker.cfg.PublishQueueBytes:
 		return ErrOverloaded
 	}
-	p.queue = append(p.queue, e)
-	p.queued += len(r.Frame)
 	return nil
 }
 
-func (p *publisher) firstSendLocked(e *pending) error {
+// addLocked sends r or puts it into the queue.
+func (p *publisher) addLocked(c *call, r *Record) {
+	e := &pending{call: c, record: r, subject: p.lane.subject(storedRoot, r.App, r.Channel), first: time.Now()}
+	if len(p.queue) == 0 && !p.repairing && len(p.inFlight) < p.broker.cfg.PublishWindow {
+		p.firstSendLocked(e, e.first)
+		return
+	}
+	p.queue = append(p.queue, e)
+	p.queued += len(r.Frame)
+}
+
+func (p *publisher) firstSendLocked(e *pending, now time.Time) {
 	p.next++
 	e.number = p.next
-	e.first = time.Now()
 	p.inFlight[e.number] = e
-	if err := p.sendLocked(e); err != nil {
+	if err := p.sendLocked(e, now); err != nil {
 		delete(p.inFlight, e.number)
-		return err
+		e.call.finish(1, fmt.Errorf("%w: %w", ErrUnavailable, err))
 	}
-	return nil
 }
 
 // sendLocked gives e to the connection. The message and its header are reused:
 // the connection has copied them when PublishMsg returns.
-func (p *publisher) sendLocked(e *pending) error {
+func (p *publisher) sendLocked(e *pending, now time.Time) error {
 	m := &p.message
-	e.sent = time.Now()
+	e.sent = now
 	number := strconv.FormatUint(e.number, 36)
 	p.id[0] = p.idPrefix + number
 	m.Header[headerMessageID] = p.id[:]
@@ -218,6 +298,7 @@ func (p *publisher) acknowledged(m *nats.Msg) {
 	}
 	a, err := parseAck(m.Data)
 	p.mu.Lock()
+	p.answeredLocked(a, err)
 	e := p.inFlight[number]
 	if e == nil {
 		// An earlier try was acknowledged too.
@@ -231,6 +312,18 @@ func (p *publisher) acknowledged(m *nats.Msg) {
 		p.broker.nudge(p.lane, liveRoot+e.subject[len(storedRoot):], a.sequence)
 	}
 	e.call.finish(1, err)
+}
+
+// answeredLocked takes down what the answer says of the stream.
+func (p *publisher) answeredLocked(a ack, err error) {
+	p.answers++
+	p.newest = max(p.newest, a.sequence)
+	switch {
+	case errors.Is(err, ErrUnavailable):
+		p.refusal, p.refusedAt = err, time.Now()
+	case p.refusal != nil:
+		p.refusal = nil
+	}
 }
 
 // noLeader means that nobody serves the stream at the moment: what is in
@@ -253,16 +346,7 @@ func (p *publisher) pumpLocked() {
 		p.repairing = false
 	}
 	for len(p.queue) > 0 && len(p.inFlight) < p.broker.cfg.PublishWindow {
-		e := p.queue[0]
-		p.queue[0] = nil
-		p.queue = p.queue[1:]
-		p.queued -= len(e.record.Frame)
-		if err := p.firstSendLocked(e); err != nil {
-			e.call.finish(1, err)
-		}
-	}
-	if len(p.queue) == 0 {
-		p.queue = nil
+		p.firstSendLocked(p.shiftLocked(), time.Now())
 	}
 }
 
@@ -283,10 +367,12 @@ func (p *publisher) watch(ctx context.Context) {
 }
 
 // repair resends every event in flight, oldest first, if one of them is late,
-// and gives up on those that were tried too long.
+// and gives up on those that were tried too long. A log that has failed had
+// ackTimeout to answer for what it got before; it gets nothing more.
 func (p *publisher) repair(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.expireLocked(now)
 	late := false
 	for _, e := range p.inFlight {
 		late = late || now.Sub(e.sent) > ackTimeout
@@ -295,22 +381,69 @@ func (p *publisher) repair(now time.Time) {
 		return
 	}
 	if !p.repairing {
-		p.broker.log.Warn("the event log does not answer, trying again", slog.String("stream", p.lane.stream))
+		p.broker.log.Debug("a stream does not answer, trying again", slog.String("stream", p.lane.stream))
 	}
 	p.repairing = true
 	for _, number := range p.numbersLocked() {
 		e := p.inFlight[number]
 		switch {
+		case now.Sub(e.sent) <= ackTimeout:
+		case p.failure != nil:
+			delete(p.inFlight, number)
+			e.call.finish(1, p.failure)
 		case now.Sub(e.first) > p.broker.cfg.PublishTimeout:
 			delete(p.inFlight, number)
-			e.call.finish(1, ErrUnavailable)
-		case now.Sub(e.sent) > ackTimeout:
+			e.call.finish(1, errLate)
+		default:
 			e.retried = true
 			// An error leaves it late, for the next round.
-			_ = p.sendLocked(e)
+			_ = p.sendLocked(e, now)
 		}
 	}
 	p.pumpLocked()
+}
+
+var errLate = fmt.Errorf("%w: the stream did not answer in time", ErrUnavailable)
+
+// expireLocked gives up on what has waited too long to be sent. It is not
+// stored.
+func (p *publisher) expireLocked(now time.Time) {
+	for len(p.queue) > 0 && now.Sub(p.queue[0].first) > p.broker.cfg.PublishTimeout {
+		p.shiftLocked().call.finish(1, errLate)
+	}
+}
+
+// shiftLocked takes the oldest event out of the queue.
+func (p *publisher) shiftLocked() *pending {
+	e := p.queue[0]
+	p.queue[0] = nil
+	p.queue = p.queue[1:]
+	p.queued -= len(e.record.Frame)
+	if len(p.queue) == 0 {
+		p.queue = nil
+	}
+	return e
+}
+
+// fail makes the publisher take nothing until resume. What waits is refused;
+// what is under way may still be answered.
+func (p *publisher) fail(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.failure = err
+	for len(p.queue) > 0 {
+		p.refused++
+		p.shiftLocked().call.finish(1, err)
+	}
+}
+
+// resume ends fail. It returns how many publishes were refused.
+func (p *publisher) resume() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	refused := p.refused
+	p.failure, p.refusal, p.refused = nil, nil, 0
+	return refused
 }
 
 func (p *publisher) numbersLocked() []uint64 {
@@ -320,6 +453,31 @@ func (p *publisher) numbersLocked() []uint64 {
 	}
 	slices.Sort(numbers)
 	return numbers
+}
+
+// progress is how many answers came so far, and whether one is waited for.
+func (p *publisher) progress() (answers uint64, waiting bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.answers, len(p.inFlight) > 0
+}
+
+// refuses is the error that the stream answers events with, nil if it takes
+// them, or has not been asked lately.
+func (p *publisher) refuses(now time.Time) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if now.Sub(p.refusedAt) > refusalAge {
+		p.refusal = nil
+	}
+	return p.refusal
+}
+
+// newestAcknowledged is the highest sequence the stream has promised.
+func (p *publisher) newestAcknowledged() uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.newest
 }
 
 // close fails everything under way.
@@ -362,23 +520,32 @@ func parseAck(data []byte) (ack, error) {
 	return ack{sequence: sequence, duplicate: bytes.Contains(rest[n:], []byte(`"duplicate":true`))}, nil
 }
 
+// Codes of answers that are about the event and not about the stream
+// (nats-server, errors.json).
+const (
+	codeMessageTooLarge = 10054
+	codeHeaderTooLarge  = 10097
+)
+
 func parseRareAck(data []byte) (ack, error) {
 	var answer struct {
 		Sequence  uint64 `json:"seq"`
 		Duplicate bool   `json:"duplicate"`
 		Error     *struct {
-			Code        int    `json:"code"`
+			ErrorCode   int    `json:"err_code"`
 			Description string `json:"description"`
 		} `json:"error"`
 	}
 	if err := json.Unmarshal(data, &answer); err != nil {
-		return ack{}, fmt.Errorf("read the answer of the event log: %w", err)
+		return ack{}, fmt.Errorf("%w: read its answer: %w", ErrUnavailable, err)
 	}
-	switch {
-	case answer.Error != nil:
-		return ack{}, fmt.Errorf("the event log refused the event: %s (code %d)", answer.Error.Description, answer.Error.Code)
+	switch e := answer.Error; {
+	case e != nil && (e.ErrorCode == codeMessageTooLarge || e.ErrorCode == codeHeaderTooLarge):
+		return ack{}, fmt.Errorf("%w: %s", ErrTooLarge, e.Description)
+	case e != nil:
+		return ack{}, fmt.Errorf("%w: it refused the event: %s (code %d)", ErrUnavailable, e.Description, e.ErrorCode)
 	case answer.Sequence == 0:
-		return ack{}, fmt.Errorf("[unexpected] answer of the event log: %.100s", data)
+		return ack{}, fmt.Errorf("%w: [unexpected] answer: %.100s", ErrUnavailable, data)
 	}
 	return ack{sequence: answer.Sequence, duplicate: answer.Duplicate}, nil
 }

@@ -25,6 +25,7 @@ type StoreConfig struct {
 // It is a stream with one message per subject, and not a bucket of NATS' own
 // key-value layer: that refuses new values when it is full.
 type Store struct {
+	broker *Broker
 	js     jetstream.JetStream
 	stream jetstream.Stream
 	prefix string // of the subjects
@@ -47,13 +48,19 @@ func (b *Broker) OpenStore(ctx context.Context, cfg StoreConfig) (*Store, error)
 	if err != nil {
 		return nil, fmt.Errorf("open store %s: %w", cfg.Name, err)
 	}
-	return &Store{js: js, stream: stream, prefix: prefix}, nil
+	return &Store{broker: b, js: js, stream: stream, prefix: prefix}, nil
 }
 
-// Put stores a value and returns when it is stored. key is any text.
+// Put stores a value and returns when it is stored. key is any text. The error
+// is ErrUnavailable, at once, while the log has failed; that is logged once by
+// the broker.
 func (s *Store) Put(ctx context.Context, key string, value []byte) error {
+	if err := s.broker.health.failure(); err != nil {
+		return err
+	}
 	if _, err := s.js.Publish(ctx, s.prefix+Token(key), value); err != nil {
-		return fmt.Errorf("store a value: %w", err)
+		// A store that breaks answers nothing; the log has failed meanwhile.
+		return fmt.Errorf("store a value: %w", errors.Join(s.broker.health.failure(), err))
 	}
 	return nil
 }

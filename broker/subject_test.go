@@ -58,8 +58,8 @@ func TestParseAck(t *testing.T) {
 		{in: `{"seq":7}`, want: ack{sequence: 7}},
 		{in: `{"error":{"code":503,"err_code":10077,"description":"maximum messages exceeded"},"stream":"EVENTS-0","seq":0}`, err: "maximum messages exceeded"},
 		{in: `{}`, err: "[unexpected]"},
-		{in: `x`, err: "read the answer"},
-		{in: ``, err: "read the answer"},
+		{in: `x`, err: "read its answer"},
+		{in: ``, err: "read its answer"},
 	}
 	for _, tt := range tests {
 		got, err := parseAck([]byte(tt.in))

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"reecho/broker"
@@ -83,7 +84,8 @@ type sessions struct {
 	log   *slog.Logger
 	run   string // names this run of the node
 
-	tasks sync.WaitGroup
+	tasks   sync.WaitGroup
+	failing atomic.Bool // saving does not work, and that is logged
 
 	mu     sync.Mutex
 	live   map[string]*session // with an owner, or not yet saved without
@@ -251,8 +253,9 @@ func (ss *sessions) alive(ctx context.Context) {
 	defer ticker.Stop()
 	for {
 		putting, cancel := context.WithTimeout(ctx, sessionSaveTimeout)
-		if err := ss.store.Put(putting, aliveKey(ss.run), []byte{}); err != nil && ctx.Err() == nil {
-			ss.log.Warn("cannot note that this node is alive; sessions may expire early after a crash", slog.Any("error", err))
+		err := ss.store.Put(putting, aliveKey(ss.run), []byte{})
+		if ctx.Err() == nil {
+			ss.tell(err)
 		}
 		cancel()
 		select {
@@ -355,13 +358,23 @@ func (ss *sessions) writeOne(s *session) {
 		err = ss.store.Put(ctx, s.key, text)
 		cancel()
 	}
-	if err != nil && !errors.Is(err, broker.ErrClosed) {
-		ss.log.Warn("cannot save a session: after a crash its client may get events again", slog.Any("error", err))
-	}
+	ss.tell(err)
 	for _, done := range waiting {
 		done <- err
 	}
 	ss.finish(s)
+}
+
+// tell logs when saving begins to fail and when it works again. A log that has
+// failed is told of by the broker.
+func (ss *sessions) tell(err error) {
+	switch {
+	case errors.Is(err, broker.ErrClosed), errors.Is(err, broker.ErrUnavailable):
+	case err != nil && ss.failing.CompareAndSwap(false, true):
+		ss.log.Warn("cannot save sessions: after a crash clients may get events again", slog.Any("error", err))
+	case err == nil && ss.failing.CompareAndSwap(true, false):
+		ss.log.Info("sessions are saved again")
+	}
 }
 
 // finish ends a save: s is saved again if it changed meanwhile, and forgotten

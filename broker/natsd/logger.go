@@ -2,33 +2,112 @@ package natsd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// logger passes the server's log on to slog. nats-server's notices are about
-// its own life and become debug messages.
-type logger struct {
-	log *slog.Logger
+// failureTexts are in what nats-server says when it stops storing: one stream
+// does until it is opened again, or all of JetStream (nats-server,
+// fileStore.setWriteErr, stream.setWriteErrLocked, Server.handleOutOfSpace).
+// There is no other way to be told.
+var failureTexts = []string{
+	"ritical write error", "failed to store a msg", "will be DISABLED", "isabling JetStream",
+}
 
-	mu    sync.Mutex
-	fatal error // the first fatal message
+// JetStream announces its end in the server's log, also when it ends by itself
+// (nats-server, shutdownJetStream).
+const (
+	textStopping = "Initiating JetStream Shutdown"
+	textStopped  = "JetStream Shutdown"
+)
+
+// maxFailure bounds what is repeated of a server's complaint, in bytes.
+const maxFailure = 300
+
+// logger passes the log of one server on to slog. nats-server's notices are
+// about its own life and become debug messages, and so does everything it says
+// after it failed: the failure is told once, by whoever is told of it.
+type logger struct {
+	log  *slog.Logger
+	fail func(error) // is called with nats-server's locks held: must not block
+
+	mu       sync.Mutex
+	fatal    error // the first fatal message
+	failed   bool
+	hushed   bool
+	stopping int // how many shutdowns of JetStream are under way
+	stopped  sync.Cond
 }
 
 var _ server.Logger = (*logger)(nil)
 
-func newLogger(log *slog.Logger) *logger {
-	return &logger{log: log.With(slog.String("component", "nats"))}
+func newLogger(log *slog.Logger, fail func(error)) *logger {
+	l := &logger{log: log.With(slog.String("component", "nats")), fail: fail}
+	l.stopped.L = &l.mu
+	return l
 }
 
-func (l *logger) Noticef(format string, v ...any) { l.write(slog.LevelDebug, format, v) }
-func (l *logger) Warnf(format string, v ...any)   { l.write(slog.LevelWarn, format, v) }
-func (l *logger) Errorf(format string, v ...any)  { l.write(slog.LevelError, format, v) }
-func (l *logger) Debugf(format string, v ...any)  { l.write(slog.LevelDebug, format, v) }
-func (l *logger) Tracef(string, ...any)           {}
+// Noticef implements server.Logger.
+func (l *logger) Noticef(format string, v ...any) {
+	switch {
+	case strings.HasPrefix(format, textStopping):
+		l.countStopping(1)
+	case format == textStopped:
+		l.countStopping(-1)
+	}
+	l.write(slog.LevelDebug, format, v)
+}
+
+// Warnf implements server.Logger.
+func (l *logger) Warnf(format string, v ...any) { l.complain(slog.LevelWarn, format, v) }
+
+// Errorf implements server.Logger.
+func (l *logger) Errorf(format string, v ...any) { l.complain(slog.LevelError, format, v) }
+
+// Debugf implements server.Logger.
+func (l *logger) Debugf(format string, v ...any) { l.write(slog.LevelDebug, format, v) }
+
+// Tracef implements server.Logger.
+func (l *logger) Tracef(string, ...any) {}
+
+// complain passes a complaint on, unless it tells of a failure, or is due to
+// one.
+func (l *logger) complain(level slog.Level, format string, v []any) {
+	text := fmt.Sprintf(format, v...)
+	l.mu.Lock()
+	quiet := l.failed || l.hushed
+	first := !l.failed && tellsOfFailure(text)
+	l.failed = l.failed || first
+	l.mu.Unlock()
+	if first {
+		l.fail(errors.New(text[:min(len(text), maxFailure)]))
+	}
+	if quiet || first {
+		level = slog.LevelDebug
+	}
+	l.write(level, format, v)
+}
+
+func tellsOfFailure(text string) bool {
+	for _, part := range failureTexts {
+		if strings.Contains(text, part) {
+			return true
+		}
+	}
+	return false
+}
+
+// hush makes complaints debug messages, or ends that.
+func (l *logger) hush(on bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.hushed = on
+}
 
 func (l *logger) write(level slog.Level, format string, v []any) {
 	ctx := context.Background()
@@ -40,7 +119,7 @@ func (l *logger) write(level slog.Level, format string, v []any) {
 // Fatalf is where nats-server would end the process; here it makes the start
 // fail.
 func (l *logger) Fatalf(format string, v ...any) {
-	l.write(slog.LevelError, format, v)
+	l.write(slog.LevelDebug, format, v)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.fatal == nil {
@@ -52,4 +131,22 @@ func (l *logger) fatalError() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.fatal
+}
+
+func (l *logger) countStopping(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stopping += n
+	l.stopped.Broadcast()
+}
+
+// waitStopped waits until no shutdown of JetStream is under way: one that
+// nats-server began by itself is not waited for by Server.Shutdown, and writes
+// to the folder until it ends.
+func (l *logger) waitStopped() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.stopping > 0 {
+		l.stopped.Wait()
+	}
 }

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -26,6 +28,8 @@ const DefaultSyncInterval = time.Second
 const (
 	startTimeout = 30 * time.Second
 	readyPause   = 5 * time.Millisecond
+	// reconnectWait is about how long after a restart connections are back.
+	reconnectWait = 20 * time.Millisecond
 	// maxPayload bounds one stored event with its headers, in bytes. It is
 	// above nats-server's 1 MB so that an app's event limit may be raised.
 	maxPayload = 8 << 20
@@ -46,15 +50,28 @@ type Config struct {
 	SyncAlways bool
 }
 
-// Server is a running NATS server without a listening port.
+// Server is a running NATS server without a listening port. It is safe for
+// concurrent use, but for Close.
 type Server struct {
-	ns   *server.Server
-	lock *dirLock
-	log  *logger
-	dir  string
+	cfg    Config
+	log    *slog.Logger
+	lock   *dirLock
+	folder *folder
 	// trusted is whether the sequences of the data folder are what was
 	// acknowledged.
-	trusted bool
+	trusted  bool
+	failures chan error // holds the newest; never closed
+
+	mu       sync.Mutex
+	current  *instance     // nil: none could be started, or the next is not there yet
+	stopping chan struct{} // closed when the one before has let go of the folder; may be nil
+	sound    bool          // the current instance has not complained
+}
+
+// instance is one life of the NATS server.
+type instance struct {
+	ns  *server.Server
+	log *logger
 }
 
 // Start runs a server and waits until JetStream answers. The data folder
@@ -63,31 +80,133 @@ func Start(ctx context.Context, cfg Config, log *slog.Logger) (*Server, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data folder: %w", err)
 	}
+	warnOfMode(cfg.Dir, log)
 	lock, err := lockDir(cfg.Dir)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{lock: lock, dir: cfg.Dir, log: newLogger(log)}
-	if err := s.start(ctx, cfg); err != nil {
-		s.abort()
+	s := &Server{cfg: cfg, log: log, lock: lock, folder: &folder{dir: cfg.Dir}, failures: make(chan error, 1)}
+	if err := s.start(ctx); err != nil {
+		_ = s.lock.release()
 		return nil, fmt.Errorf("start the NATS server: %w", err)
 	}
 	return s, nil
 }
 
-func (s *Server) start(ctx context.Context, cfg Config) error {
-	trusted, err := openMarks(cfg.Dir)
+func (s *Server) start(ctx context.Context) error {
+	trusted, err := openMarks(s.cfg.Dir)
 	if err != nil {
 		return err
 	}
 	s.trusted = trusted
-	s.ns, err = server.NewServer(options(cfg))
+	return s.launch(ctx, false)
+}
+
+// launch begins a life of the server. After a failure the files are as it left
+// them, which nats-server tells of each; that is not news.
+func (s *Server) launch(ctx context.Context, again bool) error {
+	ns, err := server.NewServer(options(s.cfg))
 	if err != nil {
 		return err
 	}
-	s.ns.SetLoggerV2(s.log, false, false, false)
-	s.ns.Start()
-	return s.waitReady(ctx)
+	i := &instance{ns: ns, log: newLogger(s.log, s.failed)}
+	i.log.hush(again)
+	ns.SetLoggerV2(i.log, false, false, false)
+	s.mu.Lock()
+	s.current, s.sound = i, true
+	s.mu.Unlock()
+	ns.Start()
+	if err = s.waitReady(ctx, i); err == nil {
+		err = s.folder.remember()
+	}
+	if err != nil {
+		return errors.Join(err, s.halt(context.WithoutCancel(ctx)))
+	}
+	i.log.hush(false)
+	return nil
+}
+
+// halt ends the current life of the server, if any, and waits until the folder
+// is let go, at most until ctx ends; then the next halt goes on waiting.
+func (s *Server) halt(ctx context.Context) error {
+	s.mu.Lock()
+	if i := s.current; i != nil {
+		stopped := make(chan struct{})
+		s.current, s.stopping = nil, stopped
+		go func() {
+			i.ns.Shutdown()
+			i.ns.WaitForShutdown()
+			i.log.waitStopped()
+			close(stopped)
+		}()
+	}
+	stopped := s.stopping
+	s.mu.Unlock()
+	if stopped == nil {
+		return nil
+	}
+	select {
+	case <-stopped:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the NATS server to stop: %w", ctx.Err())
+	}
+}
+
+// failed is told that the server has stopped storing.
+func (s *Server) failed(err error) {
+	s.markUnsound()
+	select {
+	case s.failures <- err:
+	default:
+		// Another one waits to be read, and leads to the same.
+	}
+}
+
+// markUnsound may be called by nats-server at any time, so s.mu is never held
+// while nats-server is called.
+func (s *Server) markUnsound() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sound = false
+}
+
+// Failures receives why the server has stopped storing events; it has to be
+// restarted then. Only the first failure of several is kept.
+func (s *Server) Failures() <-chan error { return s.failures }
+
+// Check reports whether the data folder is there and takes size bytes, which
+// are written and removed again, at most until ctx ends. size 0 only looks.
+// flush: the bytes must get to the disk too. A folder that is not there is a
+// failure of the server too.
+func (s *Server) Check(ctx context.Context, size int, flush bool) error {
+	if err := s.folder.check(); err != nil {
+		// What was written meanwhile may have gone somewhere else.
+		s.failed(err)
+		return err
+	}
+	if size == 0 {
+		return nil
+	}
+	return s.folder.write(ctx, size, flush)
+}
+
+// Restart ends the server and starts it anew over the same data folder, which
+// stays locked. Connections made by Connect come back by themselves; what is
+// kept in memory only is lost. After an error there may be no server until the
+// next Restart. It must not be called while another call is under way.
+func (s *Server) Restart(ctx context.Context) error {
+	if err := s.halt(ctx); err != nil {
+		return err
+	}
+	select {
+	case <-s.failures: // of the life that has ended
+	default:
+	}
+	if err := s.launch(ctx, true); err != nil {
+		return fmt.Errorf("restart the NATS server: %w", err)
+	}
+	return nil
 }
 
 func options(cfg Config) *server.Options {
@@ -104,7 +223,7 @@ func options(cfg Config) *server.Options {
 		DontListen: true,
 		NoSigs:     true,
 		JetStream:  true,
-		StoreDir:   filepath.Join(cfg.Dir, "nats"),
+		StoreDir:   filepath.Join(cfg.Dir, storeFolder),
 		// The disk is bounded by the streams' own limits; without a number
 		// here nats-server takes three quarters of what is free now, which
 		// fails later starts on a fuller disk.
@@ -117,14 +236,14 @@ func options(cfg Config) *server.Options {
 
 // waitReady polls because nats-server reports a fatal error only through its
 // logger.
-func (s *Server) waitReady(ctx context.Context) error {
+func (s *Server) waitReady(ctx context.Context, i *instance) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	for {
-		if err := s.log.fatalError(); err != nil {
+		if err := i.log.fatalError(); err != nil {
 			return err
 		}
-		if s.ns.ReadyForConnections(readyPause) && s.ns.JetStreamEnabled() {
+		if i.ns.ReadyForConnections(readyPause) && i.ns.JetStreamEnabled() {
 			return s.probe(ctx)
 		}
 		select {
@@ -148,9 +267,29 @@ func (s *Server) probe(ctx context.Context) error {
 	return nil
 }
 
-// Connect opens a connection inside the process.
+// errDown: there is no server to connect to until the next Restart.
+var errDown = errors.New("the embedded NATS server is down")
+
+// InProcessConn implements nats.InProcessConnProvider: a connection to whatever
+// server runs now.
+func (s *Server) InProcessConn() (net.Conn, error) {
+	s.mu.Lock()
+	i := s.current
+	s.mu.Unlock()
+	if i == nil {
+		return nil, errDown
+	}
+	return i.ns.InProcessConn()
+}
+
+// Connect opens a connection inside the process. It outlives restarts of the
+// server. What is sent meanwhile is refused and not kept for later: whoever
+// sent it has been told that it failed.
 func (s *Server) Connect(opts ...nats.Option) (*nats.Conn, error) {
-	opts = append([]nats.Option{nats.InProcessServer(s.ns), nats.MaxReconnects(-1)}, opts...)
+	opts = append([]nats.Option{
+		nats.InProcessServer(s), nats.MaxReconnects(-1), nats.ReconnectBufSize(-1),
+		nats.ReconnectWait(reconnectWait), nats.ReconnectJitter(reconnectWait/2, reconnectWait/2),
+	}, opts...)
 	nc, err := nats.Connect("", opts...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the embedded NATS server: %w", err)
@@ -164,27 +303,18 @@ func (s *Server) Connect(opts ...nats.Option) (*nats.Conn, error) {
 func (s *Server) Trusted() bool { return s.trusted }
 
 // Close stops the server, flushes the data folder and gives it up. It waits for
-// the server at most until ctx ends.
+// the server at most until ctx ends. The folder counts as closed only if the
+// server had not failed.
 func (s *Server) Close(ctx context.Context) error {
-	s.ns.Shutdown()
-	stopped := make(chan struct{})
-	go func() {
-		s.ns.WaitForShutdown()
-		close(stopped)
-	}()
-	select {
-	case <-stopped:
-	case <-ctx.Done():
-		return errors.Join(fmt.Errorf("wait for the NATS server to stop: %w", ctx.Err()), s.lock.release())
+	s.mu.Lock()
+	sound := s.sound && s.current != nil
+	s.mu.Unlock()
+	err := s.halt(ctx)
+	if err == nil && !sound {
+		err = errors.New("the data folder was not closed cleanly: the NATS server had failed")
 	}
-	return errors.Join(markClosed(s.dir), s.lock.release())
-}
-
-// abort undoes a start that failed.
-func (s *Server) abort() {
-	if s.ns != nil {
-		s.ns.Shutdown()
-		s.ns.WaitForShutdown()
+	if err != nil {
+		return errors.Join(err, s.lock.release())
 	}
-	_ = s.lock.release()
+	return errors.Join(markClosed(s.cfg.Dir), s.lock.release())
 }

@@ -98,8 +98,9 @@ func (a *API) health(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 	defer cancel()
 	if err := a.ready(ctx); err != nil {
-		a.log.Warn("not ready", slog.Any("error", err))
-		answerText(w, http.StatusServiceUnavailable, "The event log does not answer")
+		// Anybody may ask at any rate; the store logs when it changes.
+		w.Header().Set("Retry-After", "1")
+		answerText(w, http.StatusServiceUnavailable, "Not ready: "+err.Error())
 		return
 	}
 	answerText(w, http.StatusOK, "ok")
@@ -218,6 +219,8 @@ func (a *API) failure(r *http.Request, err error) *failure {
 	switch {
 	case errors.As(err, &f):
 		return f
+	case errors.Is(err, broker.ErrTooLarge):
+		return failf(http.StatusRequestEntityTooLarge, "%v", err)
 	case errors.Is(err, broker.ErrOverloaded):
 		return failf(http.StatusServiceUnavailable, "Too many events are waiting to be stored, try again")
 	case errors.Is(err, broker.ErrUnavailable), errors.Is(err, broker.ErrClosed):

@@ -212,25 +212,17 @@ func (n *Node) Ledger() *limit.Ledger { return n.ledger }
 func (n *Node) Failed() <-chan struct{} { return n.failed }
 
 // Close takes no new connections, tells clients to reconnect, finishes requests
-// and stops everything, at most until ctx ends. What was published is safe in
-// any case.
+// and stops everything, at most until ctx ends. The front gets half of that
+// time; what it has not finished then is cut, which is logged and no error: the
+// store must be left the time to close its folder, whatever clients do. The
+// error is about the store, or why the node had stopped serving before.
 func (n *Node) Close(ctx context.Context) error {
-	var problems []error
-	if n.server != nil {
-		// The server waits for its connections, which the hub closes.
-		drained := make(chan error, 1)
-		go func() { drained <- n.hub.Close(ctx, min(n.cfg.DrainTime, remaining(ctx)/2)) }()
-		problems = append(problems, n.server.Shutdown(ctx), <-drained)
-		n.serving.Wait()
-		problems = append(problems, n.served)
-	} else {
-		if n.hub != nil {
-			problems = append(problems, n.hub.Close(ctx, 0))
-		}
-		if n.listener != nil {
-			problems = append(problems, n.listener.Close())
-		}
+	front, cancel := context.WithTimeout(ctx, remaining(ctx)/2)
+	defer cancel()
+	if err := n.closeFront(front); err != nil {
+		n.log.Warn("clients were cut off, they had not finished in time", slog.Any("error", err))
 	}
+	problems := []error{n.served}
 	if n.broker != nil {
 		problems = append(problems, n.broker.Close(ctx))
 	}
@@ -238,6 +230,26 @@ func (n *Node) Close(ctx context.Context) error {
 		problems = append(problems, n.nats.Close(ctx))
 	}
 	return errors.Join(problems...)
+}
+
+// closeFront closes everything that clients touch, at most until ctx ends.
+func (n *Node) closeFront(ctx context.Context) error {
+	if n.server == nil {
+		var problems []error
+		if n.hub != nil {
+			problems = append(problems, n.hub.Close(ctx, 0))
+		}
+		if n.listener != nil {
+			problems = append(problems, n.listener.Close())
+		}
+		return errors.Join(problems...)
+	}
+	// The server waits for its connections, which the hub closes.
+	drained := make(chan error, 1)
+	go func() { drained <- n.hub.Close(ctx, min(n.cfg.DrainTime, remaining(ctx)/2)) }()
+	err := errors.Join(n.server.Shutdown(ctx), <-drained)
+	n.serving.Wait()
+	return err
 }
 
 // remaining is the time until ctx ends, long if it does not.

@@ -1,0 +1,458 @@
+package broker_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"reecho/broker"
+	"reecho/broker/natsd"
+)
+
+// journal is a log that remembers what an operator is told.
+type journal struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (j *journal) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelInfo }
+func (j *journal) WithAttrs([]slog.Attr) slog.Handler               { return j }
+func (j *journal) WithGroup(string) slog.Handler                    { return j }
+
+func (j *journal) Handle(_ context.Context, r slog.Record) error {
+	line := r.Level.String() + " " + r.Message
+	r.Attrs(func(a slog.Attr) bool { line += " " + a.String(); return true })
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.lines = append(j.lines, line)
+	return nil
+}
+
+func (j *journal) all() []string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.Clone(j.lines)
+}
+
+// wantOnce checks that each change of state is told once, and nothing else.
+func (j *journal) wantOnce(t *testing.T, cause string) {
+	t.Helper()
+	lines := slices.DeleteFunc(j.all(), aboutLoad)
+	if len(lines) != 2 || !strings.Contains(lines[0], "has failed") || !strings.Contains(lines[0], cause) ||
+		!strings.Contains(lines[1], "works again") {
+		t.Errorf("want one line of the failure with %q and one of its end, got:\n%s", cause, strings.Join(lines, "\n"))
+	}
+}
+
+// aboutLoad: the machine is slow, which is not what is tested.
+func aboutLoad(line string) bool {
+	return strings.Contains(line, "took too long") || strings.Contains(line, "processing time")
+}
+
+// store is a broker over a data folder that a test does harm to.
+type store struct {
+	*broker.Broker
+	log *journal
+
+	mu       sync.Mutex
+	next     map[string]int   // by channel: the number of the next event
+	answered map[string][]int // by channel: the events that were stored
+}
+
+// The channels of a test are in all streams.
+const faultChannels = 12
+
+func openStore(t *testing.T, dir string, cfg broker.Config) *store {
+	t.Helper()
+	// Nothing may be refused because of the time it takes.
+	cfg.PublishTimeout, cfg.EventsPerChannel = 10*time.Minute, 1<<20
+	s := &store{log: &journal{}, next: map[string]int{}, answered: map[string][]int{}}
+	log := slog.New(s.log)
+	server, err := natsd.Start(t.Context(), natsd.Config{Dir: dir}, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Broker, err = broker.New(t.Context(), cfg, server, false, log); err != nil {
+		t.Fatal(errors.Join(err, server.Close(context.Background())))
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := errors.Join(s.Close(ctx), server.Close(ctx)); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// publish stores the next event of a channel; only what is answered counts.
+func (s *store) publish(t *testing.T, channel string, size int) error {
+	t.Helper()
+	s.mu.Lock()
+	n := s.next[channel]
+	s.next[channel]++
+	s.mu.Unlock()
+	err := s.Publish(t.Context(), []broker.Record{record(channel, fmt.Sprintf("%d %s", n, strings.Repeat("x", size)))})
+	if err == nil {
+		s.mu.Lock()
+		s.answered[channel] = append(s.answered[channel], n)
+		s.mu.Unlock()
+	}
+	return err
+}
+
+func (s *store) mustPublishAll(t *testing.T) {
+	t.Helper()
+	for c := range faultChannels {
+		if err := s.publish(t, fmt.Sprint("match.", c), 100); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// publishUntilRefused publishes to all channels at once, each until it is
+// refused, which must happen while the fault holds and not by a timeout.
+func (s *store) publishUntilRefused(t *testing.T, size int) {
+	t.Helper()
+	var wait sync.WaitGroup
+	for c := range faultChannels {
+		wait.Go(func() {
+			for {
+				err := s.publish(t, fmt.Sprint("match.", c), size)
+				if errors.Is(err, broker.ErrUnavailable) {
+					return
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wait.Wait()
+}
+
+// wantNotReady checks that the log says why, and refuses at once.
+func (s *store) wantNotReady(t *testing.T, cause string) {
+	t.Helper()
+	var err error
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); runtimePause() {
+		if err = s.Ready(t.Context()); err != nil && strings.Contains(err.Error(), cause) {
+			break
+		}
+	}
+	if !errors.Is(err, broker.ErrUnavailable) || !strings.Contains(err.Error(), cause) {
+		t.Fatalf("ready: got %v, want it to be unavailable with %q", err, cause)
+	}
+	if err := s.publish(t, "match.0", 1); !errors.Is(err, broker.ErrUnavailable) || !strings.Contains(err.Error(), cause) {
+		t.Errorf("publish: got %v, want it to be unavailable with %q", err, cause)
+	}
+}
+
+// wantMended waits until publishes are taken again.
+func (s *store) wantMended(t *testing.T) {
+	t.Helper()
+	var err error
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); runtimePause() {
+		if err = s.Ready(t.Context()); err == nil {
+			break
+		}
+	}
+	if err != nil {
+		t.Fatalf("the log is not ready again: %v", err)
+	}
+}
+
+// wantAnswered checks that what was answered is stored, once and in order.
+// Between may be events that were refused when they were on their way.
+func (s *store) wantAnswered(t *testing.T) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for channel, want := range s.answered {
+		var stored []int
+		for from, more := uint64(0), true; more; {
+			events, next, err := s.Read(t.Context(), "app-1", channel, from, 500)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, ev := range events {
+				number, _, _ := strings.Cut(string(ev.Frame), " ")
+				n, err := strconv.Atoi(number)
+				if err != nil {
+					t.Fatal(err)
+				}
+				stored = append(stored, n)
+				from = ev.Sequence + 1
+			}
+			more = next
+		}
+		if !slices.IsSorted(stored) || len(slices.Compact(slices.Clone(stored))) != len(stored) {
+			t.Errorf("%s is out of order or doubled: %v", channel, stored)
+		}
+		missing := slices.DeleteFunc(slices.Clone(want), func(n int) bool { return slices.Contains(stored, n) })
+		if len(missing) > 0 {
+			t.Errorf("%s: %d of %d answered events are not stored, %v", channel, len(missing), len(want), missing)
+		}
+	}
+}
+
+// runtimePause is a moment between two looks at something that has no signal.
+func runtimePause() { <-time.After(10 * time.Millisecond) }
+
+// mustMount mounts a tmpfs of size bytes and returns a data folder in it.
+func mustMount(t *testing.T, size int) (mount, dir string) {
+	t.Helper()
+	mount = t.TempDir()
+	if err := unix.Mount("reecho-test", mount, "tmpfs", 0, fmt.Sprint("size=", size)); err != nil {
+		t.Skipf("cannot mount a file system (%v): run as root", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(mount, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return mount, filepath.Join(mount, "data")
+}
+
+func mustRemount(t *testing.T, mount string, flags uintptr, options string) {
+	t.Helper()
+	if err := unix.Mount("reecho-test", mount, "tmpfs", unix.MS_REMOUNT|flags, options); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A full disk. Seen: after the disk had been enlarged every publish was 503
+// after 10 s until a restart, while /health said 200.
+func TestDiskFullAndEnlarged(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		cfg  broker.Config
+	}{
+		{"one stream", broker.Config{Partitions: 1}},
+		{"four streams", broker.Config{Partitions: 4}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			mount, dir := mustMount(t, 8<<20)
+			s := openStore(t, dir, tt.cfg)
+			epoch := s.Epoch("app-1", "match.0")
+			r := newRecorder()
+			mustSubscribe(t, s.Broker, "app-1", "match.1", r)
+			s.mustPublishAll(t)
+			s.publishUntilRefused(t, 20<<10)
+			s.wantNotReady(t, "no space left")
+			for range 200 {
+				if err := s.publish(t, "match.3", 100); !errors.Is(err, broker.ErrUnavailable) {
+					t.Fatalf("got %v, want ErrUnavailable", err)
+				}
+			}
+			mustRemount(t, mount, 0, fmt.Sprint("size=", 64<<20))
+			s.wantMended(t)
+			s.mustPublishAll(t)
+			s.wantAnswered(t)
+			s.log.wantOnce(t, "no space left")
+			if got := s.Epoch("app-1", "match.0"); got != epoch {
+				t.Errorf("the epoch is %s, was %s", got, epoch)
+			}
+			wantLive(t, s, r, "match.1")
+		})
+	}
+}
+
+// wantLive checks that the newest event of a channel came by the live path.
+func wantLive(t *testing.T, s *store, r *recorder, channel string) {
+	t.Helper()
+	want := fmt.Sprint(s.answered[channel][len(s.answered[channel])-1], " ")
+	for {
+		select {
+		case ev := <-r.events:
+			if strings.HasPrefix(string(ev.Frame), want) {
+				return
+			}
+		case <-time.After(patience):
+			t.Fatalf("event %s of %s was not delivered", want, channel)
+		}
+	}
+}
+
+// A disk that is full, freed and full again, at random moments of publishing.
+func TestDiskFullAgainAndAgain(t *testing.T) {
+	t.Parallel()
+	seed := rand.Uint64()
+	if given, err := strconv.ParseUint(os.Getenv("REECHO_TEST_SEED"), 10, 64); err == nil {
+		seed = given
+	}
+	t.Logf("REECHO_TEST_SEED=%d", seed)
+	random := rand.New(rand.NewPCG(seed, seed))
+	_, dir := mustMount(t, 48<<20)
+	s := openStore(t, dir, broker.Config{Partitions: 2})
+	for range 3 {
+		for range random.IntN(50) {
+			s.mustPublishAll(t)
+		}
+		ballast := mustFill(t, filepath.Dir(dir))
+		s.publishUntilRefused(t, random.IntN(30<<10))
+		s.wantNotReady(t, "no space left")
+		if err := os.Remove(ballast); err != nil {
+			t.Fatal(err)
+		}
+		s.wantMended(t)
+	}
+	s.mustPublishAll(t)
+	s.wantAnswered(t)
+	if lines := slices.DeleteFunc(s.log.all(), aboutLoad); len(lines) != 6 {
+		t.Errorf("want two lines each time, got:\n%s", strings.Join(lines, "\n"))
+	}
+}
+
+// mustFill writes a file until the disk is full.
+func mustFill(t *testing.T, dir string) (path string) {
+	t.Helper()
+	path = filepath.Join(dir, "ballast")
+	file, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	block := make([]byte, 64<<10)
+	for err == nil {
+		_, err = file.Write(block)
+	}
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// A file system that becomes read-only, as after an I/O error. It is noticed
+// also when nobody publishes.
+func TestDiskReadOnlyForAWhile(t *testing.T) {
+	t.Parallel()
+	mount, dir := mustMount(t, 32<<20)
+	s := openStore(t, dir, broker.Config{Partitions: 2})
+	s.mustPublishAll(t)
+	// A file system with files that are open for writing is made read-only by
+	// the kernel only; so a view of it that is covers it.
+	if err := errors.Join(unix.Mount(mount, mount, "", unix.MS_BIND, ""),
+		unix.Mount("", mount, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, "")); err != nil {
+		t.Fatal(err)
+	}
+	s.wantNotReady(t, "read-only")
+	s.publishUntilRefused(t, 100)
+	if err := unix.Unmount(mount, unix.MNT_DETACH); err != nil {
+		t.Fatal(err)
+	}
+	s.wantMended(t)
+	s.mustPublishAll(t)
+	s.wantAnswered(t)
+	s.log.wantOnce(t, "read-only")
+}
+
+// A data folder that is moved away, or removed in part.
+func TestFolderGoneForAWhile(t *testing.T) {
+	t.Parallel()
+	for _, part := range []string{".", "nats", "nats/jetstream/$G/streams/EVENTS-1"} {
+		t.Run(filepath.Base(part), func(t *testing.T) {
+			t.Parallel()
+			dir := filepath.Join(t.TempDir(), "data")
+			s := openStore(t, dir, broker.Config{Partitions: 2})
+			s.mustPublishAll(t)
+			s.wantMended(t)
+			place := filepath.Join(dir, part)
+			away := filepath.Join(filepath.Dir(dir), "away")
+			if err := os.Rename(place, away); err != nil {
+				t.Fatal(err)
+			}
+			s.wantNotReady(t, "removed")
+			s.publishUntilRefused(t, 100)
+			if err := os.Rename(away, place); err != nil {
+				t.Fatal(err)
+			}
+			s.wantMended(t)
+			s.mustPublishAll(t)
+			s.wantAnswered(t)
+			s.log.wantOnce(t, "removed")
+		})
+	}
+}
+
+// Another folder in the place of the data folder is not taken for it.
+func TestFolderReplaced(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "data")
+	s := openStore(t, dir, broker.Config{Partitions: 1})
+	s.mustPublishAll(t)
+	if err := os.Rename(dir, dir+".old"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "nats"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s.wantNotReady(t, "another folder")
+	if err := errors.Join(os.RemoveAll(dir), os.Rename(dir+".old", dir)); err != nil {
+		t.Fatal(err)
+	}
+	s.wantMended(t)
+	s.wantAnswered(t)
+}
+
+// childFaults is set for the child process of TestNoDescriptors: the data
+// folder. Descriptors are of a process, so it has one of its own.
+const childFaults = "REECHO_TEST_NO_DESCRIPTORS_DIR"
+
+// No file descriptors are left: the streams fail when they need a new file.
+func TestNoDescriptors(t *testing.T) {
+	if dir := os.Getenv(childFaults); dir != "" {
+		noDescriptors(t, dir)
+		return
+	}
+	t.Parallel()
+	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestNoDescriptors$", "-test.v")
+	child.Env = append(os.Environ(), childFaults+"="+t.TempDir())
+	if out, err := child.CombinedOutput(); err != nil {
+		t.Errorf("%v:\n%s", err, out)
+	}
+}
+
+func noDescriptors(t *testing.T, dir string) {
+	t.Helper()
+	limit := unix.Rlimit{Cur: 200, Max: 200}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	s := openStore(t, dir, broker.Config{Partitions: 2})
+	s.mustPublishAll(t)
+	var taken []*os.File
+	for {
+		file, err := os.Open(os.DevNull)
+		if err != nil {
+			break
+		}
+		taken = append(taken, file)
+	}
+	s.wantNotReady(t, "too many open files")
+	s.publishUntilRefused(t, 100)
+	for _, file := range taken {
+		_ = file.Close()
+	}
+	s.wantMended(t)
+	s.mustPublishAll(t)
+	s.wantAnswered(t)
+	s.log.wantOnce(t, "too many open files")
+}

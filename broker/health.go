@@ -1,0 +1,437 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// Keeper is a Dialer whose server can be looked after: its data folder is
+// tried, and the server restarted when it has failed, because nats-server stops
+// a stream for good after one failed write.
+type Keeper interface {
+	Dialer
+	// Failures receives why the server has stopped storing events.
+	Failures() <-chan error
+	// Check reports whether the data folder is there and, with a size above 0,
+	// takes that many bytes; flush: also to the disk. It returns when ctx ends.
+	Check(ctx context.Context, size int, flush bool) error
+	// Restart ends the server, lets connections come back to a new one over the
+	// same data, and may be tried again after an error.
+	Restart(ctx context.Context) error
+}
+
+const (
+	// checkPeriod is the pause between two looks at the log, and between two
+	// tries to mend it.
+	checkPeriod = time.Second
+	// writeEvery is how many looks also write: a disk that nobody writes to is
+	// seen to be full before the next event comes.
+	writeEvery = 5
+	// checkTimeout bounds one look. A disk that takes longer counts as failed.
+	checkTimeout = 10 * time.Second
+	// checkBytes is written to see whether the folder takes anything, mendBytes
+	// before the log is taken to be mended: a disk with room for a few blocks
+	// would fail again at once.
+	checkBytes = 4 << 10
+	mendBytes  = 1 << 20
+	// mendTimeout bounds one restart of the server.
+	mendTimeout = time.Minute
+	// maxMendPause bounds the pause between two tries when the log fails again
+	// soon after it was mended, which is after steady at the latest.
+	maxMendPause = 3 * time.Second
+	steady       = 10 * time.Second
+	// readyAge is how long an answer of Ready is kept.
+	readyAge = 500 * time.Millisecond
+	// refusalAge is how long one refused event counts against a stream.
+	refusalAge = 10 * time.Second
+)
+
+// health knows whether events can be stored, and mends the log when they
+// cannot.
+type health struct {
+	broker *Broker
+	keeper Keeper // nil: the server is another's
+
+	// Owned by run.
+	looks   int
+	stalls  []stall // by lane
+	refuses map[*publisher]bool
+
+	// change is held while the log comes to have failed, or to work, here and
+	// in every publisher. Before mu.
+	change sync.Mutex
+
+	mu     sync.Mutex
+	cause  error // nil: the log works
+	since  time.Time
+	broken bool // the server has to be restarted
+	mended time.Time
+	pause  time.Duration // between the failure and the first try
+	next   time.Time     // when that is
+	answer error         // of Ready, while cause is nil
+	proven time.Time
+	proof  *proof // under way
+}
+
+// stall watches the answers of a stream.
+type stall struct {
+	answers uint64
+	since   time.Time // from when on none came, while events were under way
+}
+
+// proof is a look that calls of Ready wait for.
+type proof struct {
+	done chan struct{} // closed when err is final
+	err  error
+}
+
+func (b *Broker) openHealth(d Dialer) {
+	h := &health{
+		broker: b, stalls: make([]stall, len(b.lanes)), refuses: make(map[*publisher]bool),
+	}
+	h.keeper, _ = d.(Keeper)
+	b.health = h
+	b.tasks.Go(func() { h.run(b.run) })
+}
+
+// Ready returns nil if publishes can be stored, else why not and since when. It
+// asks for nothing that is known since half a second, so anybody may call it at
+// any rate; else it writes to the data folder and asks every stream.
+func (b *Broker) Ready(ctx context.Context) error {
+	h := b.health
+	h.mu.Lock()
+	if err := h.failureLocked(); err != nil || time.Since(h.proven) < readyAge {
+		err = errors.Join(err, h.answer)
+		h.mu.Unlock()
+		return err
+	}
+	p := h.proof
+	if p == nil {
+		p = &proof{done: make(chan struct{})}
+		h.proof = p
+		b.tasks.Go(func() { h.prove(p) }) //nolint:contextcheck // shared by callers, so none of theirs
+	}
+	h.mu.Unlock()
+	select {
+	case <-p.done:
+		return p.err
+	case <-ctx.Done():
+		return fmt.Errorf("ask the event log: %w", ctx.Err())
+	}
+}
+
+// failure is what to answer while the log has failed, nil while it works.
+func (h *health) failure() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.failureLocked()
+}
+
+func (h *health) failureLocked() error {
+	if h.cause == nil {
+		return nil
+	}
+	return fmt.Errorf("%w since %s: %w", ErrUnavailable, h.since.UTC().Format(time.RFC3339), h.cause)
+}
+
+// prove finds out whether the log works, for Ready.
+func (h *health) prove(p *proof) {
+	ctx, cancel := context.WithTimeout(h.broker.run, checkTimeout)
+	defer cancel()
+	if h.keeper != nil {
+		if err := h.keeper.Check(ctx, checkBytes, false); err != nil && h.broker.run.Err() == nil {
+			h.fail(ctx, err)
+			p.err = h.failure()
+		}
+	}
+	if p.err == nil {
+		p.err = errors.Join(h.refusals(time.Now()), h.ask(ctx))
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.answer, h.proven, h.proof = p.err, time.Now(), nil
+	close(p.done)
+}
+
+// ask asks every stream for anything.
+func (h *health) ask(ctx context.Context) error {
+	for _, l := range h.broker.lanes {
+		if !l.retained() {
+			continue
+		}
+		if _, err := h.broker.lastSequences(ctx, l, []string{l.subject(storedRoot, "", "")}); err != nil {
+			return fmt.Errorf("%w: ask stream %s: %w", ErrUnavailable, l.stream, err)
+		}
+	}
+	return nil
+}
+
+// refusals is what streams say of the events they refuse.
+func (h *health) refusals(now time.Time) error {
+	var all []error
+	for _, p := range h.broker.publishers {
+		if p != nil {
+			if err := p.refuses(now); err != nil {
+				all = append(all, fmt.Errorf("stream %s: %w", p.lane.stream, err))
+			}
+		}
+	}
+	return errors.Join(all...)
+}
+
+// run watches the log until ctx ends.
+func (h *health) run(ctx context.Context) {
+	ticker := time.NewTicker(checkPeriod)
+	defer ticker.Stop()
+	var failures <-chan error
+	if h.keeper != nil {
+		failures = h.keeper.Failures()
+	}
+	for {
+		select {
+		case err := <-failures:
+			h.breakDown(ctx, err)
+		case now := <-ticker.C:
+			if failed, due := h.state(now); !failed {
+				h.look(ctx, now)
+			} else if due {
+				h.mend(ctx)
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// look finds failures that nobody has reported.
+func (h *health) look(ctx context.Context, now time.Time) {
+	h.tellRefusals(now)
+	if stream := h.stalled(now); stream != "" {
+		h.breakDown(ctx, fmt.Errorf("stream %s does not answer", stream))
+		return
+	}
+	if h.keeper == nil {
+		return
+	}
+	size := 0
+	if h.looks++; h.looks%writeEvery == 0 {
+		size = checkBytes
+	}
+	if err := h.check(ctx, size, false); err != nil && ctx.Err() == nil {
+		h.fail(ctx, err)
+	}
+}
+
+func (h *health) check(ctx context.Context, size int, flush bool) error {
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	return h.keeper.Check(ctx, size, flush)
+}
+
+// stalled returns the name of a stream that has not answered anything for
+// PublishTimeout, although events were under way to it all the time. A restart
+// is not worth less: on a machine that is short of CPU everything is late.
+func (h *health) stalled(now time.Time) string {
+	for i, p := range h.broker.publishers {
+		if p == nil {
+			continue
+		}
+		answers, waiting := p.progress()
+		s := &h.stalls[i]
+		switch {
+		case !waiting || answers != s.answers || s.since.IsZero():
+			*s = stall{answers: answers, since: now}
+		case now.Sub(s.since) > h.broker.cfg.PublishTimeout:
+			return p.lane.stream
+		}
+	}
+	return ""
+}
+
+// tellRefusals logs which streams begin to refuse events, and which take them
+// again.
+func (h *health) tellRefusals(now time.Time) {
+	for _, p := range h.broker.publishers {
+		if p == nil {
+			continue
+		}
+		err := p.refuses(now)
+		if (err != nil) == h.refuses[p] {
+			continue
+		}
+		h.refuses[p] = err != nil
+		if err != nil {
+			h.broker.log.Error("a stream refuses events", slog.String("stream", p.lane.stream), slog.Any("error", err))
+		} else {
+			h.broker.log.Info("a stream takes events again", slog.String("stream", p.lane.stream))
+		}
+	}
+}
+
+// state is whether the log has failed, and whether it is time to mend it.
+func (h *health) state(now time.Time) (failed, due bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.cause != nil, !now.Before(h.next)
+}
+
+// breakDown is fail for what only a restart of the server mends.
+func (h *health) breakDown(ctx context.Context, cause error) {
+	h.mu.Lock()
+	h.broken = true
+	h.mu.Unlock()
+	h.fail(ctx, cause)
+}
+
+// fail makes publishers refuse everything, once, and says so.
+func (h *health) fail(ctx context.Context, cause error) {
+	if !h.begin(cause) {
+		return
+	}
+	// What the disk says is clearer than what became of it.
+	if h.keeper != nil {
+		if err := h.check(ctx, mendBytes, false); err != nil && ctx.Err() == nil {
+			h.setCause(err)
+		}
+	}
+	h.broker.log.Error("the event log has failed: publishes are refused until it works again", slog.Any("error", h.causeNow()))
+}
+
+// begin is the change from working to failed; false: it had failed before.
+func (h *health) begin(cause error) bool {
+	h.change.Lock()
+	defer h.change.Unlock()
+	if h.failure() != nil {
+		return false
+	}
+	h.setFailed(cause)
+	h.refuseAll()
+	return true
+}
+
+func (h *health) setFailed(cause error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := time.Now()
+	if now.Sub(h.mended) > steady {
+		h.pause = 0
+	}
+	h.pause = min(2*h.pause+checkPeriod/2, maxMendPause)
+	h.cause, h.since, h.next = cause, now, now.Add(h.pause)
+}
+
+// setCause says better why the log has failed, if it still has.
+func (h *health) setCause(err error) {
+	h.change.Lock()
+	defer h.change.Unlock()
+	if h.failure() == nil {
+		return
+	}
+	h.mu.Lock()
+	h.cause = err
+	h.mu.Unlock()
+	h.refuseAll()
+}
+
+func (h *health) causeNow() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.cause
+}
+
+func (h *health) refuseAll() {
+	err := h.failure()
+	for _, p := range h.broker.publishers {
+		if p != nil {
+			p.fail(err)
+		}
+	}
+}
+
+// mend tries to make the log work again.
+func (h *health) mend(ctx context.Context) {
+	if err := h.tryMend(ctx); err != nil {
+		if ctx.Err() == nil {
+			h.setCause(err)
+		}
+		return
+	}
+	clear(h.refuses)
+	clear(h.stalls)
+	since, refused := h.end()
+	h.broker.log.Info("the event log works again", slog.Duration("after", time.Since(since)), slog.Int("refused", refused))
+	// Live events may have been dropped, and answers to readers.
+	h.broker.disturb()
+}
+
+// end is the change from failed to working. It returns when the log failed and
+// how many publishes were refused since.
+func (h *health) end() (since time.Time, refused int) {
+	h.change.Lock()
+	defer h.change.Unlock()
+	h.mu.Lock()
+	since = h.since
+	h.cause, h.broken, h.answer = nil, false, nil
+	h.proven, h.mended = time.Now(), time.Now()
+	h.mu.Unlock()
+	for _, p := range h.broker.publishers {
+		if p != nil {
+			refused += p.resume()
+		}
+	}
+	return since, refused
+}
+
+func (h *health) tryMend(ctx context.Context) error {
+	if h.keeper == nil {
+		return h.ask(ctx)
+	}
+	if err := h.check(ctx, mendBytes, true); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, mendTimeout)
+	defer cancel()
+	if h.needsRestart() {
+		if err := h.keeper.Restart(ctx); err != nil {
+			return err
+		}
+	}
+	if err := h.broker.reconnected(ctx); err != nil {
+		return err
+	}
+	if err := h.broker.reopenStreams(ctx); err != nil {
+		h.breakDown(ctx, err)
+		return err
+	}
+	return h.ask(ctx)
+}
+
+func (h *health) needsRestart() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.broken
+}
+
+// reconnected waits until every connection is back.
+func (b *Broker) reconnected(ctx context.Context) error {
+	ticker := time.NewTicker(reconnectPoll)
+	defer ticker.Stop()
+	for _, nc := range append([]*nats.Conn{b.publish, b.live.nc}, b.reads...) {
+		for !nc.IsConnected() {
+			select {
+			case <-ticker.C:
+			case <-ctx.Done():
+				return fmt.Errorf("wait for the connections to the NATS server: %w", ctx.Err())
+			}
+		}
+	}
+	return nil
+}
+
+const reconnectPoll = 5 * time.Millisecond

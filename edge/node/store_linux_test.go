@@ -1,0 +1,135 @@
+package node_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"reecho/edge/app"
+	"reecho/edge/config"
+)
+
+// get asks for a path that needs no signature.
+func (s *server) get(path string) (status int, header http.Header, body string) {
+	s.t.Helper()
+	request, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, "http://"+s.addr+path, nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	response, err := apiClient.Do(request)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return response.StatusCode, response.Header, string(text)
+}
+
+// A full disk, seen from outside: the health says so and why, publishes are 503
+// while it is full, and taken again when it is not. Subscribers get what was
+// answered.
+func TestFullDiskFromOutside(t *testing.T) {
+	t.Parallel()
+	mount := t.TempDir()
+	if err := unix.Mount("reecho-test", mount, "tmpfs", 0, "size=16m"); err != nil {
+		t.Skipf("cannot mount a file system (%v): run as root", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(mount, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	s := startServerWith(t, func(c *config.Config) { c.DataDir = filepath.Join(mount, "data") })
+	c := s.connect(t)
+	c.subscribe("chat")
+	s.publish("chat", "x", "before", "")
+	c.wantOn("chat", "x")
+	ballast := filepath.Join(mount, "ballast")
+	mustFill(t, ballast)
+	for _, path := range []string{"/health", "/ready"} {
+		status, header, body := s.get(path)
+		if status != http.StatusServiceUnavailable || !strings.Contains(body, "no space left") || header.Get("Retry-After") == "" {
+			t.Errorf("%s: %d %v %s", path, status, header, body)
+		}
+	}
+	for range 20 {
+		if status, body := s.call("POST", "/apps/"+appID+"/events", nil, `{"name":"x","channel":"chat","data":"refused"}`); status != http.StatusServiceUnavailable {
+			t.Errorf("publish: %d %s", status, body)
+		}
+	}
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/health", "/ready"} {
+		poll(t, path+" is well again", func() bool { status, _, _ := s.get(path); return status == http.StatusOK })
+	}
+	s.publish("chat", "x", "after", "")
+	if f := c.wantOn("chat", "x"); f.text(t) != "after" {
+		t.Errorf("got %s", f.raw)
+	}
+}
+
+// mustFill writes a file until the disk is full.
+func mustFill(t *testing.T, path string) {
+	t.Helper()
+	file, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	block := make([]byte, 4<<10)
+	for err == nil {
+		_, err = file.Write(block)
+	}
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+}
+
+// No combination of limits ends in a 500: what the log cannot take is 413 and
+// nothing of the request is stored.
+func TestEventThatNoStreamTakes(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		edit func(*config.Config)
+		data string // of the event
+		want int
+	}{
+		{"escaping makes it longer", func(*config.Config) {}, strings.Repeat("\x01", 2<<20), http.StatusRequestEntityTooLarge},
+		{"it fits", func(*config.Config) {}, strings.Repeat("\x01", 1<<20), http.StatusOK},
+		{"larger than a stream", func(c *config.Config) { c.RetentionBytes = 1 << 20 }, strings.Repeat("x", 1<<20), http.StatusRequestEntityTooLarge},
+		{"larger than the queue", func(c *config.Config) { c.PublishQueue, c.PublishWindow = 1, 1 }, strings.Repeat("x", 1<<20), http.StatusOK},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := startServerWith(t, tt.edit, demoApp(func(a *app.App) {
+				a.Limits.EventDataBytes, a.Limits.RequestBytes = 4<<20, 64<<20
+			}))
+			batch := mustJSON(t, map[string]any{"batch": []map[string]string{
+				{"name": "x", "channel": "small", "data": "1"}, {"name": "x", "channel": "large", "data": tt.data},
+			}})
+			status, body := s.call("POST", "/apps/"+appID+"/batch_events", nil, batch)
+			if status != tt.want || status != http.StatusOK && !strings.Contains(body, "at most") {
+				t.Errorf("got %d %.200s, want %d", status, body, tt.want)
+			}
+			for _, channel := range []string{"small", "large"} {
+				_, body := s.call("GET", fmt.Sprintf("/apps/%s/channels/%s/events", appID, channel), nil, "")
+				if stored := strings.Contains(body, `"sequence"`) || strings.Contains(body, `"data"`); stored != (tt.want == http.StatusOK) {
+					t.Errorf("%s: %.200s", channel, body)
+				}
+			}
+		})
+	}
+}
