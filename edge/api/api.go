@@ -124,6 +124,7 @@ func (a *API) serveApp(w http.ResponseWriter, r *http.Request, rest string) {
 	defer bodies.put(body)
 	answer, err := a.handle(r, rest, body)
 	if err != nil {
+		body.release()
 		finish := func() {}
 		if !body.whole && r.ContentLength != 0 {
 			finish = closing(w, r)

@@ -72,10 +72,17 @@ func (p *bufferPool) get(m *memory) *buffer {
 }
 
 func (p *bufferPool) put(b *buffer) {
-	b.memory.give(b.taken)
-	b.memory, b.taken = nil, 0
+	b.release()
 	if cap(b.bytes) <= keepBuffer {
 		p.pool.Put(b)
+	}
+}
+
+// release gives back what was counted; the body is not used any more.
+func (b *buffer) release() {
+	b.memory.give(b.taken)
+	if b.taken = 0; cap(b.bytes) > keepBuffer {
+		b.bytes = nil
 	}
 }
 
