@@ -4,8 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
-	"slices"
 	"time"
+	"unicode/utf8"
 
 	"reecho/edge/pusher"
 )
@@ -47,7 +47,7 @@ func (c *client) Message(payload []byte) (wait func()) {
 			c.clientEvent(m)
 			return nil
 		}
-		c.fail(pusher.Errorf(0, "Unsupported event received on socket: %s", cut(m.Event)))
+		c.fail(pusher.Errorf(0, "Unsupported event received on socket: %s", pusher.Cut(m.Event)))
 	}
 	return nil
 }
@@ -182,10 +182,11 @@ func (c *client) joinWhenAttached(ch *channel, member pusher.Member) {
 }
 
 // refuse answers a subscription with an error, and in the form soketi's users
-// know if the app says so (PROTOCOL §2.3).
+// know if the app says so (PROTOCOL §2.3). That is told on the channel, so a name
+// that no channel can have for its length alone is not repeated.
 func (c *client) refuse(channel string, e *pusher.Error, status int) {
 	c.fail(e)
-	if c.app.SubscriptionErrors {
+	if c.app.SubscriptionErrors && utf8.RuneCountInString(channel) <= c.app.Limits.ChannelNameLength {
 		c.reply(textFrame(pusher.AppendSubscriptionError(nil, channel, e.Message, status)))
 	}
 }
@@ -202,7 +203,7 @@ func (c *client) unsubscribe(data []byte) {
 		if pusher.KindOf(name).Has(pusher.ServerToUser) {
 			return
 		}
-		c.fail(pusher.Errorf(0, "No current subscription to channel %s, or subscription in progress", cut(name)))
+		c.fail(pusher.Errorf(0, "No current subscription to channel %s, or subscription in progress", pusher.Cut(name)))
 		return
 	}
 	sub.ch.leave(c, sub)
@@ -252,32 +253,27 @@ func (c *client) signinAgain(who pusher.User, userData string) {
 	c.reply(textFrame(pusher.AppendSigninSuccess(nil, userData)))
 }
 
-// watchlist is whom the client will watch, each user once, and whether users
-// above the limit were left out.
+// watchlist is whom the client will watch, and whether users above the limit were
+// left out.
 func (c *client) watchlist(who pusher.User) (ids []string, excess bool) {
-	if !c.app.Watchlist {
+	limit := c.app.Limits.WatchlistUsers
+	switch {
+	case !c.app.Watchlist:
 		return nil, false
+	case len(who.Watchlist) > limit:
+		return who.Watchlist[:limit], true
 	}
-	for _, id := range who.Watchlist {
-		if slices.Contains(ids, id) {
-			continue
-		}
-		if len(ids) == c.app.Limits.WatchlistUsers {
-			return ids, true
-		}
-		ids = append(ids, id)
-	}
-	return ids, false
+	return who.Watchlist, false
 }
 
 // clientEvent passes a client event on to the channel's other subscribers.
 func (c *client) clientEvent(m pusher.Message) {
-	sub, refusal := c.checkClientEvent(m)
+	data := pusher.ClientEventData(m.Data)
+	sub, refusal := c.checkClientEvent(m, data)
 	if refusal != nil {
 		c.fail(refusal)
 		return
 	}
-	data := pusher.ClientEventData(m.Data)
 	text := pusher.AppendEvent(make([]byte, 0, len(data)+len(data)/4+len(m.Event)+len(m.Channel)+64),
 		m.Channel, m.Event, data, sub.userID)
 	sub.ch.send(textFrame(text), c.id)
@@ -287,9 +283,10 @@ func (c *client) clientEvent(m pusher.Message) {
 	}
 }
 
-// checkClientEvent applies PROTOCOL §2.6. The sender's user id comes from its
-// subscription, never from the frame.
-func (c *client) checkClientEvent(m pusher.Message) (*subscription, *pusher.Error) {
+// checkClientEvent applies PROTOCOL §2.6 to an event with the data that others
+// would get. The sender's user id comes from its subscription, never from the
+// frame.
+func (c *client) checkClientEvent(m pusher.Message, data string) (*subscription, *pusher.Error) {
 	limits := &c.app.Limits
 	kind := pusher.KindOf(m.Channel)
 	switch {
@@ -301,12 +298,12 @@ func (c *client) checkClientEvent(m pusher.Message) (*subscription, *pusher.Erro
 	if err := pusher.CheckEvent(m.Event, limits.EventNameLength); err != nil {
 		return nil, pusher.Errorf(0, "Client event rejected: %v", err)
 	}
-	if len(m.Data) > limits.ClientEventDataBytes {
-		return nil, pusher.Errorf(0, "Client event rejected: its data is %d bytes, limit %d", len(m.Data), limits.ClientEventDataBytes)
+	if len(data) > limits.ClientEventDataBytes {
+		return nil, pusher.Errorf(0, "Client event rejected: its data is %d bytes, limit %d", len(data), limits.ClientEventDataBytes)
 	}
 	sub := c.find(m.Channel)
 	if sub == nil {
-		return nil, pusher.Errorf(0, "Client event rejected: not subscribed to channel %s", cut(m.Channel))
+		return nil, pusher.Errorf(0, "Client event rejected: not subscribed to channel %s", pusher.Cut(m.Channel))
 	}
 	if n := limits.ClientEventsPerSecond; n > 0 && !c.rate.Take(1, n, n, time.Now()) {
 		return nil, pusher.Errorf(pusher.CodeClientEventRejected,

@@ -124,7 +124,7 @@ func shuttingDown() *pusher.Error {
 func (h *Hub) admit(key string, r *socket.Request) (*tenant, uint8, *pusher.Error) {
 	found := h.apps.ByKey(key)
 	if found == nil {
-		return nil, 0, pusher.Errorf(pusher.CodeUnknownApp, "App key %s does not exist on this server. Check the key and the host", cut(key))
+		return nil, 0, pusher.Errorf(pusher.CodeUnknownApp, "App key %s does not exist on this server. Check the key and the host", pusher.Cut(key))
 	}
 	a := h.tenants[found]
 	if !a.Enabled {
@@ -158,22 +158,11 @@ func checkProtocol(a *app.App, query url.Values) (uint8, *pusher.Error) {
 		return 0, pusher.Errorf(pusher.CodeNoProtocol, "No protocol version supplied. Add protocol=%d to the connection URL", newestProtocol)
 	case !supported:
 		return 0, pusher.Errorf(pusher.CodeUnsupportedProtocol, "Unsupported protocol version %s. Supported are %d to %d",
-			cut(text), oldestProtocol, newestProtocol)
+			pusher.Cut(text), oldestProtocol, newestProtocol)
 	}
 	client := query.Get("version")
 	if client != "" && !a.LenientProtocol && !clientVersion.MatchString(client) {
-		return 0, pusher.Errorf(pusher.CodeVersion, "Invalid version string %s", cut(client))
+		return 0, pusher.Errorf(pusher.CodeVersion, "Invalid version string %s", pusher.Cut(client))
 	}
 	return uint8(version), nil //nolint:gosec // between oldestProtocol and newestProtocol
-}
-
-// maxQuoted bounds what is repeated of a client's own text in an answer.
-const maxQuoted = 100
-
-// cut shortens text that came from a client, at a rune boundary.
-func cut(text string) string {
-	if len(text) <= maxQuoted {
-		return text
-	}
-	return strings.ToValidUTF8(text[:maxQuoted], "") + "…"
 }

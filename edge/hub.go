@@ -187,44 +187,6 @@ func (h *Hub) Close(ctx context.Context, spread time.Duration) error {
 // Apps returns the apps the hub serves.
 func (h *Hub) Apps() *app.Registry { return h.apps }
 
-// Publish stores events, each once per channel named in it, and returns when
-// all are stored; subscribers get them from there. Names and sizes must have
-// been checked. An event's SocketID, if it is one of ours, does not get the
-// event. Errors are the broker's: ErrOverloaded, ErrUnavailable, ErrClosed;
-// then some of the events may be stored.
-func (h *Hub) Publish(ctx context.Context, a *app.App, events []pusher.Publish) error {
-	total := 0
-	for i := range events {
-		total += len(events[i].Channels)
-	}
-	records := make([]broker.Record, 0, total)
-	for i := range events {
-		records = appendRecords(records, a.ID, &events[i])
-	}
-	return h.broker.Publish(ctx, records)
-}
-
-// appendRecords makes one record per channel of ev; a channel named twice
-// gets the event once.
-func appendRecords(records []broker.Record, appID string, ev *pusher.Publish) []broker.Record {
-	first := len(records)
-next:
-	for _, name := range ev.Channels {
-		for _, r := range records[first:] {
-			if r.Channel == name {
-				continue next
-			}
-		}
-		const syntax = len(`{"event":"","channel":"","data":""}`)
-		size := syntax + len(ev.Name) + len(name) + len(ev.Data) + len(ev.Data)/8
-		records = append(records, broker.Record{
-			App: appID, Channel: name, Exclude: ev.SocketID,
-			Frame: pusher.AppendEvent(make([]byte, 0, size), name, ev.Name, ev.Data, ""),
-		})
-	}
-	return records
-}
-
 // ChannelInfo counts who is on a channel. The channel is occupied when
 // Subscriptions is not 0.
 type ChannelInfo struct {

@@ -2,46 +2,71 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
 	"reecho/broker"
 	"reecho/edge/app"
+	"reecho/edge/limit"
 	"reecho/edge/pusher"
 )
 
-// readyTimeout bounds a health check.
-const readyTimeout = 3 * time.Second
+// Defaults of Config. A call is signed, but its query is read before that is
+// known, and its body before that can be known.
+const (
+	DefaultQueryBytes      = 16 << 10 // bytes of a query
+	DefaultQueryParameters = 1000     // parameters of a query
+	DefaultRequestMemory   = 64 << 20 // bytes of all bodies under way
+)
 
 // Config of an API. The zero value is usable.
 type Config struct {
 	// PathPrefix stands before /apps; "" or "/something".
 	PathPrefix string
+	// QueryBytes bounds the query of a call (414 above). 0 is
+	// DefaultQueryBytes.
+	QueryBytes int
+	// QueryParameters bounds how many parameters it has (400 above). 0 is
+	// DefaultQueryParameters.
+	QueryParameters int
+	// RequestMemory bounds the bytes of all bodies under way (503 above). 0 is
+	// DefaultRequestMemory.
+	RequestMemory int
+	// Ledger counts calls that ran into RequestMemory; nil does not.
+	Ledger *limit.Ledger
 	// Now is the clock that timestamps are compared with. nil is time.Now.
 	Now func() time.Time
 }
 
 // API is an http.Handler for everything below /apps, and health checks.
 type API struct {
-	cfg   Config
-	hub   Hub
-	ready func(context.Context) error
-	log   *slog.Logger
+	cfg    Config
+	hub    Hub
+	memory *memory
+	health *health
+	log    *slog.Logger
 }
 
 // New makes an API over hub. ready tells whether publishes can be taken.
 func New(cfg Config, hub Hub, ready func(context.Context) error, log *slog.Logger) *API {
+	cfg.QueryBytes = cmp.Or(cfg.QueryBytes, DefaultQueryBytes)
+	cfg.QueryParameters = cmp.Or(cfg.QueryParameters, DefaultQueryParameters)
+	cfg.RequestMemory = cmp.Or(cfg.RequestMemory, DefaultRequestMemory)
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &API{cfg: cfg, hub: hub, ready: ready, log: log}
+	return &API{
+		cfg: cfg, hub: hub, log: log, memory: &memory{limit: int64(cfg.RequestMemory), ledger: cfg.Ledger},
+		health: &health{ready: ready, now: cfg.Now, log: log},
+	}
 }
 
 // call is a request to an app, authenticated.
@@ -49,7 +74,7 @@ type call struct {
 	api   *API
 	app   *app.App
 	r     *http.Request
-	query map[string][]string
+	query *pusher.Query
 	body  []byte
 }
 
@@ -64,7 +89,7 @@ type failure struct {
 func (f *failure) Error() string { return f.text }
 
 func failf(status int, format string, args ...any) *failure {
-	return &failure{status: status, text: fmt.Sprintf(format, args...)}
+	return &failure{status: status, text: pusher.Sentence(format, args...)}
 }
 
 // badRequest is 400 with what err says.
@@ -87,32 +112,25 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/", "/up":
 		answerText(w, http.StatusOK, "reecho is up")
 	case "/health", "/ready":
-		a.health(w, r)
+		a.health.ServeHTTP(w, r)
 	default:
 		a.fail(w, r, errNotFound)
 	}
 }
 
-// health answers 200 once publishes can be stored.
-func (a *API) health(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
-	defer cancel()
-	if err := a.ready(ctx); err != nil {
-		// Anybody may ask at any rate; the store logs when it changes.
-		w.Header().Set("Retry-After", "1")
-		answerText(w, http.StatusServiceUnavailable, "Not ready: "+err.Error())
-		return
-	}
-	answerText(w, http.StatusOK, "ok")
-}
-
 // serveApp handles /apps/{id}/…; rest is what follows /apps/, escaped.
 func (a *API) serveApp(w http.ResponseWriter, r *http.Request, rest string) {
-	body := bodies.get()
+	body := bodies.get(a.memory)
 	defer bodies.put(body)
 	answer, err := a.handle(r, rest, body)
 	if err != nil {
+		body.release()
+		finish := func() {}
+		if !body.whole && r.ContentLength != 0 {
+			finish = closing(w, r)
+		}
 		a.fail(w, r, err)
+		finish()
 		return
 	}
 	if answer == nil {
@@ -124,12 +142,18 @@ func (a *API) serveApp(w http.ResponseWriter, r *http.Request, rest string) {
 	_, _ = w.Write(answer) //nolint:gosec // JSON as application/json; a caller that went away has its event stored
 }
 
+// handle makes all the checks that need no body before it reads one: keys are
+// no secrets, but whoever has none does not get that far.
 func (a *API) handle(r *http.Request, rest string, body *buffer) (answer []byte, err error) {
 	id, path, _ := strings.Cut(rest, "/")
 	if id, err = url.PathUnescape(id); err != nil {
 		return nil, errNotFound
 	}
-	owner, err := a.findApp(id, r.URL.RawQuery)
+	query, err := a.parseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, err
+	}
+	owner, err := a.findApp(id, query)
 	if err != nil {
 		return nil, err
 	}
@@ -137,37 +161,56 @@ func (a *API) handle(r *http.Request, rest string, body *buffer) (answer []byte,
 	if err != nil {
 		return nil, err
 	}
-	c := &call{api: a, app: owner, r: r}
+	c := &call{api: a, app: owner, r: r, query: query}
+	if err := c.checkKey(); err != nil {
+		return nil, err
+	}
 	if c.body, err = body.read(r, owner.Limits.RequestBytes); err != nil {
 		return nil, err
 	}
-	if err := c.authenticate(); err != nil {
+	if err := c.checkSignature(); err != nil {
 		return nil, err
 	}
 	return route(c, argument)
 }
 
-// findApp finds the app of the path. A key that nobody has is 401 even if the
-// app is known; both unknown is 404 (PROTOCOL §5.1.7).
-func (a *API) findApp(id, rawQuery string) (*app.App, error) {
-	owner := a.hub.Apps().ByID(id)
-	if owner != nil {
-		return owner, nil
+func (a *API) parseQuery(raw string) (*pusher.Query, error) {
+	if len(raw) > a.cfg.QueryBytes {
+		return nil, failf(http.StatusRequestURITooLong, "The query is %d bytes, limit %d (max_query_bytes)", len(raw), a.cfg.QueryBytes)
 	}
-	if query, err := pusher.QueryValues(rawQuery); err == nil && len(query["auth_key"]) > 0 {
-		if other := a.hub.Apps().ByKey(query["auth_key"][0]); other != nil {
-			return nil, failf(http.StatusUnauthorized, "auth_key belongs to another app than the one in the path")
-		}
+	query, err := pusher.ParseQuery(raw, a.cfg.QueryParameters)
+	if err != nil {
+		return nil, badRequest(err)
 	}
-	return nil, failf(http.StatusNotFound, "There is no app %q on this server. Check the app id and the host", cut(id))
+	return query, nil
 }
 
-// authenticate checks the signature, then that the app may be used.
-func (c *call) authenticate() error {
-	err := pusher.CheckRequest(c.app, pusher.Request{
-		Method: c.r.Method, Path: c.r.URL.Path, RawPath: c.r.URL.EscapedPath(), RawQuery: c.r.URL.RawQuery,
+// findApp finds the app of the path. A key that nobody has is 401 even if the
+// app is known; both unknown is 404 (PROTOCOL §5.1.7).
+func (a *API) findApp(id string, query *pusher.Query) (*app.App, error) {
+	if owner := a.hub.Apps().ByID(id); owner != nil {
+		return owner, nil
+	}
+	if a.hub.Apps().ByKey(query.Key()) != nil {
+		return nil, failf(http.StatusUnauthorized, "auth_key belongs to another app than the one in the path")
+	}
+	return nil, failf(http.StatusNotFound, "There is no app %s on this server. Check the app id and the host", pusher.Quote(id))
+}
+
+// checkKey makes the checks that need no body.
+func (c *call) checkKey() error {
+	if err := c.query.CheckKey(c.app, c.r.ContentLength != 0, c.api.cfg.Now()); err != nil {
+		return failf(http.StatusUnauthorized, "%v", err)
+	}
+	return nil
+}
+
+// checkSignature checks the signature, then that the app may be used.
+func (c *call) checkSignature() error {
+	err := c.query.CheckSignature(c.app, pusher.Request{
+		Method: c.r.Method, Path: c.r.URL.Path, RawPath: c.r.URL.EscapedPath(),
 		Prefix: c.api.cfg.PathPrefix, Body: c.body,
-	}, c.api.cfg.Now())
+	})
 	if err != nil {
 		return failf(http.StatusUnauthorized, "%v", err)
 	}
@@ -180,14 +223,20 @@ func (c *call) authenticate() error {
 // parameters decodes the query; publishes that have everything in the body do
 // not need it.
 func (c *call) parameters() (map[string][]string, error) {
-	if c.query == nil {
-		query, err := pusher.QueryValues(c.r.URL.RawQuery)
-		if err != nil {
-			return nil, badRequest(err)
-		}
-		c.query = query
+	values, err := c.query.Values()
+	if err != nil {
+		return nil, badRequest(err)
 	}
-	return c.query, nil
+	return values, nil
+}
+
+// one is a parameter that may stand once, "" if it is absent.
+func (c *call) one(name string) (string, error) {
+	value, err := c.query.One(name)
+	if err != nil {
+		return "", badRequest(err)
+	}
+	return value, nil
 }
 
 var (
@@ -197,6 +246,7 @@ var (
 
 func answerText(w http.ResponseWriter, status int, text string) {
 	w.Header()["Content-Type"] = contentTypeText
+	w.Header().Set("Content-Length", strconv.Itoa(len(text)+1))
 	w.WriteHeader(status)
 	_, _ = io.WriteString(w, text+"\n") // the caller went away
 }
@@ -216,11 +266,14 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 // failure turns an error into an answer; causes go to the log.
 func (a *API) failure(r *http.Request, err error) *failure {
 	var f *failure
+	var refusal *pusher.Refusal
 	switch {
 	case errors.As(err, &f):
 		return f
 	case errors.Is(err, broker.ErrTooLarge):
 		return failf(http.StatusRequestEntityTooLarge, "%v", err)
+	case errors.As(err, &refusal):
+		return refused(refusal)
 	case errors.Is(err, broker.ErrOverloaded):
 		return failf(http.StatusServiceUnavailable, "Too many events are waiting to be stored, try again")
 	case errors.Is(err, broker.ErrUnavailable), errors.Is(err, broker.ErrClosed):
@@ -229,15 +282,14 @@ func (a *API) failure(r *http.Request, err error) *failure {
 		// The caller is gone; nobody reads the answer.
 		return failf(http.StatusServiceUnavailable, "The request was cancelled")
 	}
-	a.log.Error("request failed", slog.String("method", r.Method), slog.String("path", r.URL.Path), slog.Any("error", err))
+	a.log.Error("request failed", slog.String("method", pusher.Cut(r.Method)), slog.String("path", pusher.Cut(r.URL.Path)), slog.Any("error", err))
 	return failf(http.StatusInternalServerError, "Internal error, see the server's log")
 }
 
-// cut bounds what an answer repeats of its request.
-func cut(text string) string {
-	const limit = 100
-	if len(text) <= limit {
-		return text
+// refused is the answer for an event that is not published.
+func refused(r *pusher.Refusal) *failure {
+	if r.TooLarge {
+		return failf(http.StatusRequestEntityTooLarge, "%s", r.Reason)
 	}
-	return strings.ToValidUTF8(text[:limit], "") + "…"
+	return failf(http.StatusBadRequest, "%s", r.Reason)
 }

@@ -3,7 +3,6 @@ package api
 import (
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"reecho/edge"
@@ -53,29 +52,32 @@ func appendHistoryEvent(dst []byte, ev *edge.HistoryEvent) []byte {
 	return append(dst, '}')
 }
 
+// historyQuery reads the parameters of a page.
 func (c *call) historyQuery() (edge.HistoryQuery, error) {
-	parameters, err := c.parameters()
-	if err != nil {
-		return edge.HistoryQuery{}, err
+	q := edge.HistoryQuery{Limit: min(defaultHistoryEvents, c.app.Limits.HistoryEvents)}
+	var order, limit, since string
+	for name, target := range map[string]*string{"after": &q.After, "before": &q.Before, "order": &order, "limit": &limit, "since": &since} {
+		var err error
+		if *target, err = c.one(name); err != nil {
+			return q, err
+		}
 	}
-	one := func(name string) string { return strings.Join(parameters[name], ",") }
-	q := edge.HistoryQuery{After: one("after"), Before: one("before"), Limit: min(defaultHistoryEvents, c.app.Limits.HistoryEvents)}
-	switch one("order") {
+	switch order {
 	case "", "asc":
 	case "desc":
 		q.Newest = true
 	default:
-		return q, failf(http.StatusBadRequest, "order is %q: should be asc or desc", cut(one("order")))
+		return q, failf(http.StatusBadRequest, "order is %s: should be asc or desc", pusher.Quote(order))
 	}
-	if text := one("limit"); text != "" {
-		limit := c.app.Limits.HistoryEvents
-		if q.Limit, err = strconv.Atoi(text); err != nil || q.Limit < 1 || q.Limit > limit {
-			return q, failf(http.StatusBadRequest, "limit is %q: should be a number from 1 to %d", cut(text), limit)
+	var err error
+	if most := c.app.Limits.HistoryEvents; limit != "" {
+		if q.Limit, err = strconv.Atoi(limit); err != nil || q.Limit < 1 || q.Limit > most {
+			return q, failf(http.StatusBadRequest, "limit is %s: should be a number from 1 to %d", pusher.Quote(limit), most)
 		}
 	}
-	if text := one("since"); text != "" {
-		if q.Since, err = time.Parse(time.RFC3339, text); err != nil {
-			return q, failf(http.StatusBadRequest, "since is %q: should be a time like 2026-01-31T20:00:00Z (RFC 3339)", cut(text))
+	if since != "" {
+		if q.Since, err = pusher.ParseTime("since", since); err != nil {
+			return q, badRequest(err)
 		}
 	}
 	return q, nil
@@ -83,14 +85,14 @@ func (c *call) historyQuery() (edge.HistoryQuery, error) {
 
 // positionFailure says what is wrong with a position and what to do.
 func positionFailure(e *edge.PositionError) *failure {
-	position := cut(e.Position)
+	position := pusher.Quote(e.Position)
 	switch e.Reason {
 	case replay.UnknownPosition:
-		return failf(http.StatusBadRequest, "%q is not a position: take one from an event as it is", position)
+		return failf(http.StatusBadRequest, "%s is not a position: take one from an event as it is", position)
 	case replay.ForeignPosition:
-		return failf(http.StatusBadRequest, "Position %q is of another channel or app", position)
+		return failf(http.StatusBadRequest, "Position %s is of another channel or app", position)
 	case replay.EpochChanged:
-		return failf(http.StatusGone, "Position %q is from before the event log was recreated (%s). Read from the beginning, without after", position, e.Reason)
+		return failf(http.StatusGone, "Position %s is from before the event log was recreated (%s). Read from the beginning, without after", position, e.Reason)
 	}
-	return failf(http.StatusGone, "Events behind position %q are not retained any more (%s). Read from the beginning, without after", position, e.Reason)
+	return failf(http.StatusGone, "Events behind position %s are not retained any more (%s). Read from the beginning, without after", position, e.Reason)
 }

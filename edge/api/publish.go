@@ -1,8 +1,8 @@
 package api
 
 import (
+	"errors"
 	"net/http"
-	"strings"
 
 	"reecho/edge/pusher"
 )
@@ -16,20 +16,19 @@ func (c *call) postEvents(string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.checkEvent(&ev); err != nil {
-		return nil, err
-	}
 	attributes, err := parseInfo(ev.Info)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.api.hub.Publish(c.r.Context(), c.app, []pusher.Publish{ev}); err != nil {
+	events := []pusher.Publish{ev}
+	if err := c.api.hub.Publish(c.r.Context(), c.app, events); err != nil {
 		return nil, err
 	}
+	// Nothing fails from here on: it is stored.
 	if ev.Info == "" {
 		return empty, nil
 	}
-	return c.channelsInfo(ev.Channels, attributes), nil
+	return c.channelsInfo(events[0].Channels, attributes), nil
 }
 
 // decodePublish reads the parameters from the body, or, where it lacks them,
@@ -68,16 +67,13 @@ func (c *call) postBatch(string) ([]byte, error) {
 	attributes := make([]attributeSet, len(batch))
 	info := false
 	for i := range batch {
-		if err := c.checkEvent(&batch[i]); err != nil {
-			return nil, within(err, i)
-		}
 		if attributes[i], err = parseInfo(batch[i].Info); err != nil {
 			return nil, within(err, i)
 		}
 		info = info || batch[i].Info != ""
 	}
 	if err := c.api.hub.Publish(c.r.Context(), c.app, batch); err != nil {
-		return nil, err
+		return nil, withinBatch(err)
 	}
 	if !info {
 		return empty, nil
@@ -87,59 +83,35 @@ func (c *call) postBatch(string) ([]byte, error) {
 
 // within says which event of a batch a failure is about.
 func within(err error, i int) error {
-	f, ok := err.(*failure) //nolint:errorlint // made two lines above, never wrapped
+	f, ok := err.(*failure) //nolint:errorlint // made by the caller, never wrapped
 	if !ok {
 		return err
 	}
 	return failf(f.status, "Batch event %d: %s", i+1, f.text)
 }
 
-// checkEvent applies names and limits (PROTOCOL §3, §5.2).
-func (c *call) checkEvent(ev *pusher.Publish) error {
-	limits := &c.app.Limits
-	if err := pusher.CheckEvent(ev.Name, limits.EventNameLength); err != nil {
-		return badRequest(err)
+// withinBatch does so for the event that the hub refused.
+func withinBatch(err error) error {
+	var refusal *pusher.Refusal
+	if errors.As(err, &refusal) {
+		return within(refused(refusal), refusal.Event)
 	}
-	if err := pusher.CheckPublishable(ev.Name); err != nil {
-		return badRequest(err)
-	}
-	if len(ev.Data) > limits.EventDataBytes {
-		return failf(http.StatusRequestEntityTooLarge,
-			"The data content of this event exceeds the allowed maximum (%d bytes)", limits.EventDataBytes)
-	}
-	if n := len(ev.Channels); n == 0 || n > limits.ChannelsPerPublish {
-		return failf(http.StatusBadRequest, "An event goes to 1 to %d channels, got %d", limits.ChannelsPerPublish, n)
-	}
-	encrypted := false
-	for _, name := range ev.Channels {
-		if err := pusher.CheckChannel(name, limits.ChannelNameLength); err != nil {
-			return failf(http.StatusBadRequest, "Invalid channel name: %v", err)
-		}
-		encrypted = encrypted || pusher.KindOf(name).Has(pusher.Encrypted)
-	}
-	if encrypted && len(ev.Channels) > 1 {
-		return failf(http.StatusBadRequest, "An event for an encrypted channel goes to that channel alone")
-	}
-	if ev.SocketID != "" {
-		if _, _, err := pusher.ParseSocketID(ev.SocketID); err != nil {
-			return badRequest(err)
-		}
-	}
-	return nil
+	return err
 }
 
-// postChannelEvent is the deprecated POST /channels/{channel}/events: name and
-// socket_id are in the query, the body is the data.
+// postChannelEvent is the deprecated POST /channels/{channel}/events: name,
+// socket_id and info are in the query, the body is the data.
 func (c *call) postChannelEvent(channel string) ([]byte, error) {
-	query, err := c.parameters()
-	if err != nil {
+	ev := pusher.Publish{Channels: []string{channel}, Data: string(c.body)}
+	var err error
+	if ev.Name, err = c.one("name"); err != nil {
 		return nil, err
 	}
-	ev := pusher.Publish{
-		Name: strings.Join(query["name"], ","), SocketID: strings.Join(query["socket_id"], ","),
-		Channels: []string{channel}, Data: strings.ToValidUTF8(string(c.body), "\uFFFD"),
+	if ev.SocketID, err = c.one("socket_id"); err != nil {
+		return nil, err
 	}
-	if err := c.checkEvent(&ev); err != nil {
+	// It has no answer to be told in, but is as wrong here as elsewhere.
+	if _, err := c.info(); err != nil {
 		return nil, err
 	}
 	return nil, c.api.hub.Publish(c.r.Context(), c.app, []pusher.Publish{ev})

@@ -2,7 +2,6 @@ package api
 
 import (
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -39,7 +38,7 @@ next:
 				continue next
 			}
 		}
-		return 0, failf(http.StatusBadRequest, "Unknown info attribute %q, there are user_count, subscription_count and cache", cut(name))
+		return 0, failf(http.StatusBadRequest, "Unknown info attribute %q, there are user_count, subscription_count and cache", pusher.Cut(name))
 	}
 	return set, nil
 }
@@ -81,13 +80,11 @@ func appendInfo(dst []byte, name string, info edge.ChannelInfo, asked attributeS
 	return append(dst, '}')
 }
 
-// channelsInfo answers POST /events with info: one key per channel.
+// channelsInfo answers POST /events with info: one key per channel, each of which
+// is named once.
 func (c *call) channelsInfo(names []string, asked attributeSet) []byte {
 	answer := []byte(`{"channels":{`)
 	for i, name := range names {
-		if slices.Contains(names[:i], name) {
-			continue
-		}
 		if i > 0 {
 			answer = append(answer, ',')
 		}
@@ -116,7 +113,10 @@ func (c *call) getChannels(string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	prefix := strings.Join(c.query["filter_by_prefix"], "")
+	prefix, err := c.one("filter_by_prefix")
+	if err != nil {
+		return nil, err
+	}
 	if asked&userCount != 0 && !strings.HasPrefix(prefix, "presence-") {
 		return nil, failf(http.StatusBadRequest, "user_count needs filter_by_prefix to begin with presence-")
 	}

@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"reecho/edge/pusher"
 )
 
 // route handles an authenticated call; argument is the decoded part of the path
@@ -64,7 +66,7 @@ func match(pattern, segments []string) (argument string, ok bool) {
 }
 
 func notAllowed(method string, methods map[string]route) error {
-	f := failf(http.StatusMethodNotAllowed, "Method %s is not allowed at this path", cut(method))
+	f := failf(http.StatusMethodNotAllowed, "Method %s is not allowed at this path", pusher.Cut(method))
 	f.allow = strings.Join(slices.Sorted(maps.Keys(methods)), ", ")
 	return f
 }

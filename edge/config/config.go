@@ -38,10 +38,14 @@ type Config struct {
 	PublishTimeout   time.Duration
 	MaxMessageBytes  int
 	MaxQueuedBytes   int
+	RequestMemory    int // bytes
+	MaxQueryBytes    int
 	WriteTimeout     time.Duration
 	HandshakeTimeout time.Duration
 	PongTimeout      time.Duration
 	Linger           time.Duration
+
+	MaxQueryParameters int
 
 	SessionTime        time.Duration
 	SessionMemoryTime  time.Duration

@@ -6,11 +6,14 @@ import (
 	"context"
 	"embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"html/template"
 	"net/http"
 	"strings"
 	"unicode/utf8"
+
+	"reecho/edge/pusher"
 )
 
 // Channels of the demo page. Its handler signs for the private one and
@@ -118,7 +121,7 @@ func (d *demo) authorize(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	socketID, channel := r.PostForm.Get("socket_id"), r.PostForm.Get("channel_name")
-	if channel != ChatChannel || strings.Trim(socketID, "0123456789.") != "" || socketID == "" {
+	if _, known, err := pusher.ParseSocketID(socketID); channel != ChatChannel || err != nil || !known {
 		http.Error(w, "The demo signs for "+ChatChannel+" only", http.StatusForbidden)
 		return
 	}
@@ -165,7 +168,12 @@ func (d *demo) publishScore(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		err = d.cfg.Publish(r.Context(), ScoreChannel, ScoreEvent, string(data))
 	}
-	if err != nil {
+	var refusal *pusher.Refusal
+	switch {
+	case errors.As(err, &refusal):
+		http.Error(w, "The score was refused: "+refusal.Reason, http.StatusBadRequest)
+		return
+	case err != nil:
 		http.Error(w, "The score could not be published, try again", http.StatusServiceUnavailable)
 		return
 	}

@@ -158,7 +158,10 @@ func (n *Node) Reload() {
 // routes serves what is not a client's WebSocket: event streams, the browser
 // plugin, the demo page if it is on, and the API for all the rest.
 func (n *Node) routes() http.Handler {
-	calls := api.New(api.Config{PathPrefix: n.cfg.PathPrefix}, n.hub, n.broker.Ready, n.log)
+	calls := api.New(api.Config{
+		PathPrefix: n.cfg.PathPrefix, RequestMemory: n.cfg.RequestMemory,
+		QueryBytes: n.cfg.MaxQueryBytes, QueryParameters: n.cfg.MaxQueryParameters, Ledger: n.ledger,
+	}, n.hub, n.broker.Ready, n.log)
 	var demo http.Handler
 	if (n.cfg.Development || n.cfg.Demo) && len(n.cfg.Apps) > 0 {
 		demo = n.demo(n.cfg.Apps[0])

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"unicode/utf8"
 )
 
@@ -28,11 +29,11 @@ func DecodeMessage(frame []byte) (Message, error) {
 	if isNull(v[0]) {
 		return Message{}, errors.New("event is missing")
 	}
-	event, err := stringValue(v[0], "event")
+	event, err := nameValue(v[0], "event")
 	if err != nil {
 		return Message{}, err
 	}
-	channel, err := stringValue(v[1], "channel")
+	channel, err := nameValue(v[1], "channel")
 	if err != nil {
 		return Message{}, err
 	}
@@ -46,7 +47,7 @@ func decodeData(data []byte, keys fields, values [][]byte) error {
 		return errors.New("data is missing")
 	}
 	if data[0] == '"' {
-		data = []byte(unescape(data[1 : len(data)-1]))
+		data = []byte(text(data[1 : len(data)-1]))
 	}
 	s := scanner{b: data}
 	if s.peek() != '{' {
@@ -82,15 +83,17 @@ func DecodeSubscribe(data []byte) (Subscribe, error) {
 	if err != nil {
 		return Subscribe{}, err
 	}
-	var texts [3]string
-	for i := range texts {
-		if texts[i], err = stringValue(v[i], subscribeFields[i]); err != nil {
-			return Subscribe{}, err
-		}
+	in := Subscribe{HasChannelData: !isNull(v[2]), Replay: replay}
+	if in.Channel, err = nameValue(v[0], "channel"); err != nil {
+		return Subscribe{}, err
 	}
-	return Subscribe{
-		Channel: texts[0], Auth: texts[1], ChannelData: texts[2], HasChannelData: !isNull(v[2]), Replay: replay,
-	}, nil
+	if in.Auth, err = nameValue(v[1], "auth"); err != nil {
+		return Subscribe{}, err
+	}
+	if in.ChannelData, err = stringValue(v[2], "channel_data"); err != nil {
+		return Subscribe{}, err
+	}
+	return in, nil
 }
 
 // DecodeUnsubscribe reads the data of pusher:unsubscribe.
@@ -116,7 +119,7 @@ func DecodeSignin(data []byte) (Signin, error) {
 	if isNull(v[1]) {
 		return Signin{}, errors.New("user_data is missing")
 	}
-	auth, err := stringValue(v[0], "auth")
+	auth, err := nameValue(v[0], "auth")
 	if err != nil {
 		return Signin{}, err
 	}
@@ -138,7 +141,7 @@ var memberFields = fields{"user_id", "user_info"}
 // characters, maxInfo in bytes.
 func DecodeChannelData(channelData string, maxID, maxInfo int) (Member, error) {
 	var v [2][]byte
-	if err := decodeObject([]byte(channelData), memberFields, v[:]); err != nil {
+	if err := decodeInner(channelData, memberFields, v[:]); err != nil {
 		return Member{}, err
 	}
 	id, err := identity(v[0])
@@ -163,11 +166,25 @@ func identity(value []byte) (string, error) {
 		}
 		return "", errors.New("user_id is neither a string nor an integer")
 	}
-	id := unescape(value[1 : len(value)-1])
-	if id == "" {
-		return "", errors.New("user_id is empty")
+	id, err := nameValue(value, "user_id")
+	if err == nil && id == "" {
+		err = errors.New("user_id is empty")
 	}
-	return id, nil
+	return id, err
+}
+
+// memberDepth is how deep the data of a presence channel's success nests what it
+// says of a member.
+const memberDepth = 3
+
+// decodeInner is decodeObject of a text of which the parts end up that much
+// deeper in a frame: they must not make the whole deeper than what clients read.
+func decodeInner(text string, keys fields, values [][]byte) error {
+	s := scanner{b: []byte(text)}
+	if err := s.object(memberDepth, keys, values); err != nil {
+		return err
+	}
+	return s.end()
 }
 
 func userInfo(value []byte, maxInfo int) ([]byte, error) {
@@ -178,7 +195,33 @@ func userInfo(value []byte, maxInfo int) ([]byte, error) {
 	if len(info) > maxInfo {
 		return nil, fmt.Errorf("user_info is %d bytes, limit %d", len(info), maxInfo)
 	}
+	// It goes to all members within one JSON text, which would be lost to those
+	// whose parser refuses the number.
+	if number := hugeNumber(info); number != "" {
+		return nil, fmt.Errorf("user_info holds a number that is too large for JSON clients: %s", Cut(number))
+	}
 	return info, nil
+}
+
+// hugeNumber returns the first number in checked JSON that no float64 can hold.
+func hugeNumber(value []byte) string {
+	s := scanner{b: value}
+	for s.i < len(s.b) {
+		switch c := s.b[s.i]; {
+		case c == '"':
+			_, _ = s.text() // checked
+		case c == '-' || c >= '0' && c <= '9':
+			start := s.i
+			_ = s.number() // checked
+			number := string(s.b[start:s.i])
+			if _, err := strconv.ParseFloat(number, 64); err != nil {
+				return number
+			}
+		default:
+			s.i++
+		}
+	}
+	return ""
 }
 
 // User is a signed-in user.
@@ -194,13 +237,13 @@ var userFields = fields{"id", "user_info", "watchlist"}
 // string, because pusher-js gives up on any other.
 func DecodeUserData(userData string, maxID, maxInfo int) (User, error) {
 	var v [3][]byte
-	if err := decodeObject([]byte(userData), userFields, v[:]); err != nil {
+	if err := decodeInner(userData, userFields, v[:]); err != nil {
 		return User{}, err
 	}
 	if isNull(v[0]) {
 		return User{}, errors.New("id is missing")
 	}
-	id, err := stringValue(v[0], "id")
+	id, err := nameValue(v[0], "id")
 	if err != nil {
 		return User{}, err
 	}
@@ -211,13 +254,47 @@ func DecodeUserData(userData string, maxID, maxInfo int) (User, error) {
 	if err != nil {
 		return User{}, err
 	}
-	watchlist, err := stringList(v[2], "watchlist")
+	watchlist, err := watchlist(v[2], maxID)
 	return User{ID: id, Info: info, Watchlist: watchlist}, err
 }
 
-// stringList decodes a raw value that must be an array of strings; absent and
+// watchlist decodes the users to watch, each once.
+func watchlist(value []byte, maxID int) ([]string, error) {
+	list, err := nameList(value, "watchlist")
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range list {
+		if err := CheckUserID(id, maxID); err != nil {
+			return nil, fmt.Errorf("watchlist: %w", err)
+		}
+	}
+	return unique(list), nil
+}
+
+// unique drops from list, in place, what stands in it before.
+func unique(list []string) []string {
+	const few = 8
+	if len(list) <= few {
+		kept := list[:0]
+		for _, s := range list {
+			if !slices.Contains(kept, s) {
+				kept = append(kept, s)
+			}
+		}
+		return kept
+	}
+	seen := make(map[string]struct{}, len(list))
+	return slices.DeleteFunc(list, func(s string) bool {
+		_, again := seen[s]
+		seen[s] = struct{}{}
+		return again
+	})
+}
+
+// nameList decodes a raw value that must be an array of strings; absent and
 // null are nil.
-func stringList(value []byte, name string) ([]string, error) {
+func nameList(value []byte, name string) ([]string, error) {
 	if isNull(value) {
 		return nil, nil
 	}
@@ -238,12 +315,17 @@ func stringList(value []byte, name string) ([]string, error) {
 		if element[0] != '"' {
 			return nil, fmt.Errorf("%s holds something that is not a string", name)
 		}
-		list = append(list, unescape(element[1:len(element)-1]))
+		text, err := nameValue(element, name)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, text)
 	}
 }
 
 // ClientEventData is the text to deliver for the raw data of a client event: a
 // string's content as it is, any other value as compact JSON (PROTOCOL §1.5).
+// It is valid UTF-8, with U+FFFD for what was no text.
 // Absent data is "null", which pusher-js decodes to null.
 func ClientEventData(raw []byte) string { return dataText(raw) }
 
@@ -252,7 +334,7 @@ func dataText(raw []byte) string {
 	case raw == nil:
 		return "null"
 	case raw[0] == '"':
-		return unescape(raw[1 : len(raw)-1])
+		return text(raw[1 : len(raw)-1])
 	}
 	return string(appendCompact(make([]byte, 0, len(raw)), raw))
 }

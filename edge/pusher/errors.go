@@ -3,6 +3,7 @@ package pusher
 import (
 	"errors"
 	"fmt"
+	"unicode/utf8"
 )
 
 // Codes of errors and closes (PROTOCOL §2.1). The range decides what a client
@@ -33,9 +34,9 @@ type Error struct {
 	Message string
 }
 
-// Errorf makes an Error with a formatted message.
+// Errorf makes an Error with a formatted message, bounded as Sentence does.
 func Errorf(code int, format string, args ...any) *Error {
-	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
+	return &Error{Code: code, Message: Sentence(format, args...)}
 }
 
 // Error implements error.
@@ -44,5 +45,39 @@ func (e *Error) Error() string { return e.Message }
 var (
 	errEmptyChannel = errors.New("channel name is empty")
 	errEmptyEvent   = errors.New("event name is missing")
+	errEventText    = errors.New("event name is not valid UTF-8")
 	errEmptyUserID  = errors.New("user id is empty")
 )
+
+// What a refusal repeats of a request is bounded, else whoever asks nonsense gets
+// back a multiple of what it sent.
+const (
+	maxQuoted   = 100 // bytes of one thing that is repeated
+	maxSigned   = 400 // bytes of a text to sign: names in full, but no data
+	maxSentence = 1000
+)
+
+// Sentence formats a text for a client or a caller of the API: valid UTF-8 of at
+// most 1,000 bytes.
+func Sentence(format string, args ...any) string {
+	return cut(fmt.Sprintf(format, args...), maxSentence)
+}
+
+// Cut shortens text that came from a client to what an answer repeats of it: at
+// most 100 bytes, valid UTF-8.
+func Cut(text string) string { return cut(text, maxQuoted) }
+
+// Quote is Cut with quotes around, fit for one line.
+func Quote(text string) string { return fmt.Sprintf("%q", Cut(text)) }
+
+func cut(text string, limit int) string {
+	if len(text) <= limit {
+		return validText(text)
+	}
+	const mark = "…"
+	end := limit - len(mark)
+	for end > limit-len(mark)-utf8.UTFMax && !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return validText(text[:end]) + mark
+}

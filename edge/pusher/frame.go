@@ -75,8 +75,10 @@ func AppendSubscriptionError(dst []byte, channel, message string, status int) []
 	return appendSystem(dst, "pusher:subscription_error", channel, string(data))
 }
 
-// AppendSigninSuccess answers pusher:signin with the user_data it carried.
+// AppendSigninSuccess answers pusher:signin with the user_data it carried, with
+// U+FFFD for halves of surrogate pairs: clients read it as JSON.
 func AppendSigninSuccess(dst []byte, userData string) []byte {
+	userData = wholeJSON(userData)
 	data := append(make([]byte, 0, len(userData)*5/4+32), `{"user_data":`...)
 	data = append(AppendString(data, userData), '}')
 	return appendSystem(dst, "pusher:signin_success", "", string(data))
@@ -181,6 +183,22 @@ func AppendEscaped(dst []byte, s string) []byte {
 		dst = appendEscape(dst, s[i])
 	}
 	return append(dst, s[start:]...)
+}
+
+// escapedSize is how many bytes AppendEscaped makes of s.
+func escapedSize(s string) int {
+	n := len(s)
+	for i := range len(s) {
+		if needsEscape[s[i]] {
+			n += escapeSize(s[i]) - 1
+		}
+	}
+	return n
+}
+
+func escapeSize(c byte) int {
+	var scratch [8]byte
+	return len(appendEscape(scratch[:0], c))
 }
 
 // needsEscape are the bytes that may not stand in a JSON string as they are.

@@ -1,8 +1,10 @@
 package pusher
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -12,18 +14,18 @@ import (
 const maxDepth = 64
 
 var (
-	errDepth     = fmt.Errorf("JSON is nested deeper than %d levels", maxDepth)
-	errEnd       = errors.New("JSON ends too early")
-	errTrailing  = errors.New("there is something behind the JSON value")
-	errUTF8      = errors.New("JSON text is not valid UTF-8")
-	errSurrogate = errors.New(`JSON text has a lone surrogate \u escape`)
-	errControl   = errors.New("JSON string holds an unescaped control character")
+	errDepth    = fmt.Errorf("JSON is nested deeper than %d levels", maxDepth)
+	errEnd      = errors.New("JSON ends too early")
+	errTrailing = errors.New("there is something behind the JSON value")
+	errControl  = errors.New("JSON string holds an unescaped control character")
 )
 
-// scanner reads JSON (RFC 8259) once, strictly: valid UTF-8, no lone
-// surrogates, bounded depth. It hands out slices of its input. encoding/json
-// would accept doubled keys and cost several times as much on paths that every
-// client event and publish takes.
+// scanner reads JSON (RFC 8259) once, strictly in its grammar and with bounded
+// depth. It hands out slices of its input. What is no text inside strings (half
+// of a surrogate pair, bytes that are not UTF-8) passes here: whoever takes a
+// string decides, because such a name is refused and such a value is mended.
+// encoding/json would accept doubled keys and cost several times as much on
+// paths that every client event and publish takes.
 type scanner struct {
 	b []byte
 	i int
@@ -141,43 +143,27 @@ func (s *scanner) text() ([]byte, error) {
 	}
 	s.i++
 	start := s.i
-	ascii := true
 	for s.i < len(s.b) {
-		if plainText[s.b[s.i]] {
+		if !needsEscape[s.b[s.i]] {
 			s.i++
 			continue
 		}
-		switch c := s.b[s.i]; {
-		case c == '"':
-			raw := s.b[start:s.i]
+		switch s.b[s.i] {
+		case '"':
 			s.i++
-			if !ascii && !utf8.Valid(raw) {
-				return nil, errUTF8
-			}
-			return raw, nil
-		case c == '\\':
+			return s.b[start : s.i-1], nil
+		case '\\':
 			if err := s.escape(); err != nil {
 				return nil, err
 			}
-		case c < ' ':
-			return nil, errControl
 		default:
-			ascii = ascii && c < utf8.RuneSelf
-			s.i++
+			return nil, errControl
 		}
 	}
 	return nil, errEnd
 }
 
-// plainText are the ASCII bytes that stand for themselves in a string.
-var plainText = func() (table [256]bool) {
-	for c := range utf8.RuneSelf {
-		table[c] = !needsEscape[c]
-	}
-	return table
-}()
-
-// escape skips one escape sequence, a surrogate pair as one.
+// escape skips one escape sequence.
 func (s *scanner) escape() error {
 	s.i++
 	if s.i >= len(s.b) {
@@ -192,22 +178,10 @@ func (s *scanner) escape() error {
 	default:
 		return s.unexpected()
 	}
-	r, ok := hex4(s.b[s.i:])
-	if !ok {
+	if _, ok := hex4(s.b[s.i:]); !ok {
 		return s.unexpected()
 	}
 	s.i += 4
-	if !utf16.IsSurrogate(r) {
-		return nil
-	}
-	if len(s.b)-s.i < 6 || s.b[s.i] != '\\' || s.b[s.i+1] != 'u' {
-		return errSurrogate
-	}
-	low, ok := hex4(s.b[s.i+2:])
-	if !ok || utf16.DecodeRune(r, low) == utf8.RuneError {
-		return errSurrogate
-	}
-	s.i += 6
 	return nil
 }
 
@@ -305,13 +279,11 @@ func (s *scanner) next(depth int, first bool, opening, closing byte) (more bool,
 	return false, s.unexpected()
 }
 
-// unescape decodes a raw string that text has checked.
+// unescape decodes a raw string that text has checked. Half of a surrogate pair
+// becomes U+FFFD; bytes that are not UTF-8 stay.
 func unescape(raw []byte) string {
-	at := 0
-	for at < len(raw) && raw[at] != '\\' {
-		at++
-	}
-	if at == len(raw) {
+	at := bytes.IndexByte(raw, '\\')
+	if at < 0 {
 		return string(raw)
 	}
 	out := append(make([]byte, 0, len(raw)), raw[:at]...)
@@ -325,31 +297,47 @@ func unescape(raw []byte) string {
 			out = append(out, escaped[raw[i]])
 			continue
 		}
-		r, _ := hex4(raw[i+1:])
-		i += 4
-		if utf16.IsSurrogate(r) {
-			low, _ := hex4(raw[i+3:])
-			r = utf16.DecodeRune(r, low)
-			i += 6
-		}
+		r, n, _ := unicodeEscape(raw[i+1:])
+		i += n
 		out = utf8.AppendRune(out, r)
 	}
 	return string(out)
 }
 
+// unicodeEscape decodes the escape whose \u stands before b, with the second
+// half of a surrogate pair: n bytes of b. The character is U+FFFD, and whole
+// false, if the other half is missing.
+func unicodeEscape(b []byte) (r rune, n int, whole bool) {
+	r, _ = hex4(b)
+	if !utf16.IsSurrogate(r) {
+		return r, 4, true
+	}
+	if len(b) >= 10 && b[4] == '\\' && b[5] == 'u' {
+		low, _ := hex4(b[6:])
+		if pair := utf16.DecodeRune(r, low); pair != utf8.RuneError {
+			return pair, 10, true
+		}
+	}
+	return utf8.RuneError, 4, false
+}
+
 // escaped maps the letter of an escape sequence to what it stands for.
 var escaped = [256]byte{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t'}
 
-// appendCompact appends checked JSON without the space between its tokens.
+// appendCompact appends checked JSON without the space between its tokens, and
+// with U+FFFD for what is no text in its strings: strict parsers refuse the
+// whole of it otherwise (RFC 8259 §8.2).
 func appendCompact(dst, value []byte) []byte {
+	start := len(dst)
 	inString := false
 	for i := 0; i < len(value); i++ {
 		c := value[i]
 		switch {
-		case inString && c == '\\':
-			dst = append(dst, c)
-			i++
-			c = value[i]
+		case c == '\\':
+			n := 0
+			dst, n = appendWhole(dst, value[i:])
+			i += n - 1
+			continue
 		case c == '"':
 			inString = !inString
 		case !inString && (c == ' ' || c == '\t' || c == '\n' || c == '\r'):
@@ -357,7 +345,42 @@ func appendCompact(dst, value []byte) []byte {
 		}
 		dst = append(dst, c)
 	}
-	return dst
+	if utf8.Valid(dst[start:]) {
+		return dst
+	}
+	return append(dst[:start], bytes.ToValidUTF8(dst[start:], []byte(replacement))...)
+}
+
+// appendWhole appends the escape that b begins with, n bytes, or that of U+FFFD
+// for half of a surrogate pair.
+func appendWhole(dst, b []byte) (out []byte, n int) {
+	n = 2
+	if b[1] == 'u' {
+		_, digits, whole := unicodeEscape(b[2:])
+		if n += digits; !whole {
+			return append(dst, `\ufffd`...), n
+		}
+	}
+	return append(dst, b[:n]...), n
+}
+
+// wholeJSON is a JSON text with U+FFFD for each half of a surrogate pair, and
+// otherwise as it is.
+func wholeJSON(text string) string {
+	if !strings.Contains(text, `\u`) {
+		return text
+	}
+	out := make([]byte, 0, len(text))
+	for b := []byte(text); len(b) > 0; {
+		n := 1
+		if b[0] == '\\' {
+			out, n = appendWhole(out, b)
+		} else {
+			out = append(out, b[0])
+		}
+		b = b[n:]
+	}
+	return string(out)
 }
 
 // fields names the keys that an object is read for, at most 8. Doubled ones
@@ -421,12 +444,67 @@ func decodeObject(text []byte, keys fields, values [][]byte) error {
 func isNull(value []byte) bool { return value == nil || value[0] == 'n' }
 
 // stringValue decodes a raw value that must be a string; absent and null are "".
+// What is no text in it becomes U+FFFD.
 func stringValue(value []byte, name string) (string, error) {
+	raw, err := rawString(value, name)
+	return text(raw), err
+}
+
+// nameValue is stringValue of a name, or of something else that must be exact:
+// what is no text in it is an error.
+func nameValue(value []byte, name string) (string, error) {
+	raw, err := rawString(value, name)
+	if err == nil {
+		err = checkText(raw, name)
+	}
+	if err != nil {
+		return "", err
+	}
+	return unescape(raw), nil
+}
+
+// rawString is the raw value without its quotes.
+func rawString(value []byte, name string) ([]byte, error) {
 	if isNull(value) {
-		return "", nil
+		return nil, nil
 	}
 	if value[0] != '"' {
-		return "", fmt.Errorf("%s is not a string", name)
+		return nil, fmt.Errorf("%s is not a string", name)
 	}
-	return unescape(value[1 : len(value)-1]), nil
+	return value[1 : len(value)-1], nil
+}
+
+// replacement stands for what is no text.
+const replacement = "\uFFFD"
+
+// text decodes a raw string; what is no text in it becomes U+FFFD.
+func text(raw []byte) string { return validText(unescape(raw)) }
+
+func validText(s string) string {
+	if utf8.ValidString(s) {
+		return s
+	}
+	return strings.ToValidUTF8(s, replacement)
+}
+
+// checkText refuses a raw string that is no text.
+func checkText(raw []byte, name string) error {
+	if !utf8.Valid(raw) {
+		return fmt.Errorf("%s is not valid UTF-8", name)
+	}
+	for at := bytes.IndexByte(raw, '\\'); at >= 0 && at < len(raw); at++ {
+		if raw[at] != '\\' {
+			continue
+		}
+		at++
+		if raw[at] != 'u' {
+			continue
+		}
+		_, n, whole := unicodeEscape(raw[at+1:])
+		if !whole {
+			return fmt.Errorf("%s holds half of a character, the lone surrogate %s: text cut between the halves of an emoji?", name, raw[at-1:at+5])
+		}
+		at += n
+	}
+	return nil
 }

@@ -83,28 +83,31 @@ func CheckChannel(channel string, maxLength int) error {
 		return errEmptyChannel
 	}
 	if n := utf8.RuneCountInString(channel); n > maxLength {
-		return fmt.Errorf("%s is %d characters, limit %d", quote(channel), n, maxLength)
+		return fmt.Errorf("%s is %d characters, limit %d", Quote(channel), n, maxLength)
 	}
 	rest := channel
 	if channel[0] == '#' {
 		user, ok := strings.CutPrefix(channel, userChannelPrefix)
 		if !ok || user == "" {
-			return fmt.Errorf("%s is reserved, a # may only begin %s{user id}", quote(channel), userChannelPrefix)
+			return fmt.Errorf("%s is reserved, a # may only begin %s{user id}", Quote(channel), userChannelPrefix)
 		}
 		rest = user
 	}
 	if r, found := outside(rest); found {
-		return fmt.Errorf("%s contains %q: letters, digits and any of _-=@,.; are allowed", quote(channel), r)
+		return fmt.Errorf("%s contains %q: letters, digits and any of _-=@,.; are allowed", Quote(channel), r)
 	}
 	return nil
 }
 
-// CheckEvent returns an error if an event's name is empty or longer than
-// maxLength characters. Any character is allowed: Laravel publishes class names
-// with backslashes.
+// CheckEvent returns an error if an event's name is empty, not valid UTF-8 or
+// longer than maxLength characters. Any character is allowed: Laravel publishes
+// class names with backslashes.
 func CheckEvent(name string, maxLength int) error {
 	if name == "" {
 		return errEmptyEvent
+	}
+	if !utf8.ValidString(name) {
+		return errEventText
 	}
 	if n := utf8.RuneCountInString(name); n > maxLength {
 		return fmt.Errorf("event name is %d characters, limit %d", n, maxLength)
@@ -116,7 +119,7 @@ func CheckEvent(name string, maxLength int) error {
 // send (PROTOCOL §3).
 func CheckPublishable(event string) error {
 	if strings.HasPrefix(event, "pusher:") || strings.HasPrefix(event, "pusher_internal:") {
-		return fmt.Errorf("event name %s is reserved: names that begin with pusher: or pusher_internal: are the server's", quote(event))
+		return fmt.Errorf("event name %s is reserved: names that begin with pusher: or pusher_internal: are the server's", Quote(event))
 	}
 	return nil
 }
@@ -136,7 +139,7 @@ func CheckUserID(id string, maxLength int) error {
 		return fmt.Errorf("user id is %d characters, limit %d", n, maxLength)
 	}
 	if r, found := outside(id); found {
-		return fmt.Errorf("user id %s contains %q: letters, digits and any of _-=@,.; are allowed", quote(id), r)
+		return fmt.Errorf("user id %s contains %q: letters, digits and any of _-=@,.; are allowed", Quote(id), r)
 	}
 	return nil
 }
@@ -147,15 +150,4 @@ func UserChannel(userID string) string { return userChannelPrefix + userID }
 // UserOfChannel is the inverse of UserChannel; ok is false for other channels.
 func UserOfChannel(channel string) (userID string, ok bool) {
 	return strings.CutPrefix(channel, userChannelPrefix)
-}
-
-// maxQuoted bounds what an error text repeats of its input.
-const maxQuoted = 100
-
-// quote makes text fit for one line of an error text.
-func quote(text string) string {
-	if len(text) > maxQuoted {
-		text = strings.ToValidUTF8(text[:maxQuoted], "") + "…"
-	}
-	return fmt.Sprintf("%q", text)
 }

@@ -6,13 +6,108 @@ import (
 	"strings"
 )
 
-// Publish is one event of the HTTP API.
+// Publish is one event to publish. Whatever made it, Check is for names and
+// sizes.
 type Publish struct {
 	Name     string
 	Data     string // the data text, as subscribers get it
 	Channels []string
-	SocketID string // who does not get it, "" nobody; not checked
+	SocketID string // who does not get it, "" nobody
 	Info     string // comma-separated attributes, "" none; not checked
+}
+
+// PublishLimits bound one event.
+type PublishLimits struct {
+	EventNameLength   int // characters
+	ChannelNameLength int // characters
+	EventDataBytes    int // bytes of the data text, as subscribers get it
+	Channels          int
+}
+
+// Refusal says why an event is not published. Nothing of the call it came with
+// was stored. Its text is fit for the caller.
+type Refusal struct {
+	Event    int  // which of the events of the call, from 0
+	TooLarge bool // it is a limit in bytes
+	Reason   string
+}
+
+// Error implements error.
+func (r *Refusal) Error() string { return r.Reason }
+
+func refuse(format string, args ...any) *Refusal {
+	return &Refusal{Reason: Sentence(format, args...)}
+}
+
+// TooLarge is a Refusal for a limit in bytes.
+func TooLarge(format string, args ...any) *Refusal {
+	return &Refusal{TooLarge: true, Reason: Sentence(format, args...)}
+}
+
+// Check applies names and limits (PROTOCOL §3, §5.2), for every way an event
+// comes in. It leaves the event as it is stored: each channel once, data as valid
+// UTF-8, and as SocketID one that a connection of this server can have.
+func (p *Publish) Check(l PublishLimits) *Refusal {
+	if err := CheckEvent(p.Name, l.EventNameLength); err != nil {
+		return refuse("%v", err)
+	}
+	if err := CheckPublishable(p.Name); err != nil {
+		return refuse("%v", err)
+	}
+	p.Data = validText(p.Data)
+	if len(p.Data) > l.EventDataBytes {
+		return TooLarge("The data content of this event exceeds the allowed maximum (%d bytes)", l.EventDataBytes)
+	}
+	if refusal := p.checkChannels(l); refusal != nil {
+		return refusal
+	}
+	return p.checkSocketID()
+}
+
+func (p *Publish) checkChannels(l PublishLimits) *Refusal {
+	if n := len(p.Channels); n == 0 || n > l.Channels {
+		return refuse("An event goes to 1 to %d channels, got %d", l.Channels, n)
+	}
+	encrypted := false
+	for _, name := range p.Channels {
+		if err := CheckChannel(name, l.ChannelNameLength); err != nil {
+			return refuse("Invalid channel name: %v", err)
+		}
+		encrypted = encrypted || KindOf(name).Has(Encrypted)
+	}
+	if encrypted && len(p.Channels) > 1 {
+		return refuse("An event for an encrypted channel goes to that channel alone")
+	}
+	p.Channels = unique(p.Channels)
+	return nil
+}
+
+// maxSocketID is longer than any id that was ever given out, in bytes.
+const maxSocketID = 100
+
+func (p *Publish) checkSocketID() *Refusal {
+	if p.SocketID == "" {
+		return nil
+	}
+	if len(p.SocketID) > maxSocketID {
+		return refuse("socket_id %s is %d bytes, limit %d", Quote(p.SocketID), len(p.SocketID), maxSocketID)
+	}
+	id, known, err := ParseSocketID(p.SocketID)
+	if err != nil {
+		return refuse("%v", err)
+	}
+	// The text goes no further: it is compared with what ids print.
+	p.SocketID = ""
+	if known {
+		p.SocketID = id.String()
+	}
+	return nil
+}
+
+// FrameSize is how many bytes AppendEvent makes of an event without a user id.
+func FrameSize(channel, event, data string) int {
+	const syntax = len(`{"event":"","channel":"","data":""}`)
+	return syntax + escapedSize(channel) + escapedSize(event) + escapedSize(data)
 }
 
 var publishFields = fields{"name", "data", "channels", "channel", "socket_id", "info"}
@@ -24,7 +119,8 @@ var publishFields = fields{"name", "data", "channels", "channel", "socket_id", "
 func DecodePublish(body []byte) (Publish, error) { return DecodePublishQuery(body, nil) }
 
 // DecodePublishQuery is DecodePublish with parameters that the body lacks
-// taken from a decoded query. The body may be empty then.
+// taken from a decoded query. The body may be empty then. Names in the query must
+// be valid UTF-8, its data becomes that.
 func DecodePublishQuery(body []byte, query map[string][]string) (Publish, error) {
 	var v [6][]byte
 	if len(body) > 0 || len(query) == 0 {
@@ -36,26 +132,34 @@ func DecodePublishQuery(body []byte, query map[string][]string) (Publish, error)
 		}
 	}
 	for i, name := range publishFields {
-		if v[i] == nil && len(query[name]) > 0 {
-			v[i] = quoted(query[name], name == "channels")
+		if v[i] != nil || len(query[name]) == 0 {
+			continue
+		}
+		var err error
+		if v[i], err = fromQuery(name, query[name]); err != nil {
+			return Publish{}, err
 		}
 	}
 	return publish(v[:])
 }
 
-// quoted makes the JSON value of a query parameter.
-func quoted(values []string, list bool) []byte {
-	if !list {
-		return AppendString(nil, strings.ToValidUTF8(values[len(values)-1], "\uFFFD"))
-	}
-	out := []byte{'['}
-	for i, value := range values {
-		if i > 0 {
-			out = append(out, ',')
+// fromQuery makes the JSON value of a query parameter, which may stand there
+// several times if it is a list.
+func fromQuery(name string, values []string) ([]byte, error) {
+	if name == "channels" || name == "info" {
+		out := []byte{'['}
+		for i, value := range values {
+			if i > 0 {
+				out = append(out, ',')
+			}
+			out = AppendString(out, value)
 		}
-		out = AppendString(out, strings.ToValidUTF8(value, "\uFFFD"))
+		return append(out, ']'), nil
 	}
-	return append(out, ']')
+	if len(values) > 1 {
+		return nil, fmt.Errorf("%s stands %d times in the query", name, len(values))
+	}
+	return AppendString(nil, values[0]), nil
 }
 
 func checkObject(body []byte) error {
@@ -76,7 +180,7 @@ func publish(v [][]byte) (Publish, error) {
 	if isNull(v[0]) {
 		return Publish{}, errors.New("name is missing")
 	}
-	if p.Name, err = stringValue(v[0], "name"); err != nil {
+	if p.Name, err = nameValue(v[0], "name"); err != nil {
 		return Publish{}, err
 	}
 	if v[1] == nil {
@@ -86,15 +190,15 @@ func publish(v [][]byte) (Publish, error) {
 	if p.Channels, err = channelList(v[2], v[3]); err != nil {
 		return Publish{}, err
 	}
-	if p.SocketID, err = stringValue(v[4], "socket_id"); err != nil {
+	if p.SocketID, err = nameValue(v[4], "socket_id"); err != nil {
 		return Publish{}, err
 	}
 	if !isNull(v[5]) && v[5][0] == '[' {
-		list, err := stringList(v[5], "info")
+		list, err := nameList(v[5], "info")
 		p.Info = strings.Join(list, ",")
 		return p, err
 	}
-	p.Info, err = stringValue(v[5], "info")
+	p.Info, err = nameValue(v[5], "info")
 	return p, err
 }
 
@@ -103,14 +207,14 @@ func channelList(channels, channel []byte) ([]string, error) {
 		if isNull(channel) {
 			return nil, errors.New("channels is missing")
 		}
-		name, err := stringValue(channel, "channel")
+		name, err := nameValue(channel, "channel")
 		return []string{name}, err
 	}
 	if channels[0] == '"' {
-		name, err := stringValue(channels, "channels")
+		name, err := nameValue(channels, "channels")
 		return []string{name}, err
 	}
-	return stringList(channels, "channels")
+	return nameList(channels, "channels")
 }
 
 // DecodeBatch reads the body of POST /batch_events: {"batch":[…]}, each element

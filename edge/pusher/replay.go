@@ -50,13 +50,13 @@ func decodeReplay(value []byte) (*Replay, error) {
 	r := &Replay{Seen: -1}
 	var since string
 	var err error
-	if r.After, err = stringValue(v[0], "replay.after"); err != nil {
+	if r.After, err = nameValue(v[0], "replay.after"); err != nil {
 		return nil, err
 	}
-	if since, err = stringValue(v[4], "replay.since"); err != nil {
+	if since, err = nameValue(v[4], "replay.since"); err != nil {
 		return nil, err
 	}
-	if r.Except, err = stringList(v[2], "replay.except"); err != nil {
+	if r.Except, err = nameList(v[2], "replay.except"); err != nil {
 		return nil, err
 	}
 	if !isNull(v[1]) {
@@ -70,8 +70,8 @@ func decodeReplay(value []byte) (*Replay, error) {
 		}
 	}
 	if since != "" {
-		if r.Since, err = time.Parse(time.RFC3339, since); err != nil {
-			return nil, errors.New("replay.since is not a time like 2026-01-31T20:00:00Z (RFC 3339)")
+		if r.Since, err = ParseTime("replay.since", since); err != nil {
+			return nil, err
 		}
 	}
 	return r, r.check()

@@ -17,50 +17,119 @@ import (
 // (PROTOCOL §5.1.6).
 const timestampGrace = 600 * time.Second
 
-// maxParameters bounds the query of a signed request.
-const maxParameters = 1000
-
-// ErrUnknownKey is returned by CheckRequest when auth_key is not one of the
+// ErrUnknownKey is returned by Query.CheckKey when auth_key is not one of the
 // app's.
 var ErrUnknownKey = errors.New("unknown auth_key")
 
-// Request is what the signature of an HTTP API call covers.
-type Request struct {
-	Method   string
-	Path     string // percent-decoded
-	RawPath  string // as it came
-	RawQuery string
-	Prefix   string // configured path prefix, "" none
-	Body     []byte
+// Query is the decoded query of an HTTP API call. It is not safe for concurrent
+// use.
+type Query struct {
+	raw        string
+	parameters []parameter
+	auth       authParameters
+	values     map[string][]string // nil until asked for
 }
 
-// CheckRequest verifies key, version, time, body_md5 and signature of an HTTP
-// API call (PROTOCOL §5.1). The error's text is fit for the caller of the API.
-func CheckRequest(s Secrets, r Request, now time.Time) error {
-	parameters, err := parseQuery(r.RawQuery)
+// Request is the rest of what the signature of an HTTP API call covers.
+type Request struct {
+	Method  string
+	Path    string // percent-decoded
+	RawPath string // as it came
+	Prefix  string // configured path prefix, "" none
+	Body    []byte
+}
+
+// ParseQuery decodes a query of at most max parameters. It takes time in
+// proportion to its length, for it comes before any signature. The error's text
+// is fit for the caller of the API.
+func ParseQuery(raw string, maxParameters int) (*Query, error) {
+	parameters, err := parseQuery(raw, maxParameters)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var auth authParameters
-	auth.read(parameters)
-	secret, known := s.Secret(auth.key)
+	q := &Query{raw: raw, parameters: parameters}
+	q.auth.read(parameters)
+	return q, nil
+}
+
+// Key is auth_key, "" if there is none.
+func (q *Query) Key() string { return q.auth.key }
+
+// CheckKey verifies what can be told without the body: key, version and time,
+// and that there is a signature, and a body_md5 if a body comes (PROTOCOL
+// §5.1). A call that fails here is not worth reading.
+func (q *Query) CheckKey(s Secrets, hasBody bool, now time.Time) error {
+	_, known := s.Secret(q.auth.key)
 	switch {
-	case auth.key == "":
+	case q.auth.key == "":
 		return errors.New("auth_key is missing")
 	case !known:
-		return fmt.Errorf("%w: %s is not a key of this app", ErrUnknownKey, quote(auth.key))
-	case auth.version != "1.0":
-		return fmt.Errorf("auth_version is %s, should be 1.0", quote(auth.version))
-	case auth.signature == "":
+		return fmt.Errorf("%w: %s is not a key of this app", ErrUnknownKey, Quote(q.auth.key))
+	case q.auth.version != "1.0":
+		return fmt.Errorf("auth_version is %s, should be 1.0", Quote(q.auth.version))
+	case q.auth.signature == "":
 		return errors.New("auth_signature is missing")
 	}
-	if err := checkTimestamp(auth.timestamp, now); err != nil {
+	if err := checkTimestamp(q.auth.timestamp, now); err != nil {
 		return err
 	}
-	if err := checkBody(auth, r); err != nil {
+	if hasBody && !q.auth.hasBodyMD5 {
+		return errNoMD5
+	}
+	return nil
+}
+
+var errNoMD5 = errors.New("body_md5 is missing, it is needed when there is a body")
+
+// CheckSignature verifies body_md5 and the signature. CheckKey comes before.
+func (q *Query) CheckSignature(s Secrets, r Request) error {
+	secret, known := s.Secret(q.auth.key)
+	if !known {
+		return ErrUnknownKey
+	}
+	if err := checkBody(q.auth, r); err != nil {
 		return err
 	}
-	return checkSignature(secret, auth.signature, parameters, r)
+	return checkSignature(secret, q.auth.signature, q.parameters, r)
+}
+
+// Values are the parameters as the API reads them: key[] and key[n] stand under
+// key, one element each. '+' is a blank. The map must not be changed.
+func (q *Query) Values() (map[string][]string, error) {
+	if q.values != nil {
+		return q.values, nil
+	}
+	values := make(map[string][]string, len(q.parameters))
+	for rest := q.raw; rest != ""; {
+		var pair string
+		pair, rest, _ = strings.Cut(rest, "&")
+		if pair == "" {
+			continue
+		}
+		p, _, err := parsePair(strings.ReplaceAll(pair, "+", "%20"))
+		if err != nil {
+			return nil, err
+		}
+		values[p.key] = append(values[p.key], p.value)
+	}
+	q.values = values
+	return values, nil
+}
+
+// One is the value of a parameter that may stand once, "" if it is absent.
+func (q *Query) One(name string) (string, error) {
+	values, err := q.Values()
+	if err != nil {
+		return "", err
+	}
+	switch n := len(values[name]); n {
+	case 0:
+		return "", nil
+	case 1:
+		return values[name][0], nil
+	default:
+		return "", fmt.Errorf("%s stands %d times in the query", name, n)
+	}
 }
 
 // authParameters are the parameters of the authentication itself.
@@ -89,7 +158,7 @@ func (a *authParameters) read(parameters []parameter) {
 func checkTimestamp(text string, now time.Time) error {
 	seconds, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {
-		return fmt.Errorf("auth_timestamp is %s, should be seconds since 1970", quote(text))
+		return fmt.Errorf("auth_timestamp is %s, should be seconds since 1970", Quote(text))
 	}
 	// In integers: a time far off would overflow a Duration.
 	limit := int64(timestampGrace / time.Second)
@@ -113,13 +182,13 @@ func checkBody(auth authParameters, r Request) error {
 		return nil
 	}
 	if !auth.hasBodyMD5 {
-		return errors.New("body_md5 is missing, it is needed when there is a body")
+		return errNoMD5
 	}
 	sum := md5.Sum(r.Body) //nolint:gosec // see the import
 	var text [2 * md5.Size]byte
 	hex.Encode(text[:], sum[:])
 	if string(text[:]) != auth.bodyMD5 {
-		return fmt.Errorf("body_md5 is %s, but the MD5 of the body is %s", quote(auth.bodyMD5), text[:])
+		return fmt.Errorf("body_md5 is %s, but the MD5 of the body is %s", Quote(auth.bodyMD5), text[:])
 	}
 	return nil
 }
@@ -133,7 +202,7 @@ type parameter struct {
 
 // parseQuery decodes a query, folds key[] and key[n] into one comma-separated
 // value (PROTOCOL §5.1.2) and sorts by key.
-func parseQuery(rawQuery string) ([]parameter, error) {
+func parseQuery(rawQuery string, maxParameters int) ([]parameter, error) {
 	parameters := make([]parameter, 0, 8)
 	indexed := false
 	for rest := rawQuery; rest != ""; {
@@ -142,7 +211,7 @@ func parseQuery(rawQuery string) ([]parameter, error) {
 		if pair == "" {
 			continue
 		}
-		if len(parameters) == maxParameters {
+		if len(parameters) >= maxParameters {
 			return nil, fmt.Errorf("the query has more than %d parameters", maxParameters)
 		}
 		p, array, err := parsePair(pair)
@@ -152,10 +221,10 @@ func parseQuery(rawQuery string) ([]parameter, error) {
 		indexed = indexed || array
 		parameters = append(parameters, p)
 	}
+	slices.SortStableFunc(parameters, func(a, b parameter) int { return cmp.Compare(a.key, b.key) })
 	if indexed {
 		parameters = fold(parameters)
 	}
-	slices.SortStableFunc(parameters, func(a, b parameter) int { return cmp.Compare(a.key, b.key) })
 	return parameters, nil
 }
 
@@ -175,18 +244,20 @@ func parsePair(pair string) (p parameter, array bool, err error) {
 	return p, array, nil
 }
 
-// fold joins the values of equal keys in the order they came in.
+// fold joins the values of equal keys, which stand together, in the order they
+// came in.
 func fold(parameters []parameter) []parameter {
 	folded := parameters[:0]
-next:
-	for _, p := range parameters {
-		for i := range folded {
-			if folded[i].key == p.key {
-				folded[i].value += "," + p.value
-				folded[i].plus = folded[i].plus || p.plus
-				continue next
-			}
+	var values []string
+	for len(parameters) > 0 {
+		p := parameters[0]
+		values = values[:0]
+		for len(parameters) > 0 && parameters[0].key == p.key {
+			values = append(values, parameters[0].value)
+			p.plus = p.plus || parameters[0].plus
+			parameters = parameters[1:]
 		}
+		p.value = strings.Join(values, ",")
 		folded = append(folded, p)
 	}
 	return folded
@@ -213,7 +284,7 @@ func checkSignature(secret, given string, parameters []parameter, r Request) err
 		}
 	}
 	return fmt.Errorf("Invalid signature: you should have sent HmacSHA256Hex(%q, your_secret_key), but you sent %s", //nolint:staticcheck // Pusher's text
-		first, quote(given))
+		cut(first, maxSigned), Quote(given))
 }
 
 func signedPaths(r Request) []string {
@@ -252,23 +323,4 @@ func canonical(method, path string, parameters []parameter, blank bool) string {
 		}
 	}
 	return string(text)
-}
-
-// QueryValues decodes a query as the API reads it: key[] and key[n] stand under
-// key, one element each. '+' is a blank.
-func QueryValues(rawQuery string) (map[string][]string, error) {
-	values := make(map[string][]string)
-	for rest := rawQuery; rest != ""; {
-		var pair string
-		pair, rest, _ = strings.Cut(rest, "&")
-		if pair == "" {
-			continue
-		}
-		p, _, err := parsePair(strings.ReplaceAll(pair, "+", "%20"))
-		if err != nil {
-			return nil, err
-		}
-		values[p.key] = append(values[p.key], p.value)
-	}
-	return values, nil
 }

@@ -63,7 +63,7 @@ func CheckChannelAuth(s Secrets, id SocketID, in Subscribe) *Error {
 	if in.HasChannelData {
 		text += ":" + in.ChannelData
 	}
-	return checkAuth(s, in.Auth, text, "subscription to "+in.Channel)
+	return checkAuth(s, in.Auth, text, "subscription to "+cut(in.Channel, maxSigned))
 }
 
 // CheckUserAuth verifies the auth of a sign-in (PROTOCOL §2.7).
@@ -78,18 +78,10 @@ func checkAuth(s Secrets, auth, text, purpose string) *Error {
 	}
 	secret, known := s.Secret(key)
 	if !known {
-		return Errorf(0, "Auth value for %s is invalid: %s is not a key of this app", purpose, quote(key))
+		return Errorf(0, "Auth value for %s is invalid: %s is not a key of this app", purpose, Quote(key))
 	}
 	if !signedBy(secret, text, given) {
-		return Errorf(0, "Invalid signature: Expected HMAC SHA256 hex digest of %s, but got %s", text, shorten(given))
+		return Errorf(0, "Invalid signature: Expected HMAC SHA256 hex digest of %s, but got %s", cut(text, maxSigned), Cut(given))
 	}
 	return nil
-}
-
-// shorten bounds what an error repeats of a client's text.
-func shorten(text string) string {
-	if len(text) <= maxQuoted {
-		return text
-	}
-	return strings.ToValidUTF8(text[:maxQuoted], "") + "…"
 }

@@ -60,7 +60,7 @@ func (id SocketID) AppendTo(dst []byte) []byte {
 func ParseSocketID(s string) (id SocketID, known bool, err error) {
 	a, b, dot := strings.Cut(s, ".")
 	if !dot || !digits(a) || !digits(b) {
-		return SocketID{}, false, fmt.Errorf("socket_id %s is invalid: should be two numbers with a dot between", quote(s))
+		return SocketID{}, false, fmt.Errorf("socket_id %s is invalid: should be two numbers with a dot between", Quote(s))
 	}
 	first, okA := part(a)
 	second, okB := part(b)

@@ -1,0 +1,89 @@
+package api
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"reecho/edge/limit"
+)
+
+// A body grows as it comes, and what it takes is counted and given back.
+func TestBodyIsCounted(t *testing.T) {
+	t.Parallel()
+	const most = 1 << 20
+	ledger := limit.NewLedger(slog.New(slog.DiscardHandler))
+	for _, tt := range []struct {
+		size      int
+		announced bool
+		memory    int64
+		status    int // 0: read
+	}{
+		{0, true, 1 << 30, 0},
+		{1, true, 4 << 10, 0},
+		{1, true, 4<<10 - 1, 503},
+		{4 << 10, false, 8 << 10, 0},
+		{4 << 10, false, 8<<10 - 1, 503},
+		{most, true, 2 * most, 0},
+		{most, false, 2 * most, 0},
+		{most, false, most, 503},
+		{most + 1, true, 2 * most, 413},
+		{most + 1, false, 2 * most, 413},
+		{most + 1, true, 0, 413}, // is not read at all
+		// Large ones leave a quarter.
+		{64<<10 - 1, false, 64 << 10, 0},
+		{64 << 10, false, 128 << 10, 503},
+		{64 << 10, false, 175 << 10, 0},
+	} {
+		m := &memory{limit: tt.memory, ledger: ledger}
+		body := bodies.get(m)
+		body.bytes = nil // as if new
+		r := httptest.NewRequestWithContext(t.Context(), "POST", "/", io.LimitReader(zeros{}, int64(tt.size)))
+		if r.ContentLength = -1; tt.announced {
+			r.ContentLength = int64(tt.size)
+		}
+		got, err := body.read(r, most)
+		var f *failure
+		switch {
+		case tt.status == 0 && (err != nil || len(got) != tt.size || !body.whole):
+			t.Errorf("%+v: %d bytes, error %v", tt, len(got), err)
+		case tt.status != 0 && (!errors.As(err, &f) || f.status != tt.status || body.whole):
+			t.Errorf("%+v: error %v", tt, err)
+		}
+		if used := m.used.Load(); used > tt.memory || used < int64(cap(body.bytes)) {
+			t.Errorf("%+v: %d bytes are counted, the buffer has %d", tt, used, cap(body.bytes))
+		}
+		bodies.put(body)
+		if used := m.used.Load(); used != 0 {
+			t.Errorf("%+v: %d bytes are still counted", tt, used)
+		}
+	}
+	if n := ledger.Total(limit.RequestMemory); n != 4 {
+		t.Errorf("%d refusals are counted, want 4", n)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }
+
+// A body that ends early is the caller's mistake.
+func TestBodyThatEndsEarly(t *testing.T) {
+	t.Parallel()
+	body := bodies.get(&memory{limit: 1 << 20})
+	defer bodies.put(body)
+	r := httptest.NewRequestWithContext(t.Context(), "POST", "/", io.MultiReader(strings.NewReader("{"), failing{}))
+	r.ContentLength = -1
+	var f *failure
+	if _, err := body.read(r, 100); !errors.As(err, &f) || f.status != http.StatusBadRequest || body.whole {
+		t.Errorf("error %v", err)
+	}
+}
+
+type failing struct{}
+
+func (failing) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }

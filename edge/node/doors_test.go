@@ -1,0 +1,464 @@
+package node_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"reecho/edge"
+	"reecho/edge/app"
+	"reecho/edge/config"
+	"reecho/edge/pusher"
+)
+
+// door is a way to publish.
+type door struct {
+	name  string
+	query bool // names come in the query, where bytes are bytes
+	call  func(s *server, ev pusher.Publish) (status int, text string)
+}
+
+// doors are all ways to publish over HTTP. Each passes the parts of an event on
+// as they are, right or wrong.
+var doors = []door{
+	{"events", false, func(s *server, ev pusher.Publish) (int, string) {
+		return s.call("POST", base+"/events", nil, publishBody(ev))
+	}},
+	{"batch_events", false, func(s *server, ev pusher.Publish) (int, string) {
+		first := `{"name":"first","data":"1","channel":"first"}`
+		return s.call("POST", base+"/batch_events", nil, `{"batch":[`+first+`,`+publishBody(ev)+`]}`)
+	}},
+	{"events by query", true, func(s *server, ev pusher.Publish) (int, string) {
+		query := url.Values{"name": {ev.Name}, "channel": ev.Channels}
+		if ev.SocketID != "" {
+			query.Set("socket_id", ev.SocketID)
+		}
+		if ev.Info != "" {
+			query.Set("info", ev.Info)
+		}
+		return s.call("POST", base+"/events", query, `{"data":`+jsonText(ev.Data)+`}`)
+	}},
+	{"deprecated", true, func(s *server, ev pusher.Publish) (int, string) {
+		query := url.Values{"name": {ev.Name}}
+		if ev.SocketID != "" {
+			query.Set("socket_id", ev.SocketID)
+		}
+		if ev.Info != "" {
+			query.Set("info", ev.Info)
+		}
+		c := s.raw(s.t)
+		at := base + "/channels/" + ev.Channels[0] + "/events"
+		c.send("POST %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", target("POST", at, query, ev.Data), len(ev.Data), ev.Data)
+		res, text := c.answer()
+		if res.StatusCode == 202 {
+			return 200, text
+		}
+		return res.StatusCode, text
+	}},
+}
+
+// jsonText makes a JSON string of any bytes.
+func jsonText(text string) string { return string(pusher.AppendString(nil, text)) }
+
+func publishBody(ev pusher.Publish) string {
+	body := `{"name":` + jsonText(ev.Name) + `,"data":` + jsonText(ev.Data) + `,"channel":` + jsonText(ev.Channels[0])
+	if ev.SocketID != "" {
+		body += `,"socket_id":` + jsonText(ev.SocketID)
+	}
+	if ev.Info != "" {
+		body += `,"info":` + jsonText(ev.Info)
+	}
+	return body + `}`
+}
+
+// Q: what one door refuses all refuse, with the same status; what one takes all
+// take and store alike.
+func TestEveryDoorChecksTheSame(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	event := func(edit func(*pusher.Publish)) pusher.Publish {
+		ev := pusher.Publish{Name: "x", Data: "1", Channels: []string{"chat"}}
+		edit(&ev)
+		return ev
+	}
+	named := func(name string) pusher.Publish { return event(func(ev *pusher.Publish) { ev.Name = name }) }
+	on := func(channel string) pusher.Publish {
+		return event(func(ev *pusher.Publish) { ev.Channels = []string{channel} })
+	}
+	without := func(id string) pusher.Publish { return event(func(ev *pusher.Publish) { ev.SocketID = id }) }
+	with := func(data string) pusher.Publish { return event(func(ev *pusher.Publish) { ev.Data = data }) }
+	asking := func(info string) pusher.Publish { return event(func(ev *pusher.Publish) { ev.Info = info }) }
+	for _, tt := range []struct {
+		ev     pusher.Publish
+		status int
+		data   string // of what is stored
+	}{
+		{named(""), 400, ""},
+		{named(strings.Repeat("é", 201)), 400, ""},
+		{named("pusher:x"), 400, ""},
+		{named("pusher_internal:member_added"), 400, ""},
+		{named("\xff"), 400, ""},
+		{named("a\xed\xa0\xbd"), 400, ""},
+		{named("a\xf0\x9f\x98"), 400, ""},
+		{on("a%20b"), 400, ""},
+		{on(strings.Repeat("x", 201)), 400, ""},
+		{on("%23x"), 400, ""},
+		{on("%23server-to-user-"), 400, ""},
+		{on("%C3%A9"), 400, ""},
+		{on("%FF"), 400, ""},
+		{on("*"), 400, ""},
+		{without("x"), 400, ""},
+		{without("1"), 400, ""},
+		{without("1.2\n"), 400, ""},
+		{without("1.2 "), 400, ""},
+		{without(strings.Repeat("1", 200)), 400, ""},
+		{without(strings.Repeat("1", 10_000) + ".1"), 400, ""},
+		{asking("bogus"), 400, ""},
+		{asking("user_count,bogus"), 400, ""},
+		{with(strings.Repeat("x", 10241)), 413, ""},
+		{with(strings.Repeat("é", 5121)), 413, ""},
+
+		{with(strings.Repeat("\x01", 10240)), 200, strings.Repeat("\x01", 10240)},
+		{with("a\xff\U0001F600"), 200, "a\uFFFD\U0001F600"},
+		{with("\xf0\x9f\x98"), 200, "\uFFFD"},
+		{with(`{"a":"\ud83d"}`), 200, `{"a":"\ud83d"}`}, // a string is what it is
+		{with("\x00\u2028\u2029\x7f"), 200, "\x00\u2028\u2029\x7f"},
+		{named(`App\Events\Foo`), 200, "1"},
+		{named("\u0000é"), 200, "1"},
+		{without("1.2"), 200, "1"},
+		{without("007.1"), 200, "1"},
+		{asking("user_count,subscription_count"), 200, "1"},
+	} {
+		channel, _ := url.PathUnescape(tt.ev.Channels[0])
+		for _, d := range doors {
+			ev := tt.ev
+			if d.name != "deprecated" {
+				ev.Channels = []string{channel}
+			}
+			s.checkDoor(d, ev, channel, tt.status, tt.data)
+		}
+	}
+	if n := len(s.history("first")); n != 10 {
+		t.Errorf("%d batches were stored in part or whole, want 10", n)
+	}
+	// In the query a name stands once.
+	for _, query := range []url.Values{{"name": {"a", "b"}}, {"name": {"a"}, "socket_id": {"1.2", "1.3"}}} {
+		s.wantCall("POST", base+"/channels/chat/events", query, "1", 400, "stands 2 times")
+		query.Set("channel", "chat")
+		s.wantCall("POST", base+"/events", query, `{"data":"1"}`, 400, "stands 2 times")
+	}
+}
+
+func (s *server) checkDoor(d door, ev pusher.Publish, channel string, want int, data string) {
+	s.t.Helper()
+	owner := s.Hub().Apps().ByID(appID)
+	newest := func() (edge.HistoryEvent, bool) {
+		page, err := s.Hub().History(s.t.Context(), owner, channel, edge.HistoryQuery{Limit: 1, Newest: true})
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if len(page.Events) == 0 {
+			return edge.HistoryEvent{}, false
+		}
+		return page.Events[0], true
+	}
+	before, _ := newest()
+	status, text := d.call(s, ev)
+	if status != want || len(text) > 1100 {
+		s.t.Errorf("%s: %.40q on %.40q without %.40q: got %d %.300q, want %d", d.name, ev.Name, channel, ev.SocketID, status, text, want)
+	}
+	after, ok := newest()
+	switch {
+	case want != 200 && after.Position != before.Position:
+		s.t.Errorf("%s: %.40q on %.40q is stored", d.name, ev.Name, channel)
+	case want == 200 && (!ok || after.Position == before.Position || after.Name != ev.Name || after.Data != data):
+		s.t.Errorf("%s: %.40q on %.40q: stored is %+v, want data %.40q", d.name, ev.Name, channel, after, data)
+	}
+}
+
+// Q: a client event's data is counted as it is delivered, however it is written.
+func TestClientEventDataIsCountedAsDelivered(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	a, b := s.connect(t), s.connect(t)
+	a.subscribe("private-x")
+	b.subscribe("private-x")
+	for data, delivered := range map[string]string{
+		`"` + strings.Repeat(`\u00e9`, 5120) + `"`:             strings.Repeat("é", 5120),
+		`"` + strings.Repeat(`\"`, 10240) + `"`:                strings.Repeat(`"`, 10240),
+		`[1,` + strings.Repeat(" ", 20_000) + `2]`:             "[1,2]",
+		`"` + strings.Repeat(`\u00e9`, 5121) + `"`:             "",
+		`"` + strings.Repeat("x", 10241) + `"`:                 "",
+		`["` + strings.Repeat("x", 10240-len(`[""]`)+1) + `"]`: "",
+	} {
+		a.sendText(`{"event":"client-x","channel":"private-x","data":` + data + `}`)
+		if delivered == "" {
+			a.wantError(0, "limit 10240")
+			continue
+		}
+		if f := b.wantOn("private-x", "client-x"); f.text(t) != delivered {
+			t.Errorf("%.30s: delivered %d bytes, want %d", data, len(f.text(t)), len(delivered))
+		}
+	}
+	a.wantNothing()
+	b.wantNothing()
+}
+
+// J: half an emoji passes through whispers, presence and publishes.
+func TestHalfAnEmoji(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	a, b := s.connect(t), s.connect(t)
+	a.subscribe("private-x")
+	b.subscribe("private-x")
+	a.join(lobby, `{"user_id":"a","user_info":{"name":"half \ud83d"}}`)
+	if f := b.join(lobby, `{"user_id":"b","user_info":{"name":"\ude00"}}`); !strings.Contains(f.text(t), `half \ufffd`) {
+		t.Errorf("got %s", f.raw)
+	}
+	if f := a.wantOn(lobby, "pusher_internal:member_added"); !strings.Contains(f.text(t), `{"name":"\ufffd"}`) {
+		t.Errorf("got %s", f.raw)
+	}
+	for data, want := range map[string]string{`"a\ud83d"`: "a\uFFFD", `{"\ud83d":"a\ud83db"}`: `{"\ufffd":"a\ufffdb"}`} {
+		a.sendText(`{"event":"client-x","channel":"private-x","data":` + data + `}`)
+		if f := b.wantOn("private-x", "client-x"); f.text(t) != want {
+			t.Errorf("whisper %s: got %s, want %s", data, f.raw, want)
+		}
+		s.wantCall("POST", base+"/events", nil, `{"name":"x","channel":"private-x","data":`+data+`}`, 200, "{}")
+		if f := b.wantOn("private-x", "x"); f.text(t) != want {
+			t.Errorf("publish %s: got %s, want %s", data, f.raw, want)
+		}
+		a.wantOn("private-x", "x")
+	}
+	a.sendText(`{"event":"client-\ud83d","channel":"private-x","data":"1"}`)
+	a.wantError(0, "event holds half of a character")
+	a.trySubscribe("presence-other", `{"user_id":"\ud83d"}`)
+	a.wantError(0, "user_id holds half of a character")
+	a.signIn(`{"id":"u","user_info":{"name":"\ud83d"}}`)
+	a.wantNothing()
+	b.wantNothing()
+}
+
+// checkFrame fails unless a frame is what every client can read: one JSON object
+// in valid UTF-8, each key of it once, data a string except in errors.
+func checkFrame(t *testing.T, text string) (f frame) {
+	t.Helper()
+	if !utf8.ValidString(text) || !json.Valid([]byte(text)) {
+		t.Fatalf("not JSON in valid UTF-8: %q", text)
+	}
+	if halfEscape(text) {
+		t.Fatalf("half of a character: %q", text)
+	}
+	d := json.NewDecoder(strings.NewReader(text))
+	if first, err := d.Token(); err != nil || first != json.Delim('{') {
+		t.Fatalf("not an object: %q", text)
+	}
+	var keys []string
+	for d.More() {
+		key, err := d.Token()
+		if err != nil {
+			t.Fatalf("%q: %v", text, err)
+		}
+		name := key.(string)
+		if slices.Contains(keys, name) || !slices.Contains([]string{"event", "channel", "data", "user_id", "position"}, name) {
+			t.Fatalf("key %q: %q", name, text)
+		}
+		keys = append(keys, name)
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			t.Fatalf("%q: %v", text, err)
+		}
+		if isText := value[0] == '"'; isText == (name == "data" && strings.HasPrefix(text, `{"event":"pusher:error"`)) {
+			t.Fatalf("%s is %.40s: %q", name, value, text)
+		}
+	}
+	if err := json.Unmarshal([]byte(text), &f); err != nil {
+		t.Fatalf("%q: %v", text, err)
+	}
+	return f
+}
+
+// halfEscape looks for escaped surrogates, of which we write none.
+func halfEscape(text string) bool {
+	for i := 0; i < len(text); i++ {
+		if text[i] != '\\' {
+			continue
+		}
+		i++
+		if text[i] == 'u' && (text[i+1] == 'd' || text[i+1] == 'D') && text[i+2] >= '8' {
+			return true
+		}
+	}
+	return false
+}
+
+// watched are the channels that somebody watches while the doors are tried.
+var watched = []string{"chat", "private-x", "private-encrypted-e", lobby}
+
+// FuzzEveryDoor sends anything through every door of a running server. Whatever
+// is accepted, everybody gets frames that every client can read, and what is
+// stored can be read again; whatever is refused is refused in a few words.
+func FuzzEveryDoor(f *testing.F) {
+	s := startServerWith(f, func(cfg *config.Config) { cfg.RetentionEvents = 100 },
+		demoApp(func(a *app.App) {
+			a.SubscriptionErrors, a.Watchlist, a.SubscriptionCounts = true, true, true
+		}))
+	watcher := s.connect(f)
+	watcher.trySubscribe(lobby, `{"user_id":"watcher"}`)
+	for _, name := range watched[:3] {
+		watcher.trySubscribe(name, "")
+	}
+	watcher.sendText(`{"event":"pusher:ping","data":{}}`)
+	for watcher.next().Event != "pusher:pong" {
+	}
+	for i := range len(fuzzDoors) {
+		for _, seed := range doorSeeds {
+			f.Add(uint8(i), seed[0], seed[1])
+		}
+	}
+	f.Fuzz(func(t *testing.T, at uint8, a, b string) {
+		fuzzDoors[int(at)%len(fuzzDoors)](t, s, a, b)
+		watcher.t, s.t = t, t
+		s.checkWatcher(t, watcher)
+	})
+}
+
+// doorSeeds hold every fault that was found at a door.
+var doorSeeds = [][2]string{
+	{`{"name":"x","data":"a\ud83d","channel":"chat"}`, "x"},
+	{`{"name":"x","data":{"\ud83d":"\ud83d","a":1e999,"b":1,"b":2},"channels":["chat","private-x"]}`, "x"},
+	{`{"name":"\ud83d","data":"1","channel":"chat"}`, "\xed\xa0\xbd"},
+	{"{\"name\":\"x\",\"data\":\"\xff\",\"channel\":\"chat\"}", "\xff"},
+	{"{\"name\":\"\xff\",\"data\":\"1\",\"channel\":\"chat\"}", "pusher:x"},
+	{`{"name":"x","data":"\u0000\u2028\u001f\"\\","channel":"chat","socket_id":"1.2"}`, "\x00\u2028"},
+	{`{"batch":[{"name":"x","data":"1","channel":"chat"},{"name":"y","data":[[[]]],"channels":["private-x"],"info":"cache"}]}`, ""},
+	{`{"batch":[{"name":"x","data":"1","channel":"chat"},{"name":"pusher:y","data":"1","channel":"chat"}]}`, ""},
+	{`{"event":"client-x","channel":"private-x","data":{"a":"\ud83d","user_id":"forged"},"user_id":"forged"}`, ""},
+	{`{"event":"client-x","channel":"presence-lobby","data":"\ud83d"}`, ""},
+	{`{"event":"client-\ud83d","channel":"private-x"}`, ""},
+	{`{"event":"pusher:subscribe","data":{"channel":"chat","replay":{"last":1,"since":"2263-01-01T00:00:00Z"}}}`, ""},
+	{`{"event":"pusher:subscribe","data":"{\"channel\":\"\ud83d\"}"}`, ""},
+	{`{"event":"pusher:unsubscribe","data":{"channel":"private-x"}}`, ""},
+	{`{"user_id":"u","user_info":{"a":"\ud83d","\ud83d":1e999}}`, ""},
+	{`{"user_id":"\ud83d"}`, ""},
+	{"{\"user_id\":\"u\",\"user_info\":\"\x00\"}", ""},
+	{`{"user_id":"watcher","user_info":"\u0000\u2028"}`, ""},
+	{`{"id":"u","user_info":"\ud83d","watchlist":["a","a","watcher"],"x":"\ud83d"}`, ""},
+	{`{"id":"u","watchlist":["a b","\ud83d"]}`, ""},
+	{"null", ""},
+	{"{", "\\"},
+}
+
+// fuzzDoors are the doors, each for a text that is its message.
+var fuzzDoors = []func(t *testing.T, s *server, a, b string){
+	func(t *testing.T, s *server, a, _ string) { s.fuzzCall(t, "/events", nil, a) },
+	func(t *testing.T, s *server, a, _ string) { s.fuzzCall(t, "/batch_events", nil, a) },
+	func(t *testing.T, s *server, a, b string) {
+		s.fuzzCall(t, "/events", url.Values{"name": {b}, "channel": {"chat"}, "data": {a}}, "")
+	},
+	func(t *testing.T, s *server, a, b string) {
+		s.fuzzCall(t, "/channels/chat/events", url.Values{"name": {b}}, a)
+	},
+	func(t *testing.T, s *server, a, _ string) { s.fuzzMessage(t, a) },
+	func(t *testing.T, s *server, a, _ string) {
+		s.fuzzCommand(t, a, func(c *client) string {
+			return mustJSON(t, map[string]any{"event": "pusher:subscribe", "data": map[string]any{
+				"channel": lobby, "auth": key + ":" + pusher.Sign(secret, c.socketID+":"+lobby+":"+a), "channel_data": a,
+			}})
+		})
+	},
+	func(t *testing.T, s *server, a, _ string) {
+		s.fuzzCommand(t, a, func(c *client) string {
+			return mustJSON(t, map[string]any{"event": "pusher:signin", "data": map[string]any{
+				"auth": key + ":" + pusher.Sign(secret, c.socketID+"::user::"+a), "user_data": a,
+			}})
+		})
+	},
+}
+
+// fuzzCall makes a signed call, which is accepted or refused in a few words.
+func (s *server) fuzzCall(t *testing.T, path string, query url.Values, body string) {
+	t.Helper()
+	s.t = t
+	status, text := s.call("POST", base+path, query, body)
+	switch {
+	case status == 200 && !json.Valid([]byte(text)) || status == 202 && text != "":
+		t.Fatalf("answer %d %q", status, text)
+	case status == 200 || status == 202 || status == 414:
+	case status != 400 && status != 401 && status != 413 || len(text) > 1100 || !utf8.ValidString(text):
+		t.Fatalf("answer %d %.2000q", status, text)
+	}
+	if p, err := pusher.DecodePublishQuery([]byte(body), nil); status == 200 && err == nil {
+		for _, channel := range p.Channels {
+			s.checkStored(t, channel, p.Name)
+		}
+	}
+}
+
+// checkStored expects an event as the newest of a channel.
+func (s *server) checkStored(t *testing.T, channel, name string) {
+	t.Helper()
+	page, err := s.Hub().History(t.Context(), s.Hub().Apps().ByID(appID), channel, edge.HistoryQuery{Limit: 1, Newest: true})
+	if err != nil || len(page.Events) != 1 || page.Events[0].Name != name || !utf8.ValidString(page.Events[0].Data) {
+		t.Fatalf("%q on %q: stored is %+v, error %v", name, channel, page, err)
+	}
+}
+
+func (s *server) fuzzMessage(t *testing.T, text string) {
+	t.Helper()
+	s.fuzzCommand(t, text, func(*client) string { return text })
+}
+
+// fuzzCommand sends what make returns over a connection that is on every kind of
+// channel, and checks the answers.
+func (s *server) fuzzCommand(t *testing.T, input string, make func(*client) string) {
+	t.Helper()
+	if !utf8.ValidString(input) || len(input) > 90<<10 {
+		return // is closed with 1007 or 1009 by package socket
+	}
+	c := s.connect(t)
+	defer c.conn.Close()
+	c.subscribe("private-x")
+	c.sendText(make(c))
+	c.sendText(`{"event":"pusher:ping","data":{}}`)
+	refusals := 0
+	for f := c.nextAny(); f.Event != "pusher:pong"; f = c.nextAny() {
+		checkFrame(t, f.raw)
+		if strings.HasPrefix(f.raw, `{"event":"pusher:error"`) || strings.HasPrefix(f.raw, `{"event":"pusher:subscription_error"`) {
+			refusals += len(f.raw)
+		}
+	}
+	if refusals > 7000 {
+		t.Fatalf("%d bytes of refusals for %d bytes: %.200q", refusals, len(input), input)
+	}
+}
+
+// checkWatcher publishes on all watched channels and checks what came before.
+func (s *server) checkWatcher(t *testing.T, watcher *client) {
+	t.Helper()
+	owner := s.Hub().Apps().ByID(appID)
+	for _, name := range watched {
+		err := s.Hub().Publish(t.Context(), owner, []pusher.Publish{{Name: "fence", Data: "", Channels: []string{name}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for left := len(watched); left > 0; {
+		f := checkFrame(t, watcher.nextAny().raw)
+		switch {
+		case f.Event == "fence":
+			left--
+		case f.Channel != nil && !slices.Contains(watched, *f.Channel) || strings.HasPrefix(f.Event, "pusher:"):
+			t.Fatalf("the watcher got %s", f.raw)
+		case f.UserID != nil && strings.Contains(*f.UserID, "forged"):
+			t.Fatalf("forged: %s", f.raw)
+		}
+		if bytes.Contains([]byte(f.raw), []byte{0}) {
+			t.Fatal(fmt.Sprintf("a raw control character: %q", f.raw))
+		}
+	}
+}
