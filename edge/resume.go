@@ -591,7 +591,7 @@ func (r *resume) prove(ctx context.Context, events []broker.Event) (proof, []bro
 	if err != nil {
 		return proof{}, nil, err
 	}
-	retained, _, err := r.ch.retention(ctx)
+	retained, _, _, err := r.ch.retention(ctx)
 	if err != nil {
 		return proof{}, nil, err
 	}
@@ -664,7 +664,7 @@ func (r *resume) loadLast(ctx context.Context, base uint64) error {
 	r.loaded, r.lowest = true, math.MaxUint64
 	events, older, err := r.ch.hub.history.Read(ctx, replay.Range{
 		App: r.ch.app.ID, Channel: r.ch.name, UpTo: base,
-		Events: r.last - have, Bytes: limits.ReplayBytes, Newest: true,
+		Events: r.last - have, Bytes: limits.ReplayBytes, Keep: replay.KeepNewest, Past: true,
 	})
 	if err != nil {
 		r.unavailable(err)
@@ -695,7 +695,7 @@ func (r *resume) loadSince(ctx context.Context, base uint64) error {
 	}
 	events, older, err := ch.hub.history.Read(ctx, replay.Range{
 		App: ch.app.ID, Channel: ch.name, After: r.from, UpTo: base,
-		Events: limits.ReplayEvents, Bytes: limits.ReplayBytes, Newest: true,
+		Events: limits.ReplayEvents, Bytes: limits.ReplayBytes, Keep: replay.KeepNewest, Past: true,
 	})
 	if err != nil {
 		r.unavailable(err)
