@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -20,6 +21,26 @@ func (b *Broker) First(ctx context.Context, app, channel string) (ev Event, ok b
 		return Event{}, false, err
 	}
 	return events[0], true, nil
+}
+
+// Span returns the oldest retained event of a channel and how many events of it
+// are retained, 0 for none. It costs no more than one event does, however many
+// there are.
+func (b *Broker) Span(ctx context.Context, app, channel string) (first Event, retained int, err error) {
+	l := b.laneOf(app, channel)
+	if !l.retained() {
+		return Event{}, 0, nil
+	}
+	request := getRequest{Sequence: 1, Batch: 1, NextFor: l.subject(storedRoot, app, channel)}
+	err = b.get(ctx, l, request, func(m *nats.Msg) {
+		first, retained = storedEvent(m), retained+1
+	}, func(end *nats.Msg) {
+		retained += int(number(end.Header, headerPending)) //nolint:gosec // a number of stored events
+	})
+	if err != nil {
+		return Event{}, 0, fmt.Errorf("count the events of channel %q: %w", channel, err)
+	}
+	return first, retained, nil
 }
 
 // ReadSince is Read from the first event that was stored at or after t.

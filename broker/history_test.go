@@ -58,6 +58,25 @@ func TestState(t *testing.T) {
 	}
 }
 
+// The span of a channel: its oldest event and how many there are.
+func TestSpan(t *testing.T) {
+	t.Parallel()
+	b := brokertest.Start(t, broker.Config{Partitions: 1, EventsPerChannel: 3})
+	for stored, want := range []struct {
+		first    string
+		retained int
+	}{{"", 0}, {"1", 1}, {"1", 2}, {"1", 3}, {"2", 3}, {"3", 3}} {
+		if stored > 0 {
+			publishNumbers(t, b, "match.1", stored, stored)
+			publishNumbers(t, b, "match.2", stored, stored)
+		}
+		first, n, err := b.Span(t.Context(), "77", "match.1")
+		if err != nil || n != want.retained || string(first.Frame) != want.first {
+			t.Errorf("after %d: %d from %q, %v; want %d from %q", stored, n, first.Frame, err, want.retained, want.first)
+		}
+	}
+}
+
 func TestReadSince(t *testing.T) {
 	t.Parallel()
 	b := brokertest.Start(t, broker.Config{})

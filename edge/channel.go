@@ -228,20 +228,21 @@ func (ch *channel) limits() replay.Limits {
 	}
 }
 
-// retention asks what the stream holds, and for the newest sequence it ever
-// assigned; the number of newer events is the caller's to add.
-func (ch *channel) retention(ctx context.Context) (r replay.Retained, last uint64, err error) {
-	first, _, err := ch.hub.broker.First(ctx, ch.app.ID, ch.name)
+// retention asks what the stream holds, how many events of the channel, and for
+// the newest sequence it ever assigned; the number of newer events is the
+// caller's to add.
+func (ch *channel) retention(ctx context.Context) (r replay.Retained, count int, last uint64, err error) {
+	first, count, err := ch.hub.broker.Span(ctx, ch.app.ID, ch.name)
 	if err != nil {
-		return r, 0, err
+		return r, 0, 0, err
 	}
 	state, err := ch.hub.broker.State(ctx, ch.app.ID, ch.name)
 	if err != nil {
-		return r, 0, err
+		return r, 0, 0, err
 	}
 	return replay.Retained{
 		First: first.Sequence, StreamFirst: state.First, StreamFirstTime: state.FirstTime, StreamBytes: state.Bytes,
-	}, state.Last, nil
+	}, count, state.Last, nil
 }
 
 // coming is how many events above a sequence, up to limit, the stream has that

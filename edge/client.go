@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -39,6 +40,11 @@ type client struct {
 
 	// session is nil for most clients; it never changes.
 	session *sessionConn
+
+	// work is what is done for the client; address is whose turn it takes, and
+	// never changes.
+	work    work
+	address netip.Addr
 
 	// authorized is set once and read by the shard.
 	authorized atomic.Bool
@@ -90,6 +96,7 @@ func (c *client) closeWith(e *pusher.Error) {
 		_ = c.conn.Send([][]byte{textFrame(pusher.AppendError(nil, e, ""))})
 	}
 	c.conn.Close(e.Code, e.Message)
+	c.work.stop()
 }
 
 // tick looks at the client's clocks; its shard calls it once a second.

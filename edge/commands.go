@@ -168,17 +168,26 @@ func (c *client) join(ch *channel, member pusher.Member) {
 // that cannot be followed closes the connection so that the client comes back
 // by itself: pusher-js never repeats a subscription on its own.
 func (c *client) joinWhenAttached(ch *channel, member pusher.Member) {
-	hub := c.app.channels.hub
-	ctx, cancel := context.WithTimeout(hub.ctx, attachTimeout)
+	doing, end := c.work.begin(c.app.channels.hub.ctx)
+	defer end()
+	ctx, cancel := context.WithTimeout(doing, attachTimeout)
 	defer cancel()
 	if err := ch.attach(ctx); err != nil {
-		c.app.channels.release(ch)
-		hub.log.Warn("cannot follow a channel", slog.String("app", c.app.ID),
-			slog.String("channel", ch.name), slog.Any("error", err))
-		c.closeWith(pusher.Errorf(pusher.CodeOverCapacity, "The channel is not available at the moment, reconnect"))
+		c.cannotFollow(ch, err)
 		return
 	}
 	c.join(ch, member)
+}
+
+// cannotFollow gives up on a channel, and on the connection unless it is gone.
+func (c *client) cannotFollow(ch *channel, err error) {
+	c.app.channels.release(ch)
+	if c.work.stopped() {
+		return
+	}
+	ch.hub.lines.Warn("cannot follow a channel", slog.String("app", c.app.ID),
+		slog.String("channel", ch.name), slog.Any("error", err))
+	c.closeWith(pusher.Errorf(pusher.CodeOverCapacity, "The channel is not available at the moment, reconnect"))
 }
 
 // refuse answers a subscription with an error, and in the form soketi's users

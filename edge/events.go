@@ -285,7 +285,7 @@ func streamAuth(query url.Values, header http.Header) (map[string]string, error)
 func (h *Hub) stream(w http.ResponseWriter, r *http.Request, s *streamRequest) {
 	conn := newStreamConn(h.cfg.MaxQueuedBytes, r)
 	c := &client{
-		conn: conn, app: s.tenant, id: s.id, protocol: newestProtocol, openedAt: time.Now().Unix(),
+		conn: conn, app: s.tenant, id: s.id, protocol: newestProtocol, openedAt: time.Now().Unix(), address: socket.ClientAddr(r),
 		shard: h.shards[h.nextShard.Add(1)%uint32(len(h.shards))], //nolint:gosec // few shards
 	}
 	c.shard.inbox.push(&op{kind: opAdd, client: c})
@@ -297,6 +297,9 @@ func (h *Hub) stream(w http.ResponseWriter, r *http.Request, s *streamRequest) {
 		// Beside the writing: what is replayed is paced by what was read.
 		defer close(subscribing)
 		for _, in := range s.channels {
+			if c.work.stopped() {
+				return
+			}
 			if wait := c.subscribeTo(in); wait != nil {
 				wait()
 			}
@@ -306,6 +309,7 @@ func (h *Hub) stream(w http.ResponseWriter, r *http.Request, s *streamRequest) {
 	// The connection may carry other requests.
 	_ = sw.control.SetWriteDeadline(time.Time{})
 	conn.end(err)
+	c.work.stop()
 	<-subscribing
 	c.Closed(err) //nolint:contextcheck // the request is over, its client has to leave all the same
 }

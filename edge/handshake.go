@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"log/slog"
 	"net/url"
 	"regexp"
 	"strconv"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"reecho/edge/app"
+	"reecho/edge/limit"
 	"reecho/edge/pusher"
 	"reecho/edge/socket"
 )
@@ -89,16 +91,33 @@ func (h *Hub) Open(conn socket.Conn, r *socket.Request) socket.Receiver {
 		return r
 	}
 	c := &client{
-		conn: conn, app: a, id: pusher.NewSocketID(), protocol: protocol, openedAt: time.Now().Unix(),
+		conn: conn, app: a, id: pusher.NewSocketID(), protocol: protocol, openedAt: time.Now().Unix(), address: r.Client,
 		shard: h.shards[h.nextShard.Add(1)%uint32(len(h.shards))], //nolint:gosec // few shards
 	}
 	var scratch [160]byte // stays on the stack
 	_ = conn.Send([][]byte{textFrame(pusher.AppendConnectionEstablished(scratch[:0], c.id, int(a.ActivityTimeout.Seconds())))})
 	if named {
-		c.session = h.sessions.attach(c, a.ID, session)
+		c.beginSession(session)
 	}
 	c.shard.inbox.push(&op{kind: opAdd, client: c})
 	return c
+}
+
+// beginSession makes the connection that of a session. Above the limits it goes
+// on without one, and the client is told: it will not get again what it misses.
+func (c *client) beginSession(id string) {
+	hub := c.app.channels.hub
+	session, reason, value := hub.sessions.attach(c, id)
+	if c.session = session; session != nil {
+		return
+	}
+	whose := "the app has"
+	if reason == limit.AddressSessions {
+		whose = "clients of your address have"
+	}
+	hub.cfg.Ledger.Note(reason, slog.String("app", c.app.ID), slog.String("address", c.address.String()), slog.Int("value", value))
+	_ = c.conn.Send([][]byte{textFrame(pusher.AppendError(nil, pusher.Errorf(0,
+		"This connection has no session, what it misses is not sent again: %s %d already (%s)", whose, value, reason), ""))})
 }
 
 // count makes the connection one of the app's and the hub's, if there is room.

@@ -120,38 +120,19 @@ func (ch *channel) historyRange(ctx context.Context, q HistoryQuery) (after, low
 	return after, low, high, nil
 }
 
-// readPage reads one event more than the page holds, to know whether there are
-// more. The stream cannot be read backwards by channel: the newest are found by
-// reading all of the range.
+// readPage reads what fits into a page, and tells whether there are more.
 func (ch *channel) readPage(ctx context.Context, low, high uint64, q HistoryQuery) (events []broker.Event, more bool, err error) {
-	if high <= low || high == low+1 {
+	if high <= low {
 		return nil, false, nil
 	}
+	keep := replay.KeepOldest
 	if q.Newest {
-		return ch.hub.history.Read(ctx, replay.Range{
-			App: ch.app.ID, Channel: ch.name, After: low, UpTo: high - 1,
-			Events: q.Limit, Bytes: historyBytes, Newest: true,
-		})
+		keep = replay.KeepNewest
 	}
-	bytes := 0
-	for more = true; more && len(events) <= q.Limit && bytes < historyBytes; {
-		var batch []broker.Event
-		if batch, more, err = ch.hub.broker.Read(ctx, ch.app.ID, ch.name, low+1, q.Limit+1-len(events)); err != nil {
-			return nil, false, err
-		}
-		for i := range batch {
-			if low = batch[i].Sequence; low >= high {
-				return events, false, nil
-			}
-			bytes += len(batch[i].Frame)
-			events = append(events, batch[i])
-		}
-		more = more && len(batch) > 0
-	}
-	if len(events) > q.Limit {
-		return events[:q.Limit], true, nil
-	}
-	return events, more, nil
+	return ch.hub.history.Read(ctx, replay.Range{
+		App: ch.app.ID, Channel: ch.name, After: low, UpTo: high - 1,
+		Events: q.Limit, Bytes: historyBytes, Keep: keep, Past: true,
+	})
 }
 
 // historyBytes bounds what is held in memory for one page.
@@ -162,7 +143,7 @@ func (ch *channel) checkAfter(ctx context.Context, position string, after uint64
 	if position == "" {
 		return nil
 	}
-	retained, last, err := ch.retention(ctx)
+	retained, count, last, err := ch.retention(ctx)
 	if err != nil {
 		return err
 	}
@@ -171,17 +152,7 @@ func (ch *channel) checkAfter(ctx context.Context, position string, after uint64
 	}
 	limits := ch.limits()
 	if retained.First > after {
-		// In doubt, and then it matters how many there are.
-		all, older, err := ch.hub.history.Read(ctx, replay.Range{
-			App: ch.app.ID, Channel: ch.name, After: after, UpTo: last,
-			Events: limits.PerChannel, Bytes: historyBytes, Newest: true,
-		})
-		if err != nil {
-			return err
-		}
-		if retained.Newer = len(all); older {
-			retained.Newer = limits.PerChannel
-		}
+		retained.Newer = count
 	}
 	limits.Events, limits.Bytes = math.MaxInt, math.MaxInt
 	// Whoever asks for history does not say when it was whole.

@@ -60,6 +60,9 @@ type Config struct {
 	WriteTimeout   time.Duration
 	// Sessions is about clients that come with a session id.
 	Sessions SessionConfig
+	// ReplaysPerAddress is how many replays of one client address read from the
+	// log at once; more wait. 0 is DefaultReplaysPerAddress.
+	ReplaysPerAddress int
 	// Ledger counts who ran into a limit; nil does not.
 	Ledger *limit.Ledger
 }
@@ -70,6 +73,7 @@ func (c Config) withDefaults() Config {
 	c.LingeringChannels = cmp.Or(c.LingeringChannels, DefaultLingeringChannels)
 	c.PongTimeout = cmp.Or(c.PongTimeout, DefaultPongTimeout)
 	c.ReplayMemory = cmp.Or(c.ReplayMemory, DefaultReplayMemory)
+	c.ReplaysPerAddress = cmp.Or(c.ReplaysPerAddress, DefaultReplaysPerAddress)
 	c.MaxQueuedBytes = cmp.Or(c.MaxQueuedBytes, socket.DefaultMaxQueuedBytes)
 	c.WriteTimeout = cmp.Or(c.WriteTimeout, socket.DefaultWriteTimeout)
 	return c
@@ -87,7 +91,11 @@ type Hub struct {
 	sessions *sessions
 	// slots bounds what is given to the shards for clients that come back.
 	slots chan struct{}
-	log   *slog.Logger
+	// replays are the turns of those who read from the log.
+	replays limit.Turns
+	log     *slog.Logger
+	// lines logs what may happen to many clients at once.
+	lines *slog.Logger
 
 	tenants map[*app.App]*tenant
 	shards  []*shard
@@ -110,18 +118,21 @@ type tenant struct {
 	connections atomic.Int64
 	channels    *channels
 	users       *users
+	// reads is what its clients may read of the past.
+	reads limit.Budget
 }
 
 // NewHub starts a hub for apps over b. Close ends it; b must outlive it. The
 // context bounds the start only.
 func NewHub(ctx context.Context, cfg Config, apps *app.Registry, b *broker.Broker, log *slog.Logger) (*Hub, error) {
-	sessions, err := openSessions(ctx, cfg.Sessions, b, log)
+	lines := limit.Lines(log)
+	sessions, err := openSessions(ctx, cfg.Sessions, b, lines)
 	if err != nil {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
 	h := &Hub{
-		cfg: cfg, apps: apps, broker: b, log: log, sessions: sessions,
+		cfg: cfg, apps: apps, broker: b, log: log, lines: lines, sessions: sessions,
 		history: replay.NewHistory(b, cfg.ReplayMemory), memory: replay.NewMemory(cfg.ReplayMemory),
 		slots:   make(chan struct{}, replaySlots*cfg.Shards),
 		tenants: make(map[*app.App]*tenant),
@@ -145,7 +156,7 @@ func NewHub(ctx context.Context, cfg Config, apps *app.Registry, b *broker.Broke
 		Throttle: h.throttle,
 		// What expires must have been compared before.
 		Sweep: min(replay.DefaultSweep, max(b.ShortestAge()/4, time.Second)),
-	}, log)
+	}, lines)
 	return h, nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"reecho/broker"
+	"reecho/edge/limit"
 	"reecho/edge/pusher"
 	"reecho/replay"
 )
@@ -58,6 +59,8 @@ type resume struct {
 	loaded       bool
 	beyond       bool // the claim is above all that is retained
 	saved        bool // sessions: the mark is in the store
+	denied       bool // the past is not read, for want of budget
+	read         int  // events of the past that were
 	started      bool // the first chunk, with the success, is on its way
 }
 
@@ -248,7 +251,7 @@ func (r *resume) finishLocked(entries []replay.Entry, written chan<- struct{}) (
 	ch.welcomeLocked(&op{client: c, sub: sub, more: frames, done: written}, r.member, first)
 	if r.ask == nil && (r.reason != "" || !ch.retained) {
 		c.session.start(ch.name, r.markLocked(head))
-		c.session.sessions.save(c.session.session, nil)
+		c.session.sessions.saveSoon(c.session.session)
 	}
 	c.add(sub)
 	return true
@@ -339,18 +342,15 @@ func (r *resume) appendFramesLocked(frames [][]byte, entries []replay.Entry) [][
 // session that cannot be had at all closes the connection, so that the client
 // comes back.
 func (r *resume) run() {
-	hub := r.c.app.channels.hub
-	err := r.within(hub.ctx, r.prepare)
+	ctx, end := r.c.work.begin(r.c.app.channels.hub.ctx)
+	defer end()
+	err := r.within(ctx, r.prepare)
 	if err == nil {
-		err = r.work(hub.ctx)
+		err = r.work(ctx)
 	}
-	if err == nil {
-		return
+	if err != nil {
+		r.c.cannotFollow(r.ch, err)
 	}
-	r.c.app.channels.release(r.ch)
-	hub.log.Warn("cannot follow a channel", slog.String("app", r.c.app.ID),
-		slog.String("channel", r.ch.name), slog.Any("error", err))
-	r.c.closeWith(pusher.Errorf(pusher.CodeOverCapacity, "The channel is not available at the moment, reconnect"))
 }
 
 // within bounds one step that waits for the broker.
@@ -384,7 +384,7 @@ func (r *resume) work(ctx context.Context) error {
 		case stepDone:
 			return nil
 		case stepLoad:
-			err = r.within(ctx, r.load)
+			err = r.loadInTurn(ctx)
 		case stepSave:
 			err = r.within(ctx, r.save)
 		case stepChunks:
@@ -443,9 +443,10 @@ func (r *resume) save(ctx context.Context) error {
 	m := r.markLocked(r.ch.ring.Pos())
 	r.ch.mu.Unlock()
 	sc := r.c.session
-	sc.start(r.ch.name, m)
-	if err := sc.sessions.saveNow(ctx, sc.session); err != nil {
-		return err
+	if sc.start(r.ch.name, m) {
+		if err := sc.sessions.saveNow(ctx, sc.session); err != nil {
+			return err
+		}
 	}
 	// What comes until the client has joined belongs to it.
 	r.claim, r.claimed, r.saved = replay.Claim{Sequence: m.sequence, Confirmed: m.confirmed}, true, true
@@ -485,6 +486,29 @@ func poll(ctx context.Context, ready func() bool) error {
 		}
 	}
 	return nil
+}
+
+// loadInTurn loads when it is the turn of the client's address: that is waited
+// for in order, for as long as it takes. The turn comes before the lock of the
+// channel, or those who have one would wait for those who wait for one.
+func (r *resume) loadInTurn(ctx context.Context) error {
+	hub, address := r.ch.hub, r.c.address
+	err := hub.replays.Enter(ctx, address, hub.cfg.ReplaysPerAddress, func() {
+		hub.cfg.Ledger.Note(limit.Replays, slog.String("app", r.c.app.ID), slog.String("address", address.String()),
+			slog.Int("value", hub.cfg.ReplaysPerAddress))
+	})
+	if err != nil {
+		return fmt.Errorf("wait for other replays of the address: %w", err)
+	}
+	defer hub.replays.Leave(address)
+	n := r.wantsPast()
+	if ok, err := r.takeBudget(ctx, n); !ok || err != nil {
+		return err
+	}
+	r.read = 0
+	err = r.within(ctx, r.load)
+	r.c.app.reads.Return(n - r.read)
+	return err
 }
 
 // load makes the next try come further: it extends the ring, or finds the
@@ -532,7 +556,7 @@ func (r *resume) loadBack(ctx context.Context, base uint64) error {
 	after := r.claim.Sequence - min(r.claim.Sequence, 1)
 	events, _, err := r.ch.hub.history.Read(ctx, replay.Range{
 		App: r.ch.app.ID, Channel: r.ch.name, After: after, UpTo: base,
-		Events: limits.ReplayEvents + 1, Bytes: limits.ReplayBytes + limits.EventDataBytes,
+		Events: limits.ReplayEvents + 1, Bytes: limits.ReplayBytes + limits.EventDataBytes, Asker: r.asker(),
 	})
 	switch {
 	case isTooLarge(err):
@@ -591,7 +615,7 @@ func (r *resume) prove(ctx context.Context, events []broker.Event) (proof, []bro
 	if err != nil {
 		return proof{}, nil, err
 	}
-	retained, _, err := r.ch.retention(ctx)
+	retained, _, _, err := r.ch.retention(ctx)
 	if err != nil {
 		return proof{}, nil, err
 	}
@@ -664,12 +688,13 @@ func (r *resume) loadLast(ctx context.Context, base uint64) error {
 	r.loaded, r.lowest = true, math.MaxUint64
 	events, older, err := r.ch.hub.history.Read(ctx, replay.Range{
 		App: r.ch.app.ID, Channel: r.ch.name, UpTo: base,
-		Events: r.last - have, Bytes: limits.ReplayBytes, Newest: true,
+		Events: r.last - have, Bytes: limits.ReplayBytes, Keep: replay.KeepNewest, Past: true, Asker: r.asker(),
 	})
 	if err != nil {
 		r.unavailable(err)
 		return nil
 	}
+	r.read = len(events)
 	if older && len(events) < r.last-have {
 		r.reason = replay.OverLimit
 	}
@@ -695,12 +720,13 @@ func (r *resume) loadSince(ctx context.Context, base uint64) error {
 	}
 	events, older, err := ch.hub.history.Read(ctx, replay.Range{
 		App: ch.app.ID, Channel: ch.name, After: r.from, UpTo: base,
-		Events: limits.ReplayEvents, Bytes: limits.ReplayBytes, Newest: true,
+		Events: limits.ReplayEvents, Bytes: limits.ReplayBytes, Keep: replay.KeepNewest, Past: true, Asker: r.asker(),
 	})
 	if err != nil {
 		r.unavailable(err)
 		return nil
 	}
+	r.read = len(events)
 	// The claim of a client that had everything at that time.
 	r.claim = replay.Claim{Sequence: r.from, Confirmed: r.ask.Since.Add(replay.DefaultSweep)}
 	proof, _, err := r.prove(ctx, events)
@@ -720,7 +746,10 @@ func (r *resume) loadSince(ctx context.Context, base uint64) error {
 
 // unavailable makes it a gap that the stream could not be read.
 func (r *resume) unavailable(err error) {
-	r.ch.hub.log.Warn("cannot read missed events", slog.String("app", r.ch.app.ID),
+	if r.c.work.stopped() {
+		return // its end is the error
+	}
+	r.ch.hub.lines.Warn("cannot read missed events", slog.String("app", r.ch.app.ID),
 		slog.String("channel", r.ch.name), slog.Any("error", err))
 	r.gap(replay.Unavailable)
 }

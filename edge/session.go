@@ -1,14 +1,14 @@
 package edge
 
 import (
-	"encoding/json"
-	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"reecho/edge/limit"
 	"reecho/edge/pusher"
 	"reecho/replay"
 )
@@ -42,6 +42,8 @@ type mark struct {
 	// lost: the client came back too late; the mark only tells that it has to
 	// be told.
 	lost bool
+	// chunk is where it is stored.
+	chunk int
 }
 
 func (m mark) position() string { return m.prefix + strconv.FormatUint(m.sequence, 10) }
@@ -62,9 +64,26 @@ type session struct {
 	crowded, crowding bool
 	sockets           []string
 	dropped           time.Time // zero while there is an owner
-	dirty             bool      // to be saved
-	saving            bool
-	saved             []chan<- error // told of the next save that begins
+
+	// chunks are where the marks are stored; there is one at least. main: the
+	// main record has to be written though its chunk has not.
+	chunks []chunk
+	main   bool
+
+	// What becomes of it belongs to sessions.
+	app     string
+	address netip.Addr
+	changed bool // there is something to be saved
+	queued  bool // and a writer will do it
+	delayed bool // and a timer runs
+	saving  bool
+	written time.Time      // when the newest save began
+	rate    limit.Bucket   // of those that are waited for
+	saved   []chan<- error // told of the next save that begins
+}
+
+func newSession(key, app string) *session {
+	return &session{key: key, app: app, marks: make(map[string]mark), chunks: make([]chunk, 1)}
 }
 
 // sessionConn is a connection of a session. Its fields but session belong to
@@ -183,20 +202,10 @@ func (sc *sessionConn) ponged() {
 	if sc.awaiting == nil {
 		return
 	}
-	s := sc.session
-	s.mu.Lock()
-	if s.owner == sc {
-		for _, a := range sc.awaiting {
-			if m, known := s.marks[a.sub.ch.name]; known {
-				m.prefix = a.sub.ch.positions.Prefix()
-				m.sequence, m.confirmed = max(m.sequence, a.sequence), sc.pinged
-				s.marks[a.sub.ch.name] = m
-			}
-		}
+	if sc.confirm() {
+		sc.sessions.saveSoon(sc.session)
 	}
-	s.mu.Unlock()
 	sc.awaiting = nil
-	sc.sessions.save(s, nil)
 	switch {
 	case sc.again:
 		sc.again = false
@@ -204,6 +213,36 @@ func (sc *sessionConn) ponged() {
 	case sc.leaving:
 		sc.client.closeWith(shuttingDown())
 	}
+}
+
+// confirm moves the marks to what has arrived. It reports whether there is
+// something to be stored: places that moved, and what was stored so long ago
+// that a claim based on it would soon be in doubt.
+func (sc *sessionConn) confirm() (changed bool) {
+	s := sc.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.owner != sc {
+		return false
+	}
+	for _, a := range sc.awaiting {
+		m, known := s.marks[a.sub.ch.name]
+		if !known {
+			continue
+		}
+		moved := a.sequence > m.sequence
+		m.prefix = a.sub.ch.positions.Prefix()
+		m.sequence, m.confirmed = max(m.sequence, a.sequence), sc.pinged
+		if c := s.setLocked(a.sub.ch.name, m); moved {
+			c.dirty = true
+		}
+	}
+	for i := range s.chunks {
+		c := &s.chunks[i]
+		c.dirty = c.dirty || sc.pinged.Sub(c.saved) >= sc.sessions.cfg.refresh()/2
+		changed = changed || c.dirty
+	}
+	return changed || s.main
 }
 
 // claim says where a subscription of this connection has to go on: after mark,
@@ -223,25 +262,28 @@ func (sc *sessionConn) claim(channel string) (m mark, known bool, except []strin
 		return m, true, nil, replay.SessionExpired
 	case !returning:
 		// Not part of coming back: the application subscribed anew.
-		delete(s.marks, channel)
+		s.dropLocked(channel)
 		return m, false, nil, ""
 	}
 	return m, true, s.sockets, ""
 }
 
-// start sets the mark of a channel that the session begins to follow.
-func (sc *sessionConn) start(channel string, m mark) {
+// start sets the mark of a channel that the session begins to follow. It reports
+// whether there is something to be stored.
+func (sc *sessionConn) start(channel string, m mark) (changed bool) {
 	s := sc.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.owner != sc {
-		return
+		return false
 	}
 	if _, known := s.marks[channel]; !known && len(s.marks) >= sc.sessions.cfg.Channels {
-		s.crowding = true
-		return
+		changed = !s.crowding
+		s.crowding, s.main = true, true
+		return changed
 	}
-	s.marks[channel] = m
+	s.setLocked(channel, m).dirty = true
+	return true
 }
 
 // forget drops a channel that the client unsubscribed from.
@@ -249,10 +291,13 @@ func (sc *sessionConn) forget(channel string) {
 	s := sc.session
 	s.mu.Lock()
 	if s.owner == sc {
-		delete(s.marks, channel)
+		s.dropLocked(channel)
 	}
 	s.mu.Unlock()
-	sc.sessions.save(s, nil)
+	// Else the store has more than is known here, and did not have this.
+	if s.isLoaded() {
+		sc.sessions.saveSoon(s)
+	}
 }
 
 // close ends the connection's part in the session.
@@ -261,13 +306,13 @@ func (sc *sessionConn) close(now time.Time) {
 	s.mu.Lock()
 	own := s.owner == sc
 	if own {
-		s.owner, s.dropped = nil, now
+		s.owner, s.dropped, s.main = nil, now, true
 	}
 	s.mu.Unlock()
 	switch {
 	case !own:
 	case s.isLoaded():
-		sc.sessions.save(s, nil)
+		sc.sessions.saveSoon(s)
 	default:
 		// What the store has is still right, and more than is known here.
 		sc.sessions.discard(s)
@@ -278,60 +323,4 @@ func (sc *sessionConn) close(now time.Time) {
 func (s *session) rememberLocked(earlier, later []string) {
 	all := slices.Concat(earlier, later)
 	s.sockets = all[max(0, len(all)-maxSessionSockets):]
-}
-
-// expireLocked makes all marks say that the client came back too late.
-func (s *session) expireLocked() {
-	for name, m := range s.marks {
-		m.lost = true
-		s.marks[name] = m
-	}
-}
-
-// sessionRecord is a session in the store.
-type sessionRecord struct {
-	Node     string                   `json:"node"`              // the run of the node that wrote it
-	Dropped  int64                    `json:"dropped,omitempty"` // Unix milliseconds; 0: was connected
-	Crowded  bool                     `json:"crowded,omitempty"`
-	Sockets  []string                 `json:"sockets,omitempty"`
-	Channels map[string]channelRecord `json:"channels,omitempty"`
-}
-
-type channelRecord struct {
-	Position  string `json:"p"`
-	Confirmed int64  `json:"t"` // Unix milliseconds
-	Lost      bool   `json:"x,omitempty"`
-}
-
-func (s *session) recordLocked(node string) sessionRecord {
-	r := sessionRecord{
-		Node: node, Crowded: s.crowded || s.crowding, Sockets: s.sockets,
-		Channels: make(map[string]channelRecord, len(s.marks)),
-	}
-	if s.owner == nil {
-		r.Dropped = s.dropped.UnixMilli()
-	}
-	for name, m := range s.marks {
-		r.Channels[name] = channelRecord{Position: m.position(), Confirmed: m.confirmed.UnixMilli(), Lost: m.lost}
-	}
-	return r
-}
-
-// restore takes over what the store had.
-func (s *session) restoreLocked(text []byte) (sessionRecord, error) {
-	var r sessionRecord
-	if err := json.Unmarshal(text, &r); err != nil {
-		return r, fmt.Errorf("read a stored session: %w", err)
-	}
-	s.crowded = s.crowded || r.Crowded
-	s.rememberLocked(r.Sockets, s.sockets)
-	for name, c := range r.Channels {
-		end := strings.LastIndexByte(c.Position, '-') + 1
-		sequence, err := strconv.ParseUint(c.Position[end:], 10, 64)
-		if err != nil {
-			return r, fmt.Errorf("read a stored session: %w", err)
-		}
-		s.marks[name] = mark{prefix: c.Position[:end], sequence: sequence, confirmed: time.UnixMilli(c.Confirmed), lost: c.Lost}
-	}
-	return r, nil
 }

@@ -12,10 +12,14 @@ func TestSessionRemembersSockets(t *testing.T) {
 	t.Parallel()
 	var stored []byte
 	for i := range 5 * maxSessionSockets {
-		s := &session{marks: make(map[string]mark)}
+		s := newSession("77/id", "77")
 		s.rememberLocked(nil, []string{fmt.Sprintf("%d.1", i)})
 		if stored != nil {
-			if _, err := s.restoreLocked(stored); err != nil {
+			var r sessionRecord
+			if err := json.Unmarshal(stored, &r); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.restoreLocked(&r, []storedChunk{{found: true}}); err != nil {
 				t.Fatal(err)
 			}
 		}

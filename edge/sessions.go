@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"reecho/broker"
+	"reecho/edge/limit"
 	"reecho/edge/pusher"
 )
 
@@ -24,6 +25,14 @@ const (
 	alivePeriod = 5 * time.Second
 	// sessionSaveTimeout bounds one write.
 	sessionSaveTimeout = 5 * time.Second
+	// saveInterval is the pause between two saves of one session that nobody
+	// waits for.
+	saveInterval = time.Second
+	// savesPerSecond and savesBurst bound those that a subscription waits for: a
+	// page subscribes to all it has in one go, and then to few. Who subscribes
+	// in a loop waits.
+	savesPerSecond = 20
+	savesBurst     = 500
 )
 
 // Defaults of SessionConfig.
@@ -33,6 +42,9 @@ const (
 	DefaultSessionBytes    = 64 << 20
 	DefaultSessionChannels = 256
 	DefaultAckInterval     = time.Second
+	// DefaultSessionsPerAddress: behind a proxy that is not trusted many clients
+	// have one address, but an address has no more ports than this.
+	DefaultSessionsPerAddress = 60_000
 )
 
 // MinSessionBytes is room for a few sessions of many channels.
@@ -53,6 +65,9 @@ type SessionConfig struct {
 	// Channels is how many channels of one client are followed; of those above
 	// it is told reecho:gap when it comes back. 0 is DefaultSessionChannels.
 	Channels int
+	// PerAddress is how many sessions of connected clients one address may have.
+	// 0 is DefaultSessionsPerAddress.
+	PerAddress int
 	// AckInterval is the pause between two pings that ask what has arrived. 0
 	// is DefaultAckInterval; less than a second is taken as a second.
 	AckInterval time.Duration
@@ -66,6 +81,7 @@ func (c SessionConfig) withDefaults() SessionConfig {
 	c.Memory = cmp.Or(c.Memory, DefaultSessionMemory)
 	c.Bytes = cmp.Or(c.Bytes, DefaultSessionBytes)
 	c.Channels = cmp.Or(c.Channels, DefaultSessionChannels)
+	c.PerAddress = cmp.Or(c.PerAddress, DefaultSessionsPerAddress)
 	c.AckInterval = cmp.Or(c.AckInterval, DefaultAckInterval)
 	c.Retention = cmp.Or(c.Retention, broker.DefaultMaxAge)
 	return c
@@ -89,11 +105,16 @@ type sessions struct {
 
 	mu     sync.Mutex
 	live   map[string]*session // with an owner, or not yet saved without
+	apps   map[string]int      // how many of them, by app
 	queue  []*session
 	ready  sync.Cond // queue or closed changed
 	busy   int       // writers at work
 	idle   sync.Cond // queue is empty and nobody busy
 	closed bool
+
+	// closing: nothing is put off any more.
+	closing   atomic.Bool
+	addresses limit.Counts // live sessions
 }
 
 func openSessions(ctx context.Context, cfg SessionConfig, b *broker.Broker, log *slog.Logger) (*sessions, error) {
@@ -102,7 +123,7 @@ func openSessions(ctx context.Context, cfg SessionConfig, b *broker.Broker, log 
 	if err != nil {
 		return nil, fmt.Errorf("open the store of sessions: %w", err)
 	}
-	ss := &sessions{cfg: cfg, store: store, log: log, run: rand.Text(), live: make(map[string]*session)}
+	ss := &sessions{cfg: cfg, store: store, log: log, run: rand.Text(), live: make(map[string]*session), apps: make(map[string]int)}
 	ss.ready.L, ss.idle.L = &ss.mu, &ss.mu
 	for range sessionWriters {
 		ss.tasks.Go(ss.write)
@@ -119,7 +140,17 @@ func (ss *sessions) close(ctx context.Context) {
 		ss.idle.Broadcast()
 	})
 	defer stop()
+	ss.closing.Store(true)
 	ss.mu.Lock()
+	for _, s := range ss.live {
+		s.mu.Lock()
+		if s.changed && !s.queued && !s.saving {
+			s.queued = true
+			ss.queue = append(ss.queue, s)
+		}
+		s.mu.Unlock()
+	}
+	ss.ready.Broadcast()
 	for len(ss.queue) > 0 || ss.busy > 0 {
 		if ctx.Err() != nil && len(ss.queue) == 0 {
 			break
@@ -133,15 +164,16 @@ func (ss *sessions) close(ctx context.Context) {
 }
 
 // attach makes c the session's one connection. An older one, which the client
-// has lost without our knowing, is closed.
-func (ss *sessions) attach(c *client, appID, id string) *sessionConn {
-	key := appID + "/" + id
-	sc := &sessionConn{sessions: ss, client: c, opened: time.Now()}
+// has lost without our knowing, is closed. Nil: there are as many sessions as
+// limit says, which reason names.
+func (ss *sessions) attach(c *client, id string) (sc *sessionConn, reason limit.Reason, value int) {
+	sc = &sessionConn{sessions: ss, client: c, opened: time.Now()}
+	sc.pinged = sc.opened
 	ss.mu.Lock()
-	s := ss.live[key]
+	s, reason, value := ss.admitLocked(c, id)
 	if s == nil {
-		s = &session{key: key, marks: make(map[string]mark)}
-		ss.live[key] = s
+		ss.mu.Unlock()
+		return nil, reason, value
 	}
 	s.mu.Lock()
 	ss.mu.Unlock()
@@ -150,44 +182,86 @@ func (ss *sessions) attach(c *client, appID, id string) *sessionConn {
 		s.expireLocked()
 	}
 	s.owner, s.dropped, sc.session = sc, time.Time{}, s
-	s.crowded = s.crowded || s.crowding
+	s.crowded, s.main = s.crowded || s.crowding, true
 	s.rememberLocked(s.sockets, []string{c.id.String()})
 	s.mu.Unlock()
 	if before != nil {
 		before.client.closeWith(pusher.Errorf(pusher.CodeOverCapacity,
 			"The session went on over a newer connection. A session id must be used by one page only"))
 	}
-	sc.pinged = sc.opened
-	return sc
+	return sc, "", 0
 }
 
-// load asks the store for the session, once.
+// admitLocked finds or makes a session, unless there are too many of the app or
+// of the client's address.
+func (ss *sessions) admitLocked(c *client, id string) (s *session, reason limit.Reason, value int) {
+	key := c.app.ID + "/" + id
+	s = ss.live[key]
+	if most := c.app.Limits.Sessions; s == nil && most > 0 && ss.apps[c.app.ID] >= most {
+		return nil, limit.Sessions, most
+	}
+	if s != nil && s.address == c.address {
+		return s, "", 0
+	}
+	if !ss.addresses.Enter(c.address, ss.cfg.PerAddress) {
+		return nil, limit.AddressSessions, ss.cfg.PerAddress
+	}
+	if s == nil {
+		s = newSession(key, c.app.ID)
+		ss.live[key] = s
+		ss.apps[s.app]++
+	} else {
+		ss.addresses.Leave(s.address)
+	}
+	s.address = c.address
+	return s, "", 0
+}
+
+// removeLocked forgets a session here.
+func (ss *sessions) removeLocked(s *session) {
+	if ss.live[s.key] != s {
+		return
+	}
+	delete(ss.live, s.key)
+	ss.addresses.Leave(s.address)
+	if ss.apps[s.app]--; ss.apps[s.app] == 0 {
+		delete(ss.apps, s.app)
+	}
+}
+
+// load asks the store for the session, once. Who waits for another's attempt
+// that failed tries itself: that one's connection may have ended.
 func (ss *sessions) load(ctx context.Context, s *session) error {
-	s.mu.Lock()
-	loaded := s.loaded
-	if loaded == nil {
-		loaded = make(chan struct{})
-		s.loaded = loaded
-		s.mu.Unlock()
-		err := ss.read(ctx, s)
+	for {
 		s.mu.Lock()
-		s.failed = err
-		if err != nil {
-			s.loaded = nil
+		loaded := s.loaded
+		if loaded == nil {
+			loaded = make(chan struct{})
+			s.loaded = loaded
+			s.mu.Unlock()
+			return ss.loadNow(ctx, s, loaded)
 		}
 		s.mu.Unlock()
-		close(loaded)
-		return err
+		select {
+		case <-loaded:
+			if s.isLoaded() {
+				return nil
+			}
+		case <-ctx.Done():
+			return fmt.Errorf("wait for a session: %w", ctx.Err())
+		}
+	}
+}
+
+func (ss *sessions) loadNow(ctx context.Context, s *session, loaded chan struct{}) error {
+	err := ss.read(ctx, s)
+	s.mu.Lock()
+	if s.failed = err; err != nil {
+		s.loaded = nil
 	}
 	s.mu.Unlock()
-	select {
-	case <-loaded:
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return s.failed
-	case <-ctx.Done():
-		return fmt.Errorf("wait for a session: %w", ctx.Err())
-	}
+	close(loaded)
+	return err
 }
 
 // isLoaded reports whether load would return at once.
@@ -206,15 +280,24 @@ func (s *session) isLoaded() bool {
 }
 
 func (ss *sessions) read(ctx context.Context, s *session) error {
-	text, _, found, err := ss.store.Get(ctx, s.key)
+	text, put, found, err := ss.store.Get(ctx, s.key)
 	if err != nil {
 		return fmt.Errorf("load a session: %w", err)
 	}
 	if !found {
 		return nil
 	}
+	var record sessionRecord
+	if err := json.Unmarshal(text, &record); err != nil {
+		return fmt.Errorf("read a stored session: %w", err)
+	}
+	chunks, err := ss.readChunks(ctx, s.key, &record)
+	if err != nil {
+		return err
+	}
+	chunks[0] = storedChunk{record: record.chunkRecord, put: put, found: true}
 	s.mu.Lock()
-	record, err := s.restoreLocked(text)
+	err = s.restoreLocked(&record, chunks)
 	s.mu.Unlock()
 	if err != nil {
 		return err
@@ -231,6 +314,25 @@ func (ss *sessions) read(ctx context.Context, s *session) error {
 		s.expireLocked()
 	}
 	return nil
+}
+
+// readChunks reads the chunks of a session but the first.
+func (ss *sessions) readChunks(ctx context.Context, key string, record *sessionRecord) ([]storedChunk, error) {
+	chunks := make([]storedChunk, max(record.Chunks, 1))
+	for n := 1; n < len(chunks); n++ {
+		text, put, found, err := ss.store.Get(ctx, chunkKey(key, n))
+		if err != nil {
+			return nil, fmt.Errorf("load a session: %w", err)
+		}
+		if !found {
+			continue
+		}
+		chunks[n].put, chunks[n].found = put, true
+		if err := json.Unmarshal(text, &chunks[n].record); err != nil {
+			return nil, fmt.Errorf("read a stored session: %w", err)
+		}
+	}
+	return chunks, nil
 }
 
 // lastAlive is when a run of a node said for the last time that it runs.
@@ -266,15 +368,59 @@ func (ss *sessions) alive(ctx context.Context) {
 	}
 }
 
-// save queues s to be written. done, if not nil, is told of the outcome; it
-// needs room for one.
+// save queues s to be written. done is told of the outcome; it needs room for
+// one.
 func (ss *sessions) save(s *session, done chan<- error) {
 	s.mu.Lock()
-	if done != nil {
-		s.saved = append(s.saved, done)
+	s.saved = append(s.saved, done)
+	queue := s.queueLocked()
+	s.mu.Unlock()
+	if queue {
+		ss.enqueue(s)
 	}
-	queue := !s.dirty && !s.saving
-	s.dirty = true
+}
+
+// queueLocked says that s is to be written at once, and reports whether it has to
+// be put into the queue for that.
+func (s *session) queueLocked() bool {
+	queue := !s.queued && !s.saving
+	s.changed, s.queued = true, true
+	return queue
+}
+
+// saveSoon has s written: now, or a while after the save before.
+func (ss *sessions) saveSoon(s *session) {
+	s.mu.Lock()
+	s.changed = true
+	queue := ss.soonLocked(s)
+	s.mu.Unlock()
+	if queue {
+		ss.enqueue(s)
+	}
+}
+
+// soonLocked starts the timer of a changed session, or reports that it is to be
+// put into the queue.
+func (ss *sessions) soonLocked(s *session) (queue bool) {
+	if s.queued || s.saving {
+		return false // finish looks again
+	}
+	pause := saveInterval - time.Since(s.written)
+	if pause <= 0 || ss.closing.Load() {
+		s.queued = true
+		return true
+	}
+	if !s.delayed {
+		s.delayed = true
+		time.AfterFunc(pause, func() { ss.due(s) })
+	}
+	return false
+}
+
+func (ss *sessions) due(s *session) {
+	s.mu.Lock()
+	s.delayed = false
+	queue := s.changed && ss.soonLocked(s)
 	s.mu.Unlock()
 	if queue {
 		ss.enqueue(s)
@@ -294,13 +440,20 @@ func (ss *sessions) discard(s *session) {
 	defer ss.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.owner == nil && !s.dirty && !s.saving {
-		delete(ss.live, s.key)
+	if s.owner == nil && !s.changed && !s.saving {
+		ss.removeLocked(s)
 	}
 }
 
-// saveNow writes s and waits.
+// saveNow writes s and waits, first for its turn if it is saved too often.
 func (ss *sessions) saveNow(ctx context.Context, s *session) error {
+	for !s.maySave(time.Now()) {
+		select {
+		case <-time.After(time.Second / savesPerSecond):
+		case <-ctx.Done():
+			return fmt.Errorf("wait until a session may be saved: %w", ctx.Err())
+		}
+	}
 	done := make(chan error, 1)
 	ss.save(s, done)
 	select {
@@ -309,6 +462,12 @@ func (ss *sessions) saveNow(ctx context.Context, s *session) error {
 	case <-ctx.Done():
 		return fmt.Errorf("wait for a session to be saved: %w", ctx.Err())
 	}
+}
+
+func (s *session) maySave(now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rate.Take(1, savesPerSecond, savesBurst, now)
 }
 
 // write saves queued sessions until close. Each is written in its newest state,
@@ -348,15 +507,18 @@ func (ss *sessions) next() *session {
 
 func (ss *sessions) writeOne(s *session) {
 	s.mu.Lock()
-	s.dirty, s.saving = false, true
+	s.changed, s.queued, s.saving, s.written = false, false, true, time.Now()
 	waiting := s.saved
 	s.saved = nil
-	text, err := json.Marshal(s.recordLocked(ss.run))
+	parts, err := s.partsLocked(ss.run, s.written)
 	s.mu.Unlock()
 	if err == nil {
-		ctx, cancel := context.WithTimeout(context.Background(), sessionSaveTimeout)
-		err = ss.store.Put(ctx, s.key, text)
-		cancel()
+		err = ss.put(parts)
+	}
+	if err != nil {
+		s.mu.Lock()
+		s.unsavedLocked(parts)
+		s.mu.Unlock()
 	}
 	ss.tell(err)
 	for _, done := range waiting {
@@ -377,6 +539,17 @@ func (ss *sessions) tell(err error) {
 	}
 }
 
+func (ss *sessions) put(parts []part) error {
+	ctx, cancel := context.WithTimeout(context.Background(), sessionSaveTimeout)
+	defer cancel()
+	for _, p := range parts {
+		if err := ss.store.Put(ctx, p.key, p.text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // finish ends a save: s is saved again if it changed meanwhile, and forgotten
 // here if nobody has it.
 func (ss *sessions) finish(s *session) {
@@ -386,10 +559,10 @@ func (ss *sessions) finish(s *session) {
 	defer s.mu.Unlock()
 	s.saving = false
 	switch {
-	case s.dirty:
+	case s.queued || s.changed && ss.soonLocked(s):
 		ss.queue = append(ss.queue, s)
 		ss.ready.Signal()
-	case s.owner == nil:
-		delete(ss.live, s.key)
+	case s.owner == nil && !s.changed:
+		ss.removeLocked(s)
 	}
 }

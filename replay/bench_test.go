@@ -46,3 +46,39 @@ func BenchmarkHistory(b *testing.B) {
 	}
 	b.ReportMetric(float64(brokertest.CPUTime(b)-start)/float64(b.N)/(channels*events), "cpu-ns/event")
 }
+
+// BenchmarkNewest reads the newest 50 events of one channel among 1,000 that are
+// interleaved in a long log: what a client that asks for the last 50 of a cold
+// channel costs.
+func BenchmarkNewest(b *testing.B) {
+	const channels, events = 1000, 300
+	log := brokertest.Start(b, broker.Config{Partitions: 1})
+	name := func(i int) string { return fmt.Sprintf("match.%d", i) }
+	frame := make([]byte, 250)
+	for range events {
+		for first := 0; first < channels; first += 100 {
+			records := make([]broker.Record, 100)
+			for i := range records {
+				records[i] = broker.Record{App: "77", Channel: name(first + i), Frame: frame}
+			}
+			if err := log.Publish(b.Context(), records); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	h := NewHistory(log, 64<<20)
+	defer h.Close()
+	last, _, err := log.Last(b.Context(), "77", name(0))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	start := brokertest.CPUTime(b)
+	for i := 0; b.Loop(); i++ {
+		got, _, err := h.Read(b.Context(), Range{App: "77", Channel: name(i % channels), UpTo: last.Sequence + channels, Events: 50, Bytes: 1 << 20, Keep: KeepNewest})
+		if err != nil || len(got) != 50 {
+			b.Fatalf("%d events, %v", len(got), err)
+		}
+	}
+	b.ReportMetric(float64(brokertest.CPUTime(b)-start)/1e3/float64(b.N), "cpu-us/read")
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -57,7 +58,8 @@ func TestHistoryRead(t *testing.T) {
 			t.Parallel()
 			h := NewHistory(b, memory)
 			defer h.Close()
-			rng := rand.New(rand.NewPCG(1, 2))
+			seed := testSeed(t)
+			rng := rand.New(rand.NewPCG(seed, 2))
 			var readers sync.WaitGroup
 			for i := range 4 * channels {
 				of := sequences[i%channels]
@@ -68,7 +70,8 @@ func TestHistoryRead(t *testing.T) {
 				limit := 1 + rng.IntN(events)
 				r := Range{
 					App: "77", Channel: channelOf(i % channels), After: of[first] - 1, UpTo: of[end-1],
-					Events: limit, Bytes: 1 << 20, Newest: i%2 == 0,
+					Events: limit, Bytes: 1 << 20, Keep: Keep(rng.IntN(3)), Past: i%2 == 0,
+					Asker: netip.AddrFrom4([4]byte{10, 0, 0, byte(rng.IntN(5))}),
 				}
 				readers.Go(func() { checkRange(t, h, r, first, end) })
 			}
@@ -79,18 +82,21 @@ func TestHistoryRead(t *testing.T) {
 
 func checkRange(t *testing.T, h *History, r Range, first, end int) {
 	t.Helper()
-	got, older, err := h.Read(context.Background(), r)
+	got, cut, err := h.Read(context.Background(), r)
 	n := max(end-first, 0)
-	if n > r.Events && !r.Newest {
+	if n > r.Events && r.Keep == KeepAll {
 		if !errors.Is(err, ErrRangeTooLarge) {
 			t.Errorf("%d events, limit %d: %d, %v", n, r.Events, len(got), err)
 		}
 		return
 	}
-	if older != (n > r.Events) {
-		t.Errorf("%d events, limit %d: older %v", n, r.Events, older)
+	if cut != (n > r.Events) {
+		t.Errorf("%d events, limit %d: cut %v", n, r.Events, cut)
 	}
 	want := end - min(n, r.Events)
+	if r.Keep == KeepOldest {
+		want, end = first, first+min(n, r.Events)
+	}
 	for _, ev := range got {
 		if text := fmt.Sprint(want, "."); !strings.HasPrefix(string(ev.Frame), text) {
 			t.Errorf("%s: got %.4s…, want %s…", r.Channel, ev.Frame, text)
@@ -111,21 +117,23 @@ func TestHistoryPostponed(t *testing.T) {
 	mustFill(t, b, channels, 2, "")
 	h := NewHistory(b, 1)
 	defer h.Close()
-	q := &readQueue{}
+	c := &newReadQueue().back
 	var came []*rangeRead
 	for i := range channels {
 		came = append(came, &rangeRead{
 			Range: Range{App: "77", Channel: channelOf(i), UpTo: 1000, Events: 10, Bytes: 1000}, done: make(chan struct{}),
 		})
 	}
-	q.waiting = slices.Clone(came)
+	for _, r := range came {
+		c.waiting.add(r)
+	}
 	for i := range came {
-		h.readTogether(b.Stream("77", channelOf(0)), q)
-		if len(came[i].events) != 2 || !slices.Equal(q.waiting, came[i+1:]) {
-			t.Fatalf("pass %d: %d events, %d wait", i, len(came[i].events), len(q.waiting))
+		h.readTogether(b.Stream("77", channelOf(0)), c)
+		if len(came[i].events) != 2 || !slices.Equal(c.waiting.first, came[i+1:]) || c.waiting.n != len(came)-i-1 {
+			t.Fatalf("pass %d: %d events, %d wait", i, len(came[i].events), c.waiting.n)
 		}
 	}
-	if cap(q.waiting) != 0 {
+	if cap(c.waiting.first) != 0 {
 		t.Error("the queue holds on to what was read")
 	}
 }
@@ -139,17 +147,22 @@ func TestHistoryBytes(t *testing.T) {
 	defer h.Close()
 	for _, tt := range []struct {
 		bytes, want int
-		newest      bool
+		keep        Keep
 		err         error
 	}{
-		{1000, 10, false, nil},
-		{999, 0, false, ErrRangeTooLarge},
-		{999, 9, true, nil},
-		{10, 1, true, nil},
+		{1000, 10, KeepAll, nil},
+		{999, 0, KeepAll, ErrRangeTooLarge},
+		{999, 9, KeepNewest, nil},
+		{150, 1, KeepNewest, nil},
+		{10, 1, KeepNewest, nil},
+		{0, 1, KeepNewest, nil},
+		{1000, 10, KeepOldest, nil},
+		{999, 9, KeepOldest, nil},
+		{10, 1, KeepOldest, nil},
 	} {
-		got, older, err := h.Read(t.Context(), Range{App: "77", Channel: channelOf(0), UpTo: 1000, Events: 100, Bytes: tt.bytes, Newest: tt.newest})
-		if len(got) != tt.want || !errors.Is(err, tt.err) || older != (tt.want > 0 && tt.want < 10) {
-			t.Errorf("%d bytes: %d events, older %v, %v", tt.bytes, len(got), older, err)
+		got, cut, err := h.Read(t.Context(), Range{App: "77", Channel: channelOf(0), UpTo: 1000, Events: 100, Bytes: tt.bytes, Keep: tt.keep})
+		if len(got) != tt.want || !errors.Is(err, tt.err) || cut != (tt.want > 0 && tt.want < 10) {
+			t.Errorf("%d bytes: %d events, cut %v, %v", tt.bytes, len(got), cut, err)
 		}
 	}
 }
@@ -166,15 +179,6 @@ func TestHistoryAbandoned(t *testing.T) {
 		if _, _, err := h.Read(gone, Range{App: "77", Channel: channelOf(0), UpTo: 1, Events: 1, Bytes: 1}); err != nil && !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v", err)
 		}
-	}
-	q := &readQueue{}
-	for i := range 10 {
-		r := &rangeRead{}
-		r.abandoned.Store(i%2 == 0)
-		q.waiting = append(q.waiting, r)
-	}
-	if q.dropAbandoned(); len(q.waiting) != 5 {
-		t.Errorf("%d wait", len(q.waiting))
 	}
 	h.Close()
 	if _, _, err := h.Read(t.Context(), Range{App: "77", Channel: channelOf(0), UpTo: 1, Events: 1, Bytes: 1}); !errors.Is(err, broker.ErrClosed) {

@@ -25,6 +25,8 @@ const (
 	DefaultRequestBytes          = 1 << 20 // bytes of an HTTP body
 	DefaultReplayEvents          = 1000    // events of one replay
 	DefaultReplayBytes           = 1 << 20 // bytes of one replay
+	DefaultReplayReadsPerSecond  = 100_000 // events read for clients that want the past, in a second
+	DefaultSessions              = 100_000 // sessions of connected clients of the app, on one node
 	DefaultSSEChannels           = 20      // channels of one event stream
 	DefaultHistoryEvents         = 1000    // events of one answer of the history API
 )
@@ -49,6 +51,8 @@ type Limits struct {
 	RequestBytes          int           // bytes of an HTTP API body
 	ReplayEvents          int           // missed events one subscription may get
 	ReplayBytes           int           // bytes of them
+	ReplayReadsPerSecond  int           // events its clients may have read of the past, 0: no limit
+	Sessions              int           // of its connected clients on a node, 0: no limit
 	SSEChannels           int           // channels of one event stream
 	HistoryEvents         int           // events of one answer of the history API
 }
@@ -73,6 +77,8 @@ func DefaultLimits() Limits {
 		RequestBytes:          DefaultRequestBytes,
 		ReplayEvents:          DefaultReplayEvents,
 		ReplayBytes:           DefaultReplayBytes,
+		ReplayReadsPerSecond:  DefaultReplayReadsPerSecond,
+		Sessions:              DefaultSessions,
 		SSEChannels:           DefaultSSEChannels,
 		HistoryEvents:         DefaultHistoryEvents,
 	}

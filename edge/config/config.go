@@ -52,6 +52,8 @@ type Config struct {
 	SessionBytes       int
 	SessionChannels    int
 	SessionAckInterval time.Duration
+	SessionsPerAddress int
+	ReplaysPerAddress  int
 
 	DrainTime       time.Duration
 	ShutdownTimeout time.Duration

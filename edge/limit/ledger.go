@@ -81,6 +81,10 @@ func (l *Ledger) count(r Reason, now time.Time) uint64 {
 		e = &entry{}
 		l.entries[r] = e
 	}
+	return e.note(now)
+}
+
+func (e *entry) note(now time.Time) uint64 {
 	e.total++
 	e.unlogged++
 	if now.Sub(e.logged) < logPeriod {

@@ -76,10 +76,11 @@ func (n *Node) start(ctx context.Context) error {
 	n.hub, err = edge.NewHub(ctx, edge.Config{
 		PathPrefix: n.cfg.PathPrefix, Shards: n.cfg.Shards, Linger: n.cfg.Linger, PongTimeout: n.cfg.PongTimeout,
 		ReplayMemory: n.cfg.ReplayMemory, MaxQueuedBytes: n.cfg.MaxQueuedBytes, WriteTimeout: n.cfg.WriteTimeout,
-		Ledger: n.ledger,
+		Ledger: n.ledger, ReplaysPerAddress: n.cfg.ReplaysPerAddress,
 		Sessions: edge.SessionConfig{
 			Time: n.cfg.SessionTime, Memory: n.cfg.SessionMemoryTime, Bytes: int64(n.cfg.SessionBytes),
 			Channels: n.cfg.SessionChannels, AckInterval: n.cfg.SessionAckInterval, Retention: n.cfg.RetentionAge,
+			PerAddress: n.cfg.SessionsPerAddress,
 		},
 	}, apps, n.broker, n.log)
 	if err != nil {

@@ -59,7 +59,10 @@ func (ps *pollers) adopt(u *upgrade) bool {
 	ps.all[ps.next.Add(1)%uint32(len(ps.all))].add(c) //nolint:gosec // few pollers
 	c.receiver = ps.server.acceptor.Open(c, u.request)
 	if len(u.rest) > 0 {
-		c.catchUp(c.receive(u.rest))
+		if wait := c.receive(u.rest); wait != nil {
+			c.watch() // who leaves meanwhile has to be noticed
+			c.catchUp(wait)
+		}
 	}
 	u.release()
 	c.resume()
@@ -107,12 +110,8 @@ func (c *epollConn) catchUp(wait func()) {
 // resume gives the reading side to the poller.
 func (c *epollConn) resume() {
 	c.mu.Lock()
-	if c.state < stateHungUp && !c.watched {
-		c.watched = true
-		if err := c.poller.control(unix.EPOLL_CTL_ADD, c, c.interest()); err != nil {
-			c.hangUpLocked(lostBy(err), true)
-		}
-	} else if c.missed {
+	c.watchLocked()
+	if c.missed {
 		c.rearmLocked()
 	}
 	c.paused, c.missed = false, false
@@ -120,6 +119,23 @@ func (c *epollConn) resume() {
 	c.mu.Unlock()
 	if ended {
 		c.end()
+	}
+}
+
+// watch lets the poller hear of the connection.
+func (c *epollConn) watch() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.watchLocked()
+}
+
+func (c *epollConn) watchLocked() {
+	if c.state >= stateHungUp || c.watched {
+		return
+	}
+	c.watched = true
+	if err := c.poller.control(unix.EPOLL_CTL_ADD, c, c.interest()); err != nil {
+		c.hangUpLocked(lostBy(err), true)
 	}
 }
 
@@ -143,13 +159,12 @@ func (c *epollConn) handle(events uint32, now int64) {
 	if events&watchOutput != 0 && c.out != nil {
 		c.flushLocked()
 	}
-	if c.paused {
-		c.missed = c.missed || events&inputEvents != 0
-		events = 0
-	}
 	paused, state := c.paused, c.state
+	c.missed = c.missed || paused && events&inputEvents != 0
 	c.mu.Unlock()
 	switch {
+	case paused && events&endEvents != 0:
+		c.hungUp()
 	case state == stateClosed || paused:
 	case state == stateHungUp:
 		c.end()
@@ -169,7 +184,11 @@ func (c *epollConn) read(ending bool, now int64) {
 			c.lastReceived.Store(now)
 			if c.current() < stateDeaf {
 				if wait := c.receive(buf[:n]); wait != nil {
-					c.pause(wait)
+					// What made this event is not reported again.
+					c.pause(wait, ending || n == len(buf))
+					if ending {
+						c.hungUp()
+					}
 					return
 				}
 			}
@@ -196,10 +215,11 @@ func (c *epollConn) read(ending bool, now int64) {
 	c.rearmLocked()
 }
 
-// pause lets a goroutine be the reading side while wait blocks.
-func (c *epollConn) pause(wait func()) {
+// pause lets a goroutine be the reading side while wait blocks. more says that
+// there is something to be read already.
+func (c *epollConn) pause(wait func(), more bool) {
 	c.mu.Lock()
-	c.paused = true
+	c.paused, c.missed = true, more
 	c.mu.Unlock()
 	c.server.tasks.Go(func() { // the connection itself is still counted
 		c.catchUp(wait)

@@ -196,6 +196,13 @@ func (l *link) lost(why error) {
 	l.hangUpLocked(why, false)
 }
 
+// hungUp tells a receiver whose wait runs that nobody waits for it any more.
+func (l *link) hungUp() {
+	if r, ok := l.receiver.(HangupReceiver); ok {
+		r.HungUp()
+	}
+}
+
 func (l *link) current() state {
 	l.mu.Lock()
 	defer l.mu.Unlock()

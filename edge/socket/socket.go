@@ -70,6 +70,17 @@ type BinaryReceiver interface {
 	Binary()
 }
 
+// HangupReceiver is implemented by a Receiver whose waits may be long: they
+// should end with the connection.
+type HangupReceiver interface {
+	// HungUp is called, perhaps more than once, when the connection is gone
+	// while a wait runs, and while it must not block. What the peer sent before
+	// is not handled; Closed follows when the wait has returned. On a connection
+	// with TLS, or where there is no epoll, it comes with the next Conn.Tick, and
+	// only on Linux.
+	HungUp()
+}
+
 // Acceptor decides which upgrades are a client's and owns the connections.
 // Its methods are called concurrently.
 type Acceptor interface {

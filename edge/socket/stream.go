@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -31,6 +32,8 @@ type stream struct {
 	// wake has capacity 1 and is never closed: there is something to write, or
 	// the state changed.
 	wake chan struct{}
+	// waiting: a wait of the receiver runs, so nobody reads.
+	waiting atomic.Bool
 }
 
 var (
@@ -84,8 +87,18 @@ func (c *stream) handle(data []byte) {
 		return
 	}
 	for wait := c.receive(data); wait != nil; wait = c.receive(nil) {
+		c.waiting.Store(true)
 		wait()
+		c.waiting.Store(false)
 	}
+}
+
+// Tick implements Conn. While nobody reads it looks for the end.
+func (c *stream) Tick(now time.Time) time.Duration {
+	if c.waiting.Load() && (c.current() >= stateHungUp || peerLeft(c.raw)) {
+		c.hungUp()
+	}
+	return c.link.Tick(now)
 }
 
 // Send implements Conn.

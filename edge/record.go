@@ -1,0 +1,212 @@
+package edge
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// chunkChannels is how many channels are stored together. A session is stored in
+// several records, so that a subscription rewrites a part of bounded size: with
+// all in one, n subscriptions would write n²/2 places.
+const chunkChannels = 16
+
+// chunk is channels whose marks are stored in one record. The first chunk is in
+// the session's main record.
+type chunk struct {
+	channels []string
+	dirty    bool
+	saved    time.Time
+}
+
+// sessionRecord is a session in the store.
+type sessionRecord struct {
+	Node    string   `json:"node"`              // the run of the node that wrote it
+	Dropped int64    `json:"dropped,omitempty"` // Unix milliseconds; 0: was connected
+	Crowded bool     `json:"crowded,omitempty"`
+	Sockets []string `json:"sockets,omitempty"`
+	// Chunks is how many there are; 0 is one.
+	Chunks int `json:"chunks,omitempty"`
+	chunkRecord
+}
+
+// chunkRecord is a chunk in the store.
+type chunkRecord struct {
+	Channels map[string]channelRecord `json:"channels,omitempty"`
+}
+
+type channelRecord struct {
+	Position  string `json:"p"`
+	Confirmed int64  `json:"t"` // Unix milliseconds
+	Lost      bool   `json:"x,omitempty"`
+}
+
+// chunkKey is where a chunk is stored. A session id has no slash.
+func chunkKey(session string, n int) string {
+	if n == 0 {
+		return session
+	}
+	return session + "/" + strconv.Itoa(n)
+}
+
+// setLocked makes m the mark of a channel. The caller sets the chunk dirty if
+// that has to be stored.
+func (s *session) setLocked(channel string, m mark) *chunk {
+	if old, known := s.marks[channel]; known {
+		m.chunk = old.chunk
+	} else {
+		m.chunk = s.roomLocked()
+		c := &s.chunks[m.chunk]
+		c.channels = append(c.channels, channel)
+	}
+	s.marks[channel] = m
+	return &s.chunks[m.chunk]
+}
+
+// roomLocked is a chunk with room for one more channel.
+func (s *session) roomLocked() int {
+	for i := range s.chunks {
+		if len(s.chunks[i].channels) < chunkChannels {
+			return i
+		}
+	}
+	s.chunks = append(s.chunks, chunk{})
+	s.main = true // it tells how many there are
+	return len(s.chunks) - 1
+}
+
+// dropLocked forgets a channel.
+func (s *session) dropLocked(channel string) {
+	m, known := s.marks[channel]
+	if !known {
+		return
+	}
+	delete(s.marks, channel)
+	c := &s.chunks[m.chunk]
+	c.dirty = true
+	if i := slices.Index(c.channels, channel); i >= 0 {
+		c.channels = slices.Delete(c.channels, i, i+1)
+	}
+}
+
+// expireLocked makes all marks say that the client came back too late.
+func (s *session) expireLocked() {
+	for name, m := range s.marks {
+		m.lost = true
+		s.setLocked(name, m).dirty = true
+	}
+}
+
+// part is a record to be written.
+type part struct {
+	chunk int
+	key   string
+	text  []byte
+}
+
+// partsLocked is what has to be written, after which nothing is dirty. The main
+// record, which tells of the others, is the last.
+func (s *session) partsLocked(node string, now time.Time) (parts []part, err error) {
+	for n := len(s.chunks) - 1; n >= 0; n-- {
+		c := &s.chunks[n]
+		if !c.dirty && (n > 0 || !s.main) {
+			continue
+		}
+		var record any = s.chunkRecordLocked(n)
+		if n == 0 {
+			record = s.recordLocked(node)
+			s.main = false
+		}
+		text, err := json.Marshal(record)
+		if err != nil {
+			return nil, err
+		}
+		c.dirty, c.saved = false, now
+		parts = append(parts, part{chunk: n, key: chunkKey(s.key, n), text: text})
+	}
+	return parts, nil
+}
+
+// unsavedLocked says that parts were not written after all.
+func (s *session) unsavedLocked(parts []part) {
+	for _, p := range parts {
+		s.chunks[p.chunk].dirty = true
+	}
+}
+
+func (s *session) chunkRecordLocked(n int) chunkRecord {
+	r := chunkRecord{Channels: make(map[string]channelRecord, len(s.chunks[n].channels))}
+	for _, name := range s.chunks[n].channels {
+		m := s.marks[name]
+		r.Channels[name] = channelRecord{Position: m.position(), Confirmed: m.confirmed.UnixMilli(), Lost: m.lost}
+	}
+	return r
+}
+
+func (s *session) recordLocked(node string) sessionRecord {
+	r := sessionRecord{
+		Node: node, Crowded: s.crowded || s.crowding, Sockets: s.sockets, Chunks: len(s.chunks),
+		chunkRecord: s.chunkRecordLocked(0),
+	}
+	if s.owner == nil {
+		r.Dropped = s.dropped.UnixMilli()
+	}
+	return r
+}
+
+// storedChunk is a chunk as the store has it.
+type storedChunk struct {
+	record chunkRecord
+	put    time.Time
+	found  bool
+}
+
+// restoreLocked takes over what the store had.
+func (s *session) restoreLocked(r *sessionRecord, chunks []storedChunk) error {
+	s.crowded = s.crowded || r.Crowded
+	s.rememberLocked(r.Sockets, s.sockets)
+	for n := range chunks {
+		if n >= len(s.chunks) {
+			s.chunks = append(s.chunks, chunk{})
+		}
+		s.chunks[n].saved = chunks[n].put
+		// The store has evicted it: what was in it is not known any more, which
+		// the client has to be told.
+		s.crowded = s.crowded || !chunks[n].found
+	}
+	for n := range chunks {
+		for name, c := range chunks[n].record.Channels {
+			if err := s.restoreMarkLocked(n, name, c); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (s *session) restoreMarkLocked(n int, name string, c channelRecord) error {
+	end := strings.LastIndexByte(c.Position, '-') + 1
+	sequence, err := strconv.ParseUint(c.Position[end:], 10, 64)
+	if err != nil {
+		return fmt.Errorf("read a stored session: %w", err)
+	}
+	m := mark{prefix: c.Position[:end], sequence: sequence, confirmed: time.UnixMilli(c.Confirmed), lost: c.Lost, chunk: n}
+	old, known := s.marks[name]
+	switch at := &s.chunks[n]; {
+	case known && old.confirmed.After(m.confirmed):
+		// It was moved, and the old place not rewritten before a crash.
+		at.dirty = true
+	case known:
+		s.setLocked(name, m).dirty = true
+	case len(at.channels) >= chunkChannels:
+		s.setLocked(name, m).dirty = true
+		at.dirty = true
+	default:
+		at.channels = append(at.channels, name)
+		s.marks[name] = m
+	}
+	return nil
+}

@@ -1,0 +1,56 @@
+package edge
+
+import (
+	"context"
+	"sync"
+
+	"reecho/edge/socket"
+)
+
+// work is what the server does for a connection while nothing more is read from
+// it, one thing at a time. It ends with the connection, so that nothing is done
+// for clients that left. The zero value is ready.
+type work struct {
+	mu     sync.Mutex
+	over   bool // the connection is gone, or told to close
+	cancel context.CancelFunc
+}
+
+var _ socket.HangupReceiver = (*client)(nil)
+
+// begin returns the context of the next thing. The caller calls end when it is
+// done.
+func (w *work) begin(ctx context.Context) (doing context.Context, end func()) {
+	doing, cancel := context.WithCancel(ctx)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cancel = cancel
+	if w.over {
+		cancel()
+	}
+	return doing, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		cancel()
+		w.cancel = nil
+	}
+}
+
+// stop ends what is being done, and what would be begun.
+func (w *work) stop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.over = true
+	if w.cancel != nil {
+		w.cancel()
+	}
+}
+
+func (w *work) stopped() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.over
+}
+
+// HungUp implements socket.HangupReceiver.
+func (c *client) HungUp() { c.work.stop() }
