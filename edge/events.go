@@ -3,33 +3,52 @@ package edge
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
+	"net/netip"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
+	"reecho/edge/limit"
 	"reecho/edge/pusher"
+	"reecho/edge/socket"
 )
 
-// ServesEvents reports whether path is that of an event stream:
-// [prefix]/app/{key}/events.
+// Defaults of the bounds on event streams of a node, polls included.
+const (
+	DefaultEventStreams           = 10_000
+	DefaultEventStreamsPerAddress = 1000
+)
+
+// streamRetry is when a client that found no room should try again, in seconds.
+const streamRetry = 5
+
+// ServesEvents reports whether path is that of an event stream,
+// [prefix]/app/{key}/events, or of the socket ids for them,
+// [prefix]/app/{key}/events/socket_id.
 func (h *Hub) ServesEvents(path string) bool {
-	_, ok := h.eventsKey(path)
+	_, _, ok := h.eventsKey(path)
 	return ok
 }
 
-func (h *Hub) eventsKey(path string) (key string, ok bool) {
+func (h *Hub) eventsKey(path string) (key string, ids, ok bool) {
+	path, ids = strings.CutSuffix(path, "/socket_id")
 	path, ok = strings.CutSuffix(path, "/events")
 	if !ok {
-		return "", false
+		return "", false, false
 	}
 	key, session, ok := h.keyOf(path)
-	return key, ok && session == ""
+	return key, ids, ok && session == ""
 }
+
 // streamError is an answer with a status other than 200, after which browsers
 // do not come back by themselves.
 type streamError struct {
 	status int
 	text   string
+	retry  int // seconds until it is worth to come back; 0: never as it is
 }
 
 func (e *streamError) Error() string { return e.text }
@@ -42,41 +61,80 @@ func streamErrorf(status int, format string, args ...any) *streamError {
 // as text/event-stream (WHATWG HTML, server-sent events). Each has an id from
 // which the browser's own reconnection goes on, without a loss or a repeat.
 func (h *Hub) ServeEvents(w http.ResponseWriter, r *http.Request) {
-	key, _ := h.eventsKey(r.URL.Path)
-	a, err := h.streamApp(key, r)
-	if err == nil {
-		allowOrigin(w, r)
-		if r.Method == http.MethodOptions {
-			w.WriteHeader(http.StatusNoContent)
-			return
-		}
+	key, ids, _ := h.eventsKey(r.URL.Path)
+	if h.allowOrigin(w, r, key) && r.Method == http.MethodOptions {
+		// Also when the request itself will be refused: else its page could not
+		// read why.
+		w.WriteHeader(http.StatusNoContent)
+		return
 	}
-	var request *streamRequest
-	if err == nil {
-		request, err = h.parseStream(a, r)
-	}
-	if err == nil {
-		refusal := h.count(a)
-		switch {
-		case refusal != nil && refusal.Code == pusher.CodeReconnect:
-			// A browser that is answered an error never comes back.
-			comeBack(w)
-			return
-		case refusal != nil:
-			err = streamErrorf(http.StatusServiceUnavailable, "%s", refusal.Message)
-		}
+	a, err := h.admitStream(key, r, ids)
+	switch {
+	case err != nil:
+	case ids:
+		h.issueStreamID(w, r, a, key)
+	default:
+		err = h.serveStream(w, r, a)
 	}
 	if err != nil {
 		failStream(w, err)
-		return
+	}
+}
+
+// admitStream is admit for a request, with statuses for Pusher's codes.
+func (h *Hub) admitStream(key string, r *http.Request, ids bool) (*tenant, error) {
+	a, refusal := h.admit(key, r.TLS != nil, r.Header.Get("Origin"))
+	if refusal != nil {
+		status := http.StatusForbidden
+		if refusal.Code == pusher.CodeUnknownApp {
+			status = http.StatusNotFound
+		}
+		return nil, streamErrorf(status, "%s", refusal.Message)
+	}
+	switch r.Method {
+	case http.MethodGet, http.MethodHead:
+	case http.MethodPost:
+		if ids {
+			break
+		}
+		fallthrough
+	default:
+		return nil, streamErrorf(http.StatusMethodNotAllowed, "Events are read with GET")
+	}
+	return a, nil
+}
+
+// serveStream serves a stream until it is over. The error is that it could not
+// begin.
+func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, a *tenant) error {
+	request, err := h.parseStream(a, r)
+	if err != nil {
+		return err
+	}
+	if r.Method == http.MethodHead {
+		streamHeaders(w)
+		return nil
+	}
+	address := socket.ClientAddr(r)
+	if err := h.streams.enter(h.cfg, a, address); err != nil {
+		return err
+	}
+	defer h.streams.leave(address)
+	if refusal := h.count(a); refusal != nil {
+		if refusal.Code == pusher.CodeReconnect {
+			// A browser that is answered an error never comes back.
+			comeBack(w)
+			return nil
+		}
+		return &streamError{status: http.StatusServiceUnavailable, text: refusal.Message, retry: streamRetry}
 	}
 	h.stream(w, r, request)
+	return nil
 }
 
 // comeBack answers with a stream that is over at once.
 func comeBack(w http.ResponseWriter) {
-	w.Header().Set("Content-Type", "text/event-stream")
-	w.Header().Set("Cache-Control", "no-store")
+	streamHeaders(w)
 	_, _ = fmt.Fprintf(w, "retry: %d\n\n", retryDelay) // the client may be gone
 }
 
@@ -85,48 +143,49 @@ func failStream(w http.ResponseWriter, err error) {
 	if !errors.As(err, &e) {
 		e = streamErrorf(http.StatusBadRequest, "%v", err)
 	}
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	header := w.Header()
+	header.Set("Content-Type", "text/plain; charset=utf-8")
+	header.Set("Cache-Control", "no-store")
 	if e.status == http.StatusMethodNotAllowed {
-		w.Header().Set("Allow", http.MethodGet)
+		header.Set("Allow", "GET, HEAD, OPTIONS")
+	}
+	if e.retry > 0 {
+		header.Set("Retry-After", strconv.Itoa(e.retry))
 	}
 	w.WriteHeader(e.status)
-	_, _ = w.Write([]byte(e.text + "\n"))
+	_, _ = w.Write([]byte(e.text + "\n")) // the client may be gone
 }
 
-func (h *Hub) streamApp(key string, r *http.Request) (*tenant, error) {
-	found := h.apps.ByKey(key)
-	if found == nil {
-		return nil, streamErrorf(http.StatusNotFound, "App key %s does not exist on this server. Check the key and the host", cut(key))
-	}
-	a := h.tenants[found]
-	switch {
-	case !a.Enabled:
-		return nil, streamErrorf(http.StatusForbidden, "The app is disabled")
-	case a.TLSOnly && r.TLS == nil:
-		return nil, streamErrorf(http.StatusForbidden, "The app only accepts TLS connections, use https")
-	case !originAllowed(a.AllowedOrigins, r.Header.Get("Origin")):
-		return nil, streamErrorf(http.StatusForbidden, "Origin not allowed")
-	case r.Method != http.MethodGet && r.Method != http.MethodOptions:
-		return nil, streamErrorf(http.StatusMethodNotAllowed, "Events are read with GET")
-	}
-	return a, nil
+// streamCounts are the event streams of a node that are open.
+type streamCounts struct {
+	open      atomic.Int64
+	addresses limit.Counts
 }
 
-// allowOrigin answers a page of another origin, which was found to be allowed.
-func allowOrigin(w http.ResponseWriter, r *http.Request) {
-	origin := r.Header.Get("Origin")
-	if origin == "" {
-		return
+// enter counts one more, if there is room. A browser that is refused does not
+// come back by itself; to let it in for a moment and send it away would keep it
+// coming every second, with all the work that it costs, while there is no room.
+func (s *streamCounts) enter(cfg Config, a *tenant, address netip.Addr) error {
+	if s.open.Add(1) > int64(cfg.EventStreams) {
+		s.open.Add(-1)
+		cfg.Ledger.Note(limit.EventStreams, slog.String("app", a.ID))
+		return &streamError{status: http.StatusServiceUnavailable, retry: streamRetry, text: fmt.Sprintf(
+			"The server has as many event streams as it takes: event_streams is %d. Come back later", cfg.EventStreams)}
 	}
-	header := w.Header()
-	header.Set("Access-Control-Allow-Origin", origin)
-	header.Add("Vary", "Origin")
-	if r.Method == http.MethodOptions {
-		header.Set("Access-Control-Allow-Methods", http.MethodGet)
-		header.Set("Access-Control-Allow-Headers", "Cache-Control, Last-Event-ID, "+headerStreamAuth)
-		header.Set("Access-Control-Max-Age", "600")
+	if !s.addresses.Enter(address, cfg.EventStreamsPerAddress) {
+		s.open.Add(-1)
+		cfg.Ledger.Note(limit.EventStreams, slog.String("app", a.ID), slog.String("address", limit.Address(address).String()))
+		return &streamError{status: http.StatusTooManyRequests, retry: streamRetry, text: fmt.Sprintf(
+			"Your address has as many event streams as it may: event_streams_per_address is %d. Come back later", cfg.EventStreamsPerAddress)}
 	}
+	return nil
 }
+
+func (s *streamCounts) leave(address netip.Addr) {
+	s.addresses.Leave(address)
+	s.open.Add(-1)
+}
+
 // stream serves one accepted request until it or the client ends.
 func (h *Hub) stream(w http.ResponseWriter, r *http.Request, s *streamRequest) {
 	conn := newStreamConn(h.cfg.MaxQueuedBytes, r)
@@ -134,7 +193,9 @@ func (h *Hub) stream(w http.ResponseWriter, r *http.Request, s *streamRequest) {
 		conn: conn, app: s.tenant, id: s.id, protocol: newestProtocol, openedAt: time.Now().Unix(),
 		shard: h.shards[h.nextShard.Add(1)%uint32(len(h.shards))], //nolint:gosec // few shards
 	}
+	c.authorized.Store(s.authorized())
 	c.shard.inbox.push(&op{kind: opAdd, client: c})
+	s.signIn(c)
 	sw := &streamWriter{
 		w: w, control: http.NewResponseController(w), timeout: h.cfg.WriteTimeout, request: s, cursor: s.cursor,
 	}
@@ -148,7 +209,9 @@ func (h *Hub) stream(w http.ResponseWriter, r *http.Request, s *streamRequest) {
 			}
 		}
 	}()
-	err := sw.run(r.Context(), conn, subscribing)
+	expired, stop := s.expiry()
+	defer stop()
+	err := sw.run(r.Context(), conn, subscribing, expired)
 	// The connection may carry other requests.
 	_ = sw.control.SetWriteDeadline(time.Time{})
 	conn.end(err)

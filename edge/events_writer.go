@@ -22,6 +22,9 @@ const (
 	streamPadding = 2 << 10
 	// streamBuffer is how many bytes a stream keeps for what it writes next.
 	streamBuffer = 4 << 10
+	// streamFlush is how many bytes are gathered before they are written: what
+	// waits for a slow client must not grow with what it asked for.
+	streamFlush = 64 << 10
 	// retryDelay and pollDelay are what the client waits for, in ms, before it
 	// comes back.
 	retryDelay = 1000
@@ -35,63 +38,56 @@ type streamWriter struct {
 	timeout time.Duration
 	request *streamRequest
 	cursor  *cursor
-	buf     []byte
-	settled bool // at the last beat
-	sent    bool // an event, or at first a whole cursor: a poll has its answer
+	buf     []byte // up to streamFlush
+	settled bool   // at the last beat
+	sent    bool   // an event, or at first a whole cursor: a poll has its answer
 }
 
-var errPolled = errors.New("a poll has its answer")
+// Reasons why a stream is over that are neither the client's nor the
+// connection's.
+var (
+	errPolled  = errors.New("a poll has its answer")
+	errExpired = errors.New("the socket id of an event stream expired")
+)
 
-func (sw *streamWriter) run(ctx context.Context, conn *streamConn, subscribed <-chan struct{}) error {
-	sw.open()
+// run writes until the stream is over, and says why it is. expired, which may
+// be nil, ends it too; what waits then is still written.
+func (sw *streamWriter) run(ctx context.Context, conn *streamConn, subscribed <-chan struct{}, expired <-chan time.Time) error {
 	heartbeat := time.NewTicker(heartbeatPeriod)
 	defer heartbeat.Stop()
-	if err := sw.flush(); err != nil {
-		return err
-	}
-	for {
+	err := sw.open()
+	for err == nil {
+		var over error
 		select {
 		case <-conn.wake:
 		case <-subscribed:
 			subscribed = nil
 		case now := <-heartbeat.C:
-			sw.beat(now, subscribed == nil && conn.Queued() == 0)
+			err = sw.beat(now, subscribed == nil && conn.Queued() == 0)
+		case <-expired:
+			over = errExpired
 		case <-ctx.Done():
 			return fmt.Errorf("%w: %w", socket.ErrLost, ctx.Err())
 		}
 		frames, closed := conn.take()
-		for _, frame := range frames {
-			sw.append(frame)
-		}
-		if err := sw.flush(); err != nil {
-			return err
+		if err == nil {
+			err = sw.appendAll(frames)
 		}
 		switch {
+		case err != nil:
 		case closed != nil:
 			return closed
+		case over != nil:
+			return over
 		case sw.request.poll && sw.sent && subscribed == nil && conn.Queued() == 0:
 			return errPolled
 		}
 	}
+	return err
 }
 
-// beat keeps the stream from being silent. settled says that nothing waits for
-// the client now; if that was so at the beat before too, all it missed has been
-// written, and the cursor may say that it was whole then.
-func (sw *streamWriter) beat(now time.Time, settled bool) {
-	if settled && sw.settled {
-		sw.cursor.time = now
-	}
-	sw.settled, sw.sent = settled, true
-	sw.buf = append(sw.buf, ":\n"...)
-	sw.appendCursor()
-}
-
-func (sw *streamWriter) open() {
-	header := sw.w.Header()
-	header.Set("Content-Type", "text/event-stream")
-	header.Set("Cache-Control", "no-cache, no-store, no-transform")
-	header.Set("X-Accel-Buffering", "no") // nginx
+func (sw *streamWriter) open() error {
+	streamHeaders(sw.w)
 	sw.w.WriteHeader(http.StatusOK)
 	delay := retryDelay
 	if sw.request.poll {
@@ -104,65 +100,143 @@ func (sw *streamWriter) open() {
 	sw.buf = append(sw.buf, "retry: "...)
 	sw.buf = strconv.AppendInt(sw.buf, int64(delay), 10)
 	sw.buf = append(sw.buf, "\n\n"...)
+	return sw.flush()
 }
 
-func (sw *streamWriter) flush() error {
+// streamHeaders are those of a stream that goes on.
+func streamHeaders(w http.ResponseWriter) {
+	header := w.Header()
+	header.Set("Content-Type", "text/event-stream")
+	header.Set("Cache-Control", "no-cache, no-store, no-transform")
+	header.Set("X-Accel-Buffering", "no") // nginx
+}
+
+// beat keeps the stream from being silent. settled says that nothing waits for
+// the client now; if that was so at the beat before too, all it missed has been
+// written, and the cursor may say that it was whole then.
+func (sw *streamWriter) beat(now time.Time, settled bool) error {
+	if settled && sw.settled {
+		sw.cursor.time = now
+	}
+	sw.settled, sw.sent = settled, true
+	sw.buf = append(sw.buf, ":\n"...)
+	return sw.appendCursor()
+}
+
+// appendAll writes the messages of frames, each of which may be several joined.
+func (sw *streamWriter) appendAll(frames [][]byte) error {
+	for _, frame := range frames {
+		for text := range socket.Messages(frame) {
+			if err := sw.append(text); err != nil {
+				return err
+			}
+		}
+	}
 	if len(sw.buf) == 0 {
 		return nil
 	}
+	err := sw.flush()
+	if cap(sw.buf) > streamBuffer {
+		sw.buf = nil
+	}
+	return err
+}
+
+// append adds a message to the stream and to the cursor.
+func (sw *streamWriter) append(text []byte) error {
+	switch event := eventOf(text); {
+	case string(event) == "pusher_internal:subscription_succeeded":
+		return sw.succeeded(text)
+	case string(event) == "pusher:signin_success":
+		// That the stream goes on says it.
+		return nil
+	case !sw.request.poll:
+		sw.sent = true
+	case pusher.IsResumed(text):
+		// Each poll is one. Told of it, a client would ask without a pause.
+		return nil
+	case string(event) != "pusher_internal:subscription_count":
+		sw.sent = true
+		// The count goes out with what comes next: polls change it themselves,
+		// and if it was an answer they would keep each other going.
+	}
+	return sw.appendEvent(text)
+}
+
+func (sw *streamWriter) appendEvent(text []byte) error {
+	text, position := pusher.CutPosition(text)
+	sw.buf = append(sw.buf, "data: "...)
+	if err := sw.write(text); err != nil {
+		return err
+	}
+	if position != nil {
+		sw.cursor.advance(string(position))
+		sw.buf = append(sw.buf, '}')
+	}
+	sw.buf = append(sw.buf, '\n')
+	return sw.appendCursor()
+}
+
+// succeeded takes a confirmation: the client needs none, only where it stands.
+func (sw *streamWriter) succeeded(text []byte) error {
+	position, ok := succeededPosition(text)
+	if !ok {
+		return nil
+	}
+	sw.cursor.advance(position)
+	sw.sent = sw.sent || !sw.request.resumed && len(sw.cursor.positions) == len(sw.request.channels)
+	return sw.appendCursor()
+}
+
+// appendCursor ends a block of the stream with its id. A block without data is
+// no event, but sets what the browser sends as Last-Event-ID.
+func (sw *streamWriter) appendCursor() error {
+	sw.buf = append(sw.buf, "id: "...)
+	sw.buf = sw.cursor.append(sw.buf)
+	return sw.write([]byte("\n\n"))
+}
+
+// write adds text to what is gathered, and lets that grow to streamFlush.
+func (sw *streamWriter) write(text []byte) error {
+	for len(sw.buf)+len(text) > streamFlush {
+		n := max(0, streamFlush-len(sw.buf))
+		sw.buf = append(sw.buf, text[:n]...)
+		if text = text[n:]; len(sw.buf) >= streamFlush {
+			if err := sw.flush(); err != nil {
+				return err
+			}
+		}
+	}
+	sw.buf = append(sw.buf, text...)
+	return nil
+}
+
+func (sw *streamWriter) flush() error {
 	_ = sw.control.SetWriteDeadline(time.Now().Add(sw.timeout))
 	_, err := sw.w.Write(sw.buf)
 	if err == nil {
 		err = sw.control.Flush()
 	}
-	if sw.buf = sw.buf[:0]; cap(sw.buf) > streamBuffer {
-		sw.buf = nil
-	}
+	sw.buf = sw.buf[:0]
 	if err != nil {
 		return fmt.Errorf("%w: %w", socket.ErrLost, err)
 	}
 	return nil
 }
 
-// append adds what a frame says to the stream and to the cursor.
-func (sw *streamWriter) append(frame []byte) {
-	text := socket.Payload(frame)
-	if position, ok := succeededPosition(text); ok {
-		// The client needs no confirmation, only where it stands.
-		sw.cursor.advance(position)
-		sw.appendCursor()
-		sw.sent = sw.sent || !sw.request.resumed && len(sw.cursor.positions) == len(sw.request.channels)
-		return
+// eventOf is the name in a message that the server made; names with escapes
+// are none of those that are looked for.
+func eventOf(text []byte) []byte {
+	rest, ok := bytes.CutPrefix(text, []byte(`{"event":"`))
+	if !ok {
+		return nil
 	}
-	if sw.request.poll && pusher.IsResumed(text) {
-		// Each poll is one. Told of it, a client would ask without a pause.
-		return
-	}
-	text, position := pusher.CutPosition(text)
-	sw.sent = true
-	sw.buf = append(sw.buf, "data: "...)
-	sw.buf = append(sw.buf, text...)
-	if position != nil {
-		sw.cursor.advance(string(position))
-		sw.buf = append(sw.buf, '}')
-	}
-	sw.buf = append(sw.buf, '\n')
-	sw.appendCursor()
-}
-
-// appendCursor ends a block of the stream with its id. A block without data is
-// no event, but sets what the browser sends as Last-Event-ID.
-func (sw *streamWriter) appendCursor() {
-	sw.buf = append(sw.buf, "id: "...)
-	sw.buf = sw.cursor.append(sw.buf)
-	sw.buf = append(sw.buf, "\n\n"...)
+	name, _, _ := bytes.Cut(rest, []byte{'"'})
+	return name
 }
 
 // succeededPosition is the position in a confirmation of a subscription.
 func succeededPosition(text []byte) (string, bool) {
-	if !bytes.HasPrefix(text, []byte(`{"event":"pusher_internal:subscription_succeeded"`)) {
-		return "", false
-	}
 	_, rest, _ := bytes.Cut(text, []byte(`\"position\":\"`))
 	position, _, ok := bytes.Cut(rest, []byte(`\"`))
 	return string(position), ok

@@ -43,6 +43,9 @@ type Config struct {
 	PongTimeout      time.Duration
 	Linger           time.Duration
 
+	EventStreams           int
+	EventStreamsPerAddress int
+
 	SessionTime        time.Duration
 	SessionMemoryTime  time.Duration
 	SessionBytes       int

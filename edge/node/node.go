@@ -74,6 +74,7 @@ func (n *Node) start(ctx context.Context) error {
 	n.hub, err = edge.NewHub(ctx, edge.Config{
 		PathPrefix: n.cfg.PathPrefix, Shards: n.cfg.Shards, Linger: n.cfg.Linger, PongTimeout: n.cfg.PongTimeout,
 		ReplayMemory: n.cfg.ReplayMemory, MaxQueuedBytes: n.cfg.MaxQueuedBytes, WriteTimeout: n.cfg.WriteTimeout,
+		EventStreams: n.cfg.EventStreams, EventStreamsPerAddress: n.cfg.EventStreamsPerAddress,
 		Ledger: n.ledger,
 		Sessions: edge.SessionConfig{
 			Time: n.cfg.SessionTime, Memory: n.cfg.SessionMemoryTime, Bytes: int64(n.cfg.SessionBytes),

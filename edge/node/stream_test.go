@@ -29,13 +29,20 @@ type eventStream struct {
 // stream opens an event stream; last is the Last-Event-ID, "" for none.
 func (s *server) stream(t *testing.T, query url.Values, last string) *eventStream {
 	t.Helper()
+	return s.streamRaw(t, query.Encode(), last)
+}
+
+func (s *server) streamRaw(t *testing.T, query, last string) *eventStream {
+	t.Helper()
 	ctx, hang := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(hang)
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.addr+"/app/"+key+"/events?"+query.Encode(), nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.addr+"/app/"+key+"/events?"+query, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	request.Header.Set("Last-Event-ID", last)
+	if last != "" {
+		request.Header.Set("Last-Event-ID", last)
+	}
 	response, err := http.DefaultTransport.RoundTrip(request)
 	if err != nil {
 		t.Fatal(err)
