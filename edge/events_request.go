@@ -24,6 +24,9 @@ type streamRequest struct {
 	cursor   *cursor
 	resumed  bool // the client said what it has
 	poll     bool
+	// cursors: the client wants to hear of the cursor when no event brings it,
+	// so that it can go on after an answer that ends its EventSource.
+	cursors bool
 }
 
 // streamQuery is what a request says, in its query and its headers.
@@ -40,6 +43,7 @@ const (
 	paramLast     = "last"
 	paramSince    = "since"
 	paramPoll     = "poll"
+	paramCursor   = "cursor"
 	paramUserAuth = "user_auth"
 	paramUserData = "user_data"
 )
@@ -49,7 +53,7 @@ func (h *Hub) parseStream(a *tenant, r *http.Request) (*streamRequest, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &streamRequest{tenant: a, poll: query.values[paramPoll] == "1"}
+	s := &streamRequest{tenant: a, poll: query.values[paramPoll] == "1", cursors: query.values[paramCursor] == "1"}
 	if err := s.nameChannels(query); err != nil {
 		return nil, err
 	}
@@ -93,7 +97,7 @@ func (q *streamQuery) add(key, value string) error {
 	case "channel":
 		q.channels = append(q.channels, value)
 		return nil
-	case paramSocketID, paramLast, paramSince, paramPoll, paramUserAuth, paramUserData:
+	case paramSocketID, paramLast, paramSince, paramPoll, paramCursor, paramUserAuth, paramUserData:
 		return addOnce(q.values, key, key, value)
 	}
 	if channel, ok := strings.CutPrefix(key, "auth["); ok && strings.HasSuffix(channel, "]") {

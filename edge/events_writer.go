@@ -120,7 +120,7 @@ func (sw *streamWriter) beat(now time.Time, settled bool) error {
 	}
 	sw.settled, sw.sent = settled, true
 	sw.buf = append(sw.buf, ":\n"...)
-	return sw.appendCursor()
+	return sw.appendPlace()
 }
 
 // appendAll writes the messages of frames, each of which may be several joined.
@@ -185,11 +185,21 @@ func (sw *streamWriter) succeeded(text []byte) error {
 	}
 	sw.cursor.advance(position)
 	sw.sent = sw.sent || !sw.request.resumed && len(sw.cursor.positions) == len(sw.request.channels)
+	return sw.appendPlace()
+}
+
+// appendPlace tells where the client stands when there is no event. A block
+// without data is none, but sets what the browser sends as Last-Event-ID.
+// EventSource does not show that to its page, so it may ask for an event of a
+// type of its own.
+func (sw *streamWriter) appendPlace() error {
+	if sw.request.cursors {
+		sw.buf = append(sw.buf, "event: cursor\ndata: {}\n"...)
+	}
 	return sw.appendCursor()
 }
 
-// appendCursor ends a block of the stream with its id. A block without data is
-// no event, but sets what the browser sends as Last-Event-ID.
+// appendCursor ends a block of the stream with its id.
 func (sw *streamWriter) appendCursor() error {
 	sw.buf = append(sw.buf, "id: "...)
 	sw.buf = sw.cursor.append(sw.buf)

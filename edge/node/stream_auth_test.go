@@ -189,6 +189,26 @@ func TestStreamExpires(t *testing.T) {
 	public.wantScores("match.1", 1, 1)
 }
 
+// A page that has to make a new EventSource must know where the old one was,
+// also when no event came: cursor=1 says it as an event of a type of its own.
+func TestStreamTellsItsCursor(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	a := s.streamRaw(t, "channel=match.1&cursor=1", "")
+	if data, ok := a.next(); !ok || data != "{}" || a.event != "cursor" || a.lastID == "" {
+		t.Fatalf("got %q of type %q, id %q", data, a.event, a.lastID)
+	}
+	a.hang()
+	s.scores("match.1", 1, 1)
+	b := s.streamRaw(t, "channel=match.1&cursor=1&lastEventId="+url.QueryEscape(a.lastID), "")
+	for _, want := range []string{"cursor", "", ""} {
+		data, _ := b.next()
+		if b.event != want {
+			t.Errorf("got %s of type %q, want %q", data, b.event, want)
+		}
+	}
+}
+
 // toOthers: an event published with a stream's socket id does not go to it, live
 // and in what it missed.
 func TestStreamExclusion(t *testing.T) {

@@ -21,6 +21,7 @@ type eventStream struct {
 	t       *testing.T
 	lines   *bufio.Scanner
 	lastID  string
+	event   string // the type of the last event, "" for a message
 	Header  http.Header
 	hang    context.CancelFunc
 	comment bool // heartbeats and padding were seen
@@ -61,6 +62,7 @@ func (s *server) streamRaw(t *testing.T, query, last string) *eventStream {
 func (e *eventStream) next() (data string, ok bool) {
 	e.t.Helper()
 	found := false
+	e.event = ""
 	for e.lines.Scan() {
 		line := e.lines.Text()
 		field, value, _ := strings.Cut(line, ":")
@@ -70,6 +72,8 @@ func (e *eventStream) next() (data string, ok bool) {
 			return data, true
 		case field == "id":
 			e.lastID = value
+		case field == "event":
+			e.event = value
 		case field == "data":
 			data, found = value, true
 		case field == "":
