@@ -33,6 +33,7 @@ type streamRequest struct {
 type streamQuery struct {
 	channels []string
 	auth     map[string]string // by channel
+	except   []string          // socket ids that the client had before
 	lastID   string            // Last-Event-ID
 	values   map[string]string // parameters that may come once
 }
@@ -64,6 +65,7 @@ func (h *Hub) parseStream(a *tenant, r *http.Request) (*streamRequest, error) {
 	if err != nil {
 		return nil, err
 	}
+	history.Except = query.except
 	return s, s.resume(query.lastID, history)
 }
 
@@ -97,6 +99,8 @@ func (q *streamQuery) add(key, value string) error {
 	case "channel":
 		q.channels = append(q.channels, value)
 		return nil
+	case "except":
+		return q.addExcept(value)
 	case paramSocketID, paramLast, paramSince, paramPoll, paramCursor, paramUserAuth, paramUserData:
 		return addOnce(q.values, key, key, value)
 	}
@@ -106,6 +110,19 @@ func (q *streamQuery) add(key, value string) error {
 	if value != "" && isLastEventID(key) {
 		q.lastID = value
 	}
+	return nil
+}
+
+// addExcept adds an id that the client had before: what was not for it then is
+// not for it now.
+func (q *streamQuery) addExcept(id string) error {
+	if len(q.except) == pusher.MaxExcept {
+		return streamErrorf(http.StatusBadRequest, "except names more than %d socket ids", pusher.MaxExcept)
+	}
+	if _, _, err := pusher.ParseSocketID(id); err != nil {
+		return streamErrorf(http.StatusBadRequest, "except: %v", err)
+	}
+	q.except = append(q.except, id)
 	return nil
 }
 
@@ -189,7 +206,7 @@ func (s *streamRequest) resume(lastID string, history pusher.Replay) error {
 func (s *streamRequest) replayOf(name string, history pusher.Replay, now time.Time) *pusher.Replay {
 	tag := replay.ChannelTag(s.tenant.ID, name)
 	if position, known := s.cursor.positions[tag]; known {
-		return &pusher.Replay{After: position, Seen: s.cursor.age(now)}
+		return &pusher.Replay{After: position, Seen: s.cursor.age(now), Except: history.Except}
 	}
 	if s.resumed && s.cursor.empty {
 		// Damaged, or another server's: what it stood for is not known.

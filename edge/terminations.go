@@ -59,7 +59,7 @@ func (t *terminations) addID(id pusher.SocketID, lifetime time.Duration) {
 // queueLocked remembers the newest and forgets the oldest.
 func (t *terminations) queueLocked(newest termination, lifetime time.Duration) {
 	t.queue = append(t.queue, newest)
-	for len(t.queue) > maxTerminations || newest.at.Sub(t.queue[0].at) > lifetime {
+	for len(t.queue) > 0 && (len(t.queue) > maxTerminations || newest.at.Sub(t.queue[0].at) > lifetime) {
 		t.forgetLocked(t.queue[0])
 		t.queue = t.queue[1:]
 	}

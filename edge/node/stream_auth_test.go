@@ -233,6 +233,22 @@ func TestStreamExclusion(t *testing.T) {
 		t.Errorf("got %s", data)
 	}
 	b.wantScores("private-chat", 2, 2)
+	b.hang()
+	// Nor under a new id, if the client says what it was before.
+	s.publish("private-chat", "score", "own", id)
+	s.publish("private-chat", "score", "3", "")
+	next, _ := s.streamID(t, http.MethodGet)
+	query = signed(next, "private-chat")
+	query["except"] = []string{id, "1.2"}
+	c := s.stream(t, query, b.lastID)
+	if data, _ := c.next(); !strings.Contains(data, `\"events\":1`) {
+		t.Errorf("got %s", data)
+	}
+	c.wantScores("private-chat", 3, 3)
+	tooLong := map[string]any{"name": "score", "channel": "private-chat", "data": "x", "socket_id": "1." + strings.Repeat("2", 200_000)}
+	if status, body := s.call("POST", "/apps/"+appID+"/events", nil, mustJSON(t, tooLong)); status != http.StatusBadRequest || len(body) > 500 {
+		t.Errorf("a long socket_id: %d %.600s", status, body)
+	}
 }
 
 // authorized_connections: a stream with nothing authorised is refused at once.
