@@ -2,9 +2,9 @@ package edge
 
 import (
 	"cmp"
-	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -34,7 +34,7 @@ func (t *tenant) streamTime() time.Duration {
 // one: it opens nothing until the application has signed channels for it.
 func (h *Hub) issueStreamID(w http.ResponseWriter, r *http.Request, a *tenant, key string) {
 	secret, _ := a.Secret(key)
-	expires := a.terminations.after(time.Now()).Add(a.streamTime())
+	expires := a.terminations.issue(time.Now()).Add(a.streamTime())
 	id := pusher.NewStreamID(secret, a.ID, expires)
 	header := w.Header()
 	header.Set("Content-Type", "application/json")
@@ -42,7 +42,9 @@ func (h *Hub) issueStreamID(w http.ResponseWriter, r *http.Request, a *tenant, k
 	if r.Method == http.MethodHead {
 		return
 	}
-	_, _ = fmt.Fprintf(w, `{"socket_id":"%s","expires":%d}`+"\n", id, expires.Unix()) // the client may be gone
+	answer := id.AppendTo([]byte(`{"socket_id":"`))
+	answer = strconv.AppendInt(append(answer, `","expires":`...), expires.Unix(), 10)
+	_, _ = w.Write(append(answer, "}\n"...)) //nolint:gosec // numbers; the client may be gone
 }
 
 // authorize decides, before the stream begins, whether the client may read each

@@ -26,6 +26,9 @@ type terminations struct {
 	users map[string]time.Time // when, by user id
 	ids   map[pusher.SocketID]time.Time
 	queue []termination // in order of time
+	// newest is when a user was terminated last, issued when an id was issued
+	// last. Each may be a little ahead of the clock, to be behind the other.
+	newest, issued time.Time
 }
 
 type termination struct {
@@ -42,18 +45,21 @@ func (t *terminations) addUser(userID string, lifetime time.Duration) {
 	if t.users == nil {
 		t.users, t.ids = make(map[string]time.Time), make(map[pusher.SocketID]time.Time)
 	}
-	now := time.Now()
-	t.users[userID] = now
-	t.queueLocked(termination{userID: userID, at: now}, lifetime)
+	at := time.Now()
+	if at.Before(t.issued) {
+		at = t.issued
+	}
+	t.users[userID], t.newest = at, at
+	t.queueLocked(termination{userID: userID, at: at}, lifetime)
 }
 
 // addID ends what was authorised for one id; addUser was called before.
 func (t *terminations) addID(id pusher.SocketID, lifetime time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	now := time.Now()
-	t.ids[id] = now
-	t.queueLocked(termination{id: id, at: now}, lifetime)
+	at := time.Now()
+	t.ids[id] = at
+	t.queueLocked(termination{id: id, at: at}, lifetime)
 }
 
 // queueLocked remembers the newest and forgets the oldest.
@@ -90,15 +96,16 @@ func (t *terminations) refuses(userID string, id pusher.SocketID, issued time.Ti
 	return ended && !issued.After(at)
 }
 
-// after returns now, or a time that is behind all terminations in the precision
-// of socket ids: an id that was issued after one is not taken for an older one.
-func (t *terminations) after(now time.Time) time.Time {
+// issue returns the time at which an id is issued now: behind all terminations
+// in the precision of socket ids, so that it is not taken for an older one.
+func (t *terminations) issue(now time.Time) time.Time {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if n := len(t.queue); n > 0 {
-		if earliest := t.queue[n-1].at.Add(time.Millisecond); now.Before(earliest) {
-			return earliest
-		}
+	if earliest := t.newest.Add(time.Millisecond); now.Before(earliest) {
+		now = earliest
+	}
+	if now.After(t.issued) {
+		t.issued = now
 	}
 	return now
 }

@@ -21,7 +21,7 @@ func TestTerminations(t *testing.T) {
 	}
 	for range 100 {
 		all.addUser("alice", lifetime)
-		next := pusher.NewStreamID("s", "77", all.after(time.Now()).Add(lifetime))
+		next := pusher.NewStreamID("s", "77", all.issue(time.Now()).Add(lifetime))
 		if all.refuses("alice", next, issued(next)) {
 			t.Fatal("an id that was issued after the termination is refused")
 		}

@@ -19,8 +19,15 @@ import (
 // eventsPath is where event streams of the demo app are.
 const eventsPath = "/app/" + key + "/events"
 
+// answer is the head of one.
+type answer struct {
+	StatusCode int
+	Status     string
+	Header     http.Header
+}
+
 // ask makes a request without waiting for the end of a stream.
-func (s *server) ask(t *testing.T, method, target string, header http.Header) (*http.Response, string) {
+func (s *server) ask(t *testing.T, method, target string, header http.Header) (answer, string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, "http://"+s.addr+target, nil)
 	if err != nil {
@@ -34,14 +41,15 @@ func (s *server) ask(t *testing.T, method, target string, header http.Header) (*
 		t.Fatal(err)
 	}
 	defer func() { _ = response.Body.Close() }()
-	if response.StatusCode == http.StatusOK && response.Header.Get("Content-Type") == "text/event-stream" {
-		return response, ""
+	head := answer{response.StatusCode, response.Status, response.Header}
+	if head.StatusCode == http.StatusOK && head.Header.Get("Content-Type") == "text/event-stream" {
+		return head, ""
 	}
 	text, err := io.ReadAll(response.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return response, string(text)
+	return head, string(text)
 }
 
 // wantStatus expects an answer, with part in its text.

@@ -38,6 +38,7 @@ type burstReader struct {
 // collect reads score events until one has the data last, and asks again when
 // a poll has its answer. Each data line must be one JSON object.
 func (r *burstReader) collect(t *testing.T, s *server, last int) error {
+	t.Helper()
 	for {
 		data, ok := r.stream.next()
 		if !ok {

@@ -6,16 +6,25 @@ import (
 	"crypto/subtle"
 	"encoding/binary"
 	"strconv"
+	"sync/atomic"
 	"time"
 )
 
 // Socket ids of event streams. A WebSocket's id ends with its connection, and so
 // do the auth strings that were made for it; a stream comes back with the id it
 // has, so its ids end by themselves: A is the time of expiry in ms in its upper
-// 42 bits and random below, B a MAC over the app and A. They keep the form of
+// 42 bits and a number below, B a MAC over the app and A. They keep the form of
 // all socket ids (PROTOCOL §1.3), which server libraries insist on. A WebSocket's
 // id, two numbers of 32 bits, is none of them: its expiry would lie in 1970.
-const streamRandomBits = 22
+const streamNumberBits = 22
+
+// streamNumber is counted on, from anywhere, so that no two ids of a process are
+// the same. Nobody needs to be unable to guess it: B is what cannot be made.
+var streamNumber = func() *atomic.Uint64 {
+	var n atomic.Uint64
+	n.Store(NewSocketID().A)
+	return &n
+}()
 
 // streamKeyLabel separates the key of the MAC from whatever else is signed with
 // a secret: that always has a colon or a line feed in it, also where an attacker
@@ -27,8 +36,8 @@ const streamKeyLabel = "reecho event stream socket ids"
 // over restarts.
 func NewStreamID(secret, appID string, expires time.Time) SocketID {
 	for {
-		random := uint64(NewSocketID().A) & (1<<streamRandomBits - 1)
-		a := uint64(expires.UnixMilli())<<streamRandomBits | random //nolint:gosec // after 1970
+		number := streamNumber.Add(1) & (1<<streamNumberBits - 1)
+		a := uint64(expires.UnixMilli())<<streamNumberBits | number
 		if b := streamMAC(secret, appID, a); b != 0 {
 			return SocketID{A: a, B: b}
 		}
@@ -38,7 +47,7 @@ func NewStreamID(secret, appID string, expires time.Time) SocketID {
 // StreamExpiry is when id ends if it is one of NewStreamID, and a time long ago
 // for a WebSocket's. It does not say that the id is genuine.
 func (id SocketID) StreamExpiry() time.Time {
-	return time.UnixMilli(int64(id.A >> streamRandomBits)) //nolint:gosec // 42 bits
+	return time.UnixMilli(int64(id.A >> streamNumberBits))
 }
 
 // IsStream reports whether id is of the form of NewStreamID.

@@ -14,7 +14,7 @@ func TestStreamID(t *testing.T) {
 	t.Parallel()
 	expires := time.Now().Add(time.Hour).Truncate(time.Millisecond)
 	seen := map[SocketID]bool{}
-	for range 1000 {
+	for range 10_000 {
 		id := NewStreamID(vectorSecret, "77", expires)
 		text := id.String()
 		if back, known, err := ParseSocketID(text); back != id || !known || err != nil || seen[id] {

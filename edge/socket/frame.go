@@ -58,11 +58,11 @@ func Payload(frame []byte) []byte {
 func Messages(frames []byte) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		for len(frames) > 0 {
-			header, payload := frameSize(frames)
-			if header == 0 || payload > uint64(len(frames)-header) {
+			header, size := frameSize(frames)
+			if header == 0 || size > uint64(len(frames)) || header+int(size) > len(frames) { //nolint:gosec // not above len(frames)
 				return
 			}
-			end := header + int(payload) //nolint:gosec // within frames
+			end := header + int(size) //nolint:gosec // not above len(frames)
 			if !yield(frames[header:end:end]) {
 				return
 			}
@@ -73,7 +73,7 @@ func Messages(frames []byte) iter.Seq[[]byte] {
 
 // frameSize is how long the header and the payload of the first frame are;
 // header is 0 if it is not whole.
-func frameSize(frames []byte) (header int, payload uint64) {
+func frameSize(frames []byte) (header int, size uint64) {
 	switch {
 	case len(frames) < 2:
 	case frames[1] < 126:
