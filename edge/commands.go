@@ -233,22 +233,35 @@ func (c *client) signin(data []byte) {
 		c.fail(pusher.Errorf(0, "Invalid sign-in: %v", err))
 		return
 	}
-	if refusal := pusher.CheckUserAuth(c.app, c.id, in); refusal != nil {
+	who, refusal := c.app.checkSignin(c.id, in)
+	if refusal != nil {
 		c.fail(refusal)
-		return
-	}
-	who, err := pusher.DecodeUserData(in.UserData, c.app.Limits.UserIDLength, c.app.Limits.UserInfoBytes)
-	if err != nil {
-		c.fail(pusher.Errorf(0, "Invalid user_data: %v", err))
 		return
 	}
 	if c.signedIn != nil {
 		c.signinAgain(who, in.UserData)
 		return
 	}
+	c.signIn(who, in.UserData)
+}
+
+// checkSignin verifies a sign-in and returns who it is of.
+func (t *tenant) checkSignin(id pusher.SocketID, in pusher.Signin) (pusher.User, *pusher.Error) {
+	if refusal := pusher.CheckUserAuth(t, id, in); refusal != nil {
+		return pusher.User{}, refusal
+	}
+	who, err := pusher.DecodeUserData(in.UserData, t.Limits.UserIDLength, t.Limits.UserInfoBytes)
+	if err != nil {
+		return pusher.User{}, pusher.Errorf(0, "Invalid user_data: %v", err)
+	}
+	return who, nil
+}
+
+// signIn is the first sign-in of a connection.
+func (c *client) signIn(who pusher.User, userData string) {
 	c.authorized.Store(true)
 	watchlist, excess := c.watchlist(who)
-	c.signedIn = c.app.users.signIn(c, who, in.UserData, watchlist)
+	c.signedIn = c.app.users.signIn(c, who, userData, watchlist)
 	if excess {
 		c.fail(pusher.Errorf(pusher.CodeWatchlistLimit, "Watchlist limit exceeded: the first %d users are watched", len(watchlist)))
 	}

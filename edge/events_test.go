@@ -1,6 +1,8 @@
 package edge
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -13,10 +15,15 @@ import (
 func TestCursor(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1_800_000_000, 0)
-	c := parseCursor("")
+	names := []string{"match.1", "private-chat", "a,b;c=d@e"}
+	tags := make(map[string]bool)
+	for _, name := range names {
+		tags[replay.ChannelTag("77", name)] = true
+	}
+	c := parseCursor("", tags)
 	c.time = now
 	var positions []string
-	for _, name := range []string{"match.1", "private-chat", "a,b;c=d@e"} {
+	for _, name := range names {
 		p := replay.NewPositions("EPOCH", "77", name)
 		c.advance(string(p.Append(nil, 7)))
 		c.advance(string(p.Append(nil, 8)))
@@ -26,14 +33,24 @@ func TestCursor(t *testing.T) {
 	if strings.ContainsAny(text, "\r\n\x00 ") {
 		t.Errorf("%q cannot be an id", text)
 	}
-	again := parseCursor(text)
+	again := parseCursor(text, tags)
 	if string(again.append(nil)) != text || again.age(now.Add(time.Minute)) != time.Minute {
 		t.Errorf("%s became %s", text, again.append(nil))
 	}
-	for i, name := range []string{"match.1", "private-chat", "a,b;c=d@e"} {
+	for i, name := range names {
 		if got := again.positions[replay.ChannelTag("77", name)]; got != positions[i] {
 			t.Errorf("%s is at %q, want %q", name, got, positions[i])
 		}
+	}
+	if len(text) > maxCursor(len(names)) {
+		t.Errorf("a cursor of %d bytes, limit %d", len(text), maxCursor(len(names)))
+	}
+	few := parseCursor(text, map[string]bool{replay.ChannelTag("77", names[1]): true})
+	if len(few.positions) != 1 || few.empty {
+		t.Errorf("%d positions were taken for one channel: %v", len(few.positions), few.positions)
+	}
+	if other := parseCursor(text, nil); len(other.positions) != 0 || other.empty {
+		t.Errorf("a cursor of other channels: %+v", other)
 	}
 }
 
@@ -42,13 +59,17 @@ func FuzzCursor(f *testing.F) {
 	for _, text := range []string{"", "1", "1~", "1~zz~", "1~t3k9s0~E-1-2~E-2-3", "2~1~E-1-2", "1~-5~a-b-c", strings.Repeat("1~", 100), "1~t3k9s0~E-1-2\ndata: x"} {
 		f.Add(text)
 	}
+	tags := map[string]bool{"1": true, "2": true, "b": true}
 	f.Fuzz(func(t *testing.T, text string) {
-		c := parseCursor(text)
+		c := parseCursor(text, tags)
 		once := string(c.append(nil))
 		if strings.ContainsAny(once, "\r\n\x00 ") {
 			t.Errorf("%q became %q, which cannot be an id", text, once)
 		}
-		if twice := string(parseCursor(once).append(nil)); twice != once {
+		if len(once) > maxCursor(len(tags)) {
+			t.Errorf("%q became %d bytes", text, len(once))
+		}
+		if twice := string(parseCursor(once, tags).append(nil)); twice != once {
 			t.Errorf("%q is %q, which is %q", text, once, twice)
 		}
 	})
@@ -66,5 +87,45 @@ func TestCutPosition(t *testing.T) {
 		if text, position := pusher.CutPosition(positioned); string(position) != "E-1-2" || string(text)+"}" != string(frame) {
 			t.Errorf("%s: %s %q", positioned, text, position)
 		}
+	}
+}
+
+// pieces is an answer that knows the longest piece written to it.
+type pieces struct {
+	*httptest.ResponseRecorder
+	longest int
+}
+
+func (p *pieces) Write(b []byte) (int, error) {
+	p.longest = max(p.longest, len(b))
+	return p.ResponseRecorder.Write(b)
+}
+
+// What a stream gathers before it writes is bounded, whatever waits and however
+// long a message is; and nothing of it is lost.
+func TestStreamWriterIsBounded(t *testing.T) {
+	t.Parallel()
+	answer := &pieces{ResponseRecorder: httptest.NewRecorder()}
+	sw := &streamWriter{
+		w: answer, control: http.NewResponseController(answer), timeout: time.Second,
+		request: &streamRequest{}, cursor: parseCursor("", nil),
+	}
+	var want strings.Builder
+	var frames [][]byte
+	for _, size := range []int{10, 1000, 63 << 10, 64 << 10, 65 << 10, 3 << 20, 20} {
+		for range 50_000/size + 2 {
+			text := pusher.AppendEvent(nil, "match.1", "score", strings.Repeat("x", size), "")
+			frames = append(frames, textFrame(text))
+			want.WriteString("data: " + string(text) + "\nid: " + string(sw.cursor.append(nil)) + "\n\n")
+		}
+	}
+	if err := sw.appendAll([][]byte{joined(frames)}); err != nil {
+		t.Fatal(err)
+	}
+	if got := answer.Body.String(); got != want.String() {
+		t.Errorf("%d bytes were written, want %d", len(got), want.Len())
+	}
+	if limit := streamFlush + maxCursor(1) + 64; answer.longest > limit || cap(sw.buf) > streamBuffer {
+		t.Errorf("pieces of %d bytes, limit %d; %d are kept", answer.longest, limit, cap(sw.buf))
 	}
 }

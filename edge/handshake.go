@@ -73,7 +73,7 @@ func (r *refused) Closed(error) {
 // only the frame (PROTOCOL §2.1).
 func (h *Hub) Open(conn socket.Conn, r *socket.Request) socket.Receiver {
 	key, session, _ := h.keyOf(r.Path)
-	a, protocol, refusal := h.admit(key, r)
+	a, protocol, refusal := h.admitUpgrade(key, r)
 	session, named := strings.CutSuffix(session, "/")
 	if refusal == nil && named && !checkSessionID(session) {
 		refusal = pusher.Errorf(pusher.CodePath,
@@ -138,32 +138,37 @@ func shuttingDown() *pusher.Error {
 	return pusher.Errorf(pusher.CodeReconnect, "The server is shutting down, reconnect")
 }
 
-// admit decides on an upgrade request in the order in which Pusher's codes
-// become more specific.
-func (h *Hub) admit(key string, r *socket.Request) (*tenant, uint8, *pusher.Error) {
+// admit decides on what is the same for every way to connect: whether the app
+// takes clients over such a connection, from a page of such an origin.
+func (h *Hub) admit(key string, tls bool, origin string) (*tenant, *pusher.Error) {
 	found := h.apps.ByKey(key)
 	if found == nil {
-		return nil, 0, pusher.Errorf(pusher.CodeUnknownApp, "App key %s does not exist on this server. Check the key and the host", pusher.Cut(key))
+		return nil, pusher.Errorf(pusher.CodeUnknownApp, "App key %s does not exist on this server. Check the key and the host", pusher.Cut(key))
 	}
 	a := h.tenants[found]
-	if !a.Enabled {
-		return nil, 0, pusher.Errorf(pusher.CodeDisabled, "The app is disabled")
+	switch {
+	case !a.Enabled:
+		return nil, pusher.Errorf(pusher.CodeDisabled, "The app is disabled")
+	case a.TLSOnly && !tls:
+		return nil, pusher.Errorf(pusher.CodeTLSOnly, "The app only accepts TLS connections, use wss or https")
+	case !a.AllowsOrigin(origin):
+		return nil, pusher.Errorf(pusher.CodeUnauthorized, "Origin not allowed")
 	}
-	if a.TLSOnly && !r.TLS {
-		return nil, 0, pusher.Errorf(pusher.CodeTLSOnly, "The app only accepts TLS connections, use wss")
+	return a, nil
+}
+
+// admitUpgrade decides on an upgrade request.
+func (h *Hub) admitUpgrade(key string, r *socket.Request) (*tenant, uint8, *pusher.Error) {
+	a, refusal := h.admit(key, r.TLS, r.Origin)
+	if refusal != nil {
+		return nil, 0, refusal
 	}
 	query, err := url.ParseQuery(r.RawQuery)
 	if err != nil && !a.LenientProtocol {
 		return nil, 0, pusher.Errorf(pusher.CodeUnsupportedProtocol, "The query string of the connection URL is malformed")
 	}
 	protocol, refusal := checkProtocol(a.App, query)
-	if refusal != nil {
-		return nil, 0, refusal
-	}
-	if !a.AllowsOrigin(r.Origin) {
-		return nil, 0, pusher.Errorf(pusher.CodeUnauthorized, "Origin not allowed")
-	}
-	return a, protocol, nil
+	return a, protocol, refusal
 }
 
 func checkProtocol(a *app.App, query url.Values) (uint8, *pusher.Error) {

@@ -58,6 +58,10 @@ type Config struct {
 	// defaults.
 	MaxQueuedBytes int
 	WriteTimeout   time.Duration
+	// EventStreams bounds the event streams of the node, EventStreamsPerAddress
+	// those of one client address. 0 are the defaults.
+	EventStreams           int
+	EventStreamsPerAddress int
 	// Sessions is about clients that come with a session id.
 	Sessions SessionConfig
 	// ReplaysPerAddress is how many replays of one client address read from the
@@ -75,6 +79,8 @@ func (c Config) withDefaults() Config {
 	c.ReplayMemory = cmp.Or(c.ReplayMemory, DefaultReplayMemory)
 	c.ReplaysPerAddress = cmp.Or(c.ReplaysPerAddress, DefaultReplaysPerAddress)
 	c.MaxQueuedBytes = cmp.Or(c.MaxQueuedBytes, socket.DefaultMaxQueuedBytes)
+	c.EventStreams = cmp.Or(c.EventStreams, DefaultEventStreams)
+	c.EventStreamsPerAddress = cmp.Or(c.EventStreamsPerAddress, DefaultEventStreamsPerAddress)
 	c.WriteTimeout = cmp.Or(c.WriteTimeout, socket.DefaultWriteTimeout)
 	return c
 }
@@ -110,6 +116,7 @@ type Hub struct {
 	stopRest context.CancelFunc // ends the shards, after clients are closed
 	tasks    sync.WaitGroup
 	census   census
+	streams  streamCounts
 }
 
 // tenant is an app with its state on this node.
@@ -119,7 +126,8 @@ type tenant struct {
 	channels    *channels
 	users       *users
 	// reads is what its clients may read of the past.
-	reads limit.Budget
+	reads        limit.Budget
+	terminations terminations
 }
 
 // NewHub starts a hub for apps over b. Close ends it; b must outlive it. The
@@ -251,10 +259,18 @@ func (h *Hub) Cached(ctx context.Context, a *app.App, channel string) (data stri
 	return data, ttl, true, nil
 }
 
-// Terminate closes, with 4009, every connection that userID is signed in on.
+// Terminate closes, with 4009, every connection that userID is signed in on,
+// and ends what was authorised for its event streams: they would come back by
+// themselves.
 func (h *Hub) Terminate(_ context.Context, a *app.App, userID string) error {
-	for _, c := range h.tenants[a].users.connections(userID) {
-		c.closeWith(pusher.Errorf(pusher.CodeUnauthorized, "Terminated by the application"))
+	t := h.tenants[a]
+	// First, so that a stream that signs in meanwhile is refused or is found.
+	t.terminations.addUser(userID, t.streamTime())
+	for _, id := range t.users.streams(userID) {
+		t.terminations.addID(id, t.streamTime())
+	}
+	for _, c := range t.users.connections(userID) {
+		c.closeWith(terminatedByApp())
 	}
 	return nil
 }

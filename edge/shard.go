@@ -247,7 +247,7 @@ func (s *shard) do(o *op) {
 		s.remove(o.client)
 	case opDrain:
 		for _, c := range s.clients {
-			if c.id.A%drainWaves == o.wave {
+			if c.id.A%drainWaves == uint64(o.wave) {
 				s.drainClient(c)
 			}
 		}

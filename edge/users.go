@@ -26,7 +26,8 @@ type users struct {
 type user struct {
 	id      string
 	clients map[*client]struct{}
-	gone    time.Time // when clients became empty
+	gone    time.Time         // when clients became empty
+	left    []pusher.SocketID // of event streams that ended, the newest
 }
 
 // signedIn is what a sign-in gave one connection.
@@ -91,6 +92,7 @@ func (us *users) signOut(c *client, in *signedIn) {
 	}
 	u := in.user
 	delete(u.clients, c)
+	u.leftLocked(c.id)
 	if len(u.clients) == 0 {
 		u.gone = time.Now()
 		us.hub.janitor.userGone(us.app, u, u.gone)

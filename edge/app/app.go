@@ -30,6 +30,9 @@ type App struct {
 	AuthorizedConnections bool
 	// AuthorizationTimeout belongs to AuthorizedConnections.
 	AuthorizationTimeout time.Duration
+	// StreamAuthorizationTime is how long a socket id for event streams lives,
+	// and with it what was signed for it. 0 is DefaultStreamAuthorizationTime.
+	StreamAuthorizationTime time.Duration
 	// SubscriptionCounts sends pusher_internal:subscription_count frames.
 	SubscriptionCounts bool
 	// SubscriptionErrors sends pusher:subscription_error beside pusher:error

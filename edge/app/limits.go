@@ -7,6 +7,9 @@ import "time"
 const (
 	DefaultActivityTimeout      = 120 * time.Second
 	DefaultAuthorizationTimeout = 30 * time.Second
+	// DefaultStreamAuthorizationTime is long enough that renewing is rare, and
+	// bounds how long a signature that leaked opens streams.
+	DefaultStreamAuthorizationTime = time.Hour
 
 	DefaultChannelNameLength     = 200   // characters
 	DefaultEventNameLength       = 200   // characters

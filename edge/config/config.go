@@ -45,7 +45,9 @@ type Config struct {
 	PongTimeout      time.Duration
 	Linger           time.Duration
 
-	MaxQueryParameters int
+	MaxQueryParameters     int
+	EventStreams           int
+	EventStreamsPerAddress int
 
 	SessionTime        time.Duration
 	SessionMemoryTime  time.Duration

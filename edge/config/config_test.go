@@ -291,6 +291,7 @@ apps:
     tls_only: true
     authorized_connections: true
     authorization_timeout: 5s
+    stream_authorization_time: 10m
     activity_timeout: 30
     subscription_errors: false
     lenient_protocol: true
@@ -310,7 +311,7 @@ apps:
 	}
 	want := &app.App{
 		ID: "5", Credentials: []app.Credential{{Key: "old", Secret: "s1"}, {Key: "new", Secret: "s2"}},
-		TLSOnly: true, AuthorizedConnections: true, AuthorizationTimeout: 5 * time.Second, SubscriptionCounts: true, Watchlist: true,
+		TLSOnly: true, AuthorizedConnections: true, AuthorizationTimeout: 5 * time.Second, StreamAuthorizationTime: 10 * time.Minute, SubscriptionCounts: true, Watchlist: true,
 		LenientProtocol: true, LenientSubscribe: true, AllowedOrigins: origins,
 		ActivityTimeout: 30 * time.Second, Limits: limits,
 	}

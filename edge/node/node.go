@@ -77,6 +77,7 @@ func (n *Node) start(ctx context.Context) error {
 		PathPrefix: n.cfg.PathPrefix, Shards: n.cfg.Shards, Linger: n.cfg.Linger, PongTimeout: n.cfg.PongTimeout,
 		ReplayMemory: n.cfg.ReplayMemory, MaxQueuedBytes: n.cfg.MaxQueuedBytes, WriteTimeout: n.cfg.WriteTimeout,
 		Ledger: n.ledger, ReplaysPerAddress: n.cfg.ReplaysPerAddress,
+		EventStreams: n.cfg.EventStreams, EventStreamsPerAddress: n.cfg.EventStreamsPerAddress,
 		Sessions: edge.SessionConfig{
 			Time: n.cfg.SessionTime, Memory: n.cfg.SessionMemoryTime, Bytes: int64(n.cfg.SessionBytes),
 			Channels: n.cfg.SessionChannels, AckInterval: n.cfg.SessionAckInterval, Retention: n.cfg.RetentionAge,

@@ -21,6 +21,7 @@ type eventStream struct {
 	t       *testing.T
 	lines   *bufio.Scanner
 	lastID  string
+	event   string // the type of the last event, "" for a message
 	Header  http.Header
 	hang    context.CancelFunc
 	comment bool // heartbeats and padding were seen
@@ -29,13 +30,20 @@ type eventStream struct {
 // stream opens an event stream; last is the Last-Event-ID, "" for none.
 func (s *server) stream(t *testing.T, query url.Values, last string) *eventStream {
 	t.Helper()
+	return s.streamRaw(t, query.Encode(), last)
+}
+
+func (s *server) streamRaw(t *testing.T, query, last string) *eventStream {
+	t.Helper()
 	ctx, hang := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(hang)
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.addr+"/app/"+key+"/events?"+query.Encode(), nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.addr+"/app/"+key+"/events?"+query, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	request.Header.Set("Last-Event-ID", last)
+	if last != "" {
+		request.Header.Set("Last-Event-ID", last)
+	}
 	response, err := http.DefaultTransport.RoundTrip(request)
 	if err != nil {
 		t.Fatal(err)
@@ -54,6 +62,7 @@ func (s *server) stream(t *testing.T, query url.Values, last string) *eventStrea
 func (e *eventStream) next() (data string, ok bool) {
 	e.t.Helper()
 	found := false
+	e.event = ""
 	for e.lines.Scan() {
 		line := e.lines.Text()
 		field, value, _ := strings.Cut(line, ":")
@@ -63,6 +72,8 @@ func (e *eventStream) next() (data string, ok bool) {
 			return data, true
 		case field == "id":
 			e.lastID = value
+		case field == "event":
+			e.event = value
 		case field == "data":
 			data, found = value, true
 		case field == "":

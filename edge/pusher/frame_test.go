@@ -130,7 +130,8 @@ func TestSocketID(t *testing.T) {
 		seen[id] = true
 	}
 	for text, ok := range map[string]bool{
-		"1.2": true, "99999999999999999999.1": true, "01.2": true, "0.0": true,
+		"1.2": true, "99999999999999999999.1": true, "01.2": true, "0.0": true, strings.Repeat("1", 20) + "." + strings.Repeat("9", 20): true,
+		strings.Repeat("1", 21) + ".2": false, "1." + strings.Repeat("2", 21): false, strings.Repeat("1", 200_000) + ".2": false,
 		"": false, "1": false, "1.": false, ".2": false, "a.b": false, "1.2.3": false, "1.2\n": false, "-1.2": false, "1 .2": false,
 	} {
 		if _, _, err := ParseSocketID(text); (err == nil) != ok {

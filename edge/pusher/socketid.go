@@ -10,9 +10,14 @@ import (
 	"sync"
 )
 
-// SocketID names a connection: two random numbers, printed "A.B". Neither part
-// of a real one is 0, so the zero value names no connection.
-type SocketID struct{ A, B uint32 }
+// SocketID names a connection: two numbers, printed "A.B". Neither part of a
+// real one is 0, so the zero value names no connection. Those of WebSocket
+// connections are random and of 32 bits, those of event streams see NewStreamID.
+type SocketID struct{ A, B uint64 }
+
+// maxPart is how many digits a part of a socket id may have, those of 64 bits:
+// beyond it nothing is an id, and it must not go into the log as one.
+const maxPart = 20
 
 // randomness is buffered because a read of the system's source for each
 // connection shows in connects per second.
@@ -36,7 +41,7 @@ func NewSocketID() SocketID {
 			}
 			b[i] = c
 		}
-		id := SocketID{A: binary.LittleEndian.Uint32(b[:4]), B: binary.LittleEndian.Uint32(b[4:])}
+		id := SocketID{A: uint64(binary.LittleEndian.Uint32(b[:4])), B: uint64(binary.LittleEndian.Uint32(b[4:]))}
 		if id.A != 0 && id.B != 0 {
 			return id
 		}
@@ -48,19 +53,22 @@ func (id SocketID) String() string { return string(id.AppendTo(nil)) }
 
 // AppendTo appends "A.B" to dst.
 func (id SocketID) AppendTo(dst []byte) []byte {
-	dst = strconv.AppendUint(dst, uint64(id.A), 10)
+	dst = strconv.AppendUint(dst, id.A, 10)
 	dst = append(dst, '.')
-	return strconv.AppendUint(dst, uint64(id.B), 10)
+	return strconv.AppendUint(dst, id.B, 10)
 }
 
 // ParseSocketID reads a socket id as it stands in requests. err is not nil
-// when s is not two runs of digits with a dot between (PROTOCOL §1.3). known is
-// false, with the zero id, when s is well formed but no connection of this
-// server can have it.
+// when s is not two runs of up to 20 digits with a dot between (PROTOCOL §1.3).
+// known is false, with the zero id, when s is well formed but no connection of
+// this server can have it.
 func ParseSocketID(s string) (id SocketID, known bool, err error) {
 	a, b, dot := strings.Cut(s, ".")
 	if !dot || !digits(a) || !digits(b) {
 		return SocketID{}, false, fmt.Errorf("socket_id %s is invalid: should be two numbers with a dot between", Quote(s))
+	}
+	if n := max(len(a), len(b)); n > maxPart {
+		return SocketID{}, false, fmt.Errorf("socket_id %s is invalid: a number of %d digits, limit %d", Quote(s), n, maxPart)
 	}
 	first, okA := part(a)
 	second, okB := part(b)
@@ -79,7 +87,7 @@ func digits(s string) bool {
 	return s != ""
 }
 
-func part(s string) (uint32, bool) {
-	n, err := strconv.ParseUint(s, 10, 32)
-	return uint32(n), err == nil && s[0] != '0'
+func part(s string) (uint64, bool) {
+	n, err := strconv.ParseUint(s, 10, 64)
+	return n, err == nil && s[0] != '0'
 }

@@ -2,6 +2,7 @@ package socket
 
 import (
 	"encoding/binary"
+	"iter"
 	"unicode/utf8"
 
 	"github.com/gobwas/ws"
@@ -48,6 +49,41 @@ func Payload(frame []byte) []byte {
 		return frame[10:]
 	}
 	return frame[2:]
+}
+
+// Messages yields the payloads of a buffer of frames made by Frame, of which
+// there may be any number behind each other: writers join what goes to many
+// connections. What is cut off at the end is left out. The payloads are slices
+// of the buffer.
+func Messages(frames []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		for len(frames) > 0 {
+			header, size := frameSize(frames)
+			if header == 0 || size > uint64(len(frames)) || header+int(size) > len(frames) { //nolint:gosec // not above len(frames)
+				return
+			}
+			end := header + int(size) //nolint:gosec // not above len(frames)
+			if !yield(frames[header:end:end]) {
+				return
+			}
+			frames = frames[end:]
+		}
+	}
+}
+
+// frameSize is how long the header and the payload of the first frame are;
+// header is 0 if it is not whole.
+func frameSize(frames []byte) (header int, size uint64) {
+	switch {
+	case len(frames) < 2:
+	case frames[1] < 126:
+		return 2, uint64(frames[1])
+	case frames[1] == 126 && len(frames) >= 4:
+		return 4, uint64(binary.BigEndian.Uint16(frames[2:]))
+	case frames[1] == 127 && len(frames) >= 10:
+		return 10, binary.BigEndian.Uint64(frames[2:])
+	}
+	return 0, 0
 }
 
 // AppendFrameHeader appends the header of a text frame with n bytes of

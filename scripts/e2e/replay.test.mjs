@@ -265,14 +265,16 @@ function follow(t, url, options) {
   return { source, got, open };
 }
 
-function streamAuth(channel, socketId = '123.456') {
-  return { socket_id: socketId, [`auth[${channel}]`]: backend({ port: 1 }).authorizeChannel(socketId, channel).auth };
+// streamAuth gets a socket id for streams and has a channel signed for it.
+async function streamAuth(server, channel) {
+  const { socket_id: id } = await (await fetch(`http://127.0.0.1:${server.port}/app/${app.key}/events/socket_id`)).json();
+  return { socket_id: id, [`auth[${channel}]`]: backend(server).authorizeChannel(id, channel).auth };
 }
 
 test('event stream: several channels, a private one, every kind of cut', async (t) => {
   const server = await Server.start(t);
   const proxy = await Proxy.start(t, server.port);
-  const { got, open, source } = follow(t, streamURL(proxy.port, ['match.1', 'private-chat'], streamAuth('private-chat')));
+  const { got, open, source } = follow(t, streamURL(proxy.port, ['match.1', 'private-chat'], await streamAuth(server, 'private-chat')));
   await open;
   await within((async () => { while (!source.lastEventId) await new Promise((r) => setTimeout(r, 5)); })(), 'a cursor');
   let n = 0;
@@ -312,7 +314,7 @@ test('event stream: refusals, CORS, history, auth in a header', async (t) => {
   const status = async (url, options) => (await fetch(url, options)).status;
   const good = { headers: { Origin: 'https://good.example' } };
   assert.equal(await status(streamURL(server.port, ['private-chat'])), 401);
-  assert.equal(await status(streamURL(server.port, ['private-chat'], { ...streamAuth('private-chat'), socket_id: '1.2' })), 401);
+  assert.equal(await status(streamURL(server.port, ['private-chat'], { ...await streamAuth(server, 'private-chat'), socket_id: '1.2' })), 401);
   assert.equal(await status(streamURL(server.port, ['presence-room'])), 400);
   assert.equal(await status(streamURL(server.port, [])), 400);
   assert.equal(await status(streamURL(server.port, ['a', 'a'])), 400);
@@ -327,7 +329,7 @@ test('event stream: refusals, CORS, history, auth in a header', async (t) => {
   assert.match(preflight.headers.get('access-control-allow-headers'), /Last-Event-ID/);
 
   await publish(server, 'private-chat', 1, 5);
-  const auth = streamAuth('private-chat');
+  const auth = await streamAuth(server, 'private-chat');
   const { got, open } = follow(t, streamURL(server.port, ['private-chat'], { socket_id: auth.socket_id, last: '2' }), {
     headers: { 'X-Reecho-Auth': `private-chat ${auth['auth[private-chat]']}`, ...good.headers },
   });

@@ -1,0 +1,253 @@
+package edge
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"reecho/edge/pusher"
+	"reecho/edge/socket"
+)
+
+const (
+	// heartbeatPeriod is how often an idle event stream says something: proxies
+	// close what is silent for a minute. It also renews the cursor's time.
+	heartbeatPeriod = 15 * time.Second
+	// streamPadding opens the buffers of proxies and old browsers that pass
+	// nothing on before they have 2 KiB.
+	streamPadding = 2 << 10
+	// streamBuffer is how many bytes a stream keeps for what it writes next.
+	streamBuffer = 4 << 10
+	// streamFlush is how many bytes are gathered before they are written: what
+	// waits for a slow client must not grow with what it asked for.
+	streamFlush = 64 << 10
+	// retryDelay and pollDelay are what the client waits for, in ms, before it
+	// comes back.
+	retryDelay = 1000
+	pollDelay  = 50
+)
+
+// streamWriter turns a connection's frames into an event stream.
+type streamWriter struct {
+	w       http.ResponseWriter
+	control *http.ResponseController
+	timeout time.Duration
+	request *streamRequest
+	cursor  *cursor
+	buf     []byte // up to streamFlush
+	settled bool   // at the last beat
+	sent    bool   // an event, or at first a whole cursor: a poll has its answer
+}
+
+// Reasons why a stream is over that are neither the client's nor the
+// connection's.
+var (
+	errPolled  = errors.New("a poll has its answer")
+	errExpired = errors.New("the socket id of an event stream expired")
+)
+
+// run writes until the stream is over, and says why it is. expired, which may
+// be nil, ends it too; what waits then is still written.
+func (sw *streamWriter) run(ctx context.Context, conn *streamConn, subscribed <-chan struct{}, expired <-chan time.Time) error {
+	heartbeat := time.NewTicker(heartbeatPeriod)
+	defer heartbeat.Stop()
+	err := sw.open()
+	for err == nil {
+		var over error
+		select {
+		case <-conn.wake:
+		case <-subscribed:
+			subscribed = nil
+		case now := <-heartbeat.C:
+			err = sw.beat(now, subscribed == nil && conn.Queued() == 0)
+		case <-expired:
+			over = errExpired
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", socket.ErrLost, ctx.Err())
+		}
+		frames, closed := conn.take()
+		if err == nil {
+			err = sw.appendAll(frames)
+		}
+		switch {
+		case err != nil:
+		case closed != nil:
+			return closed
+		case over != nil:
+			return over
+		case sw.request.poll && sw.sent && subscribed == nil && conn.Queued() == 0:
+			return errPolled
+		}
+	}
+	return err
+}
+
+func (sw *streamWriter) open() error {
+	streamHeaders(sw.w)
+	sw.w.WriteHeader(http.StatusOK)
+	delay := retryDelay
+	if sw.request.poll {
+		delay = pollDelay
+	} else {
+		sw.buf = append(sw.buf, ':')
+		sw.buf = append(sw.buf, bytes.Repeat([]byte{' '}, streamPadding)...)
+		sw.buf = append(sw.buf, '\n')
+	}
+	sw.buf = append(sw.buf, "retry: "...)
+	sw.buf = strconv.AppendInt(sw.buf, int64(delay), 10)
+	sw.buf = append(sw.buf, "\n\n"...)
+	return sw.flush()
+}
+
+// streamHeaders are those of a stream that goes on.
+func streamHeaders(w http.ResponseWriter) {
+	header := w.Header()
+	header.Set("Content-Type", "text/event-stream")
+	header.Set("Cache-Control", "no-cache, no-store, no-transform")
+	header.Set("X-Accel-Buffering", "no") // nginx
+}
+
+// beat keeps the stream from being silent. settled says that nothing waits for
+// the client now; if that was so at the beat before too, all it missed has been
+// written, and the cursor may say that it was whole then.
+func (sw *streamWriter) beat(now time.Time, settled bool) error {
+	if settled && sw.settled {
+		sw.cursor.time = now
+	}
+	sw.settled, sw.sent = settled, true
+	sw.buf = append(sw.buf, ":\n"...)
+	return sw.appendPlace()
+}
+
+// appendAll writes the messages of frames, each of which may be several joined.
+func (sw *streamWriter) appendAll(frames [][]byte) error {
+	for _, frame := range frames {
+		for text := range socket.Messages(frame) {
+			if err := sw.append(text); err != nil {
+				return err
+			}
+		}
+	}
+	if len(sw.buf) == 0 {
+		return nil
+	}
+	err := sw.flush()
+	if cap(sw.buf) > streamBuffer {
+		sw.buf = nil
+	}
+	return err
+}
+
+// append adds a message to the stream and to the cursor.
+func (sw *streamWriter) append(text []byte) error {
+	switch event := eventOf(text); {
+	case string(event) == "pusher_internal:subscription_succeeded":
+		return sw.succeeded(text)
+	case string(event) == "pusher:signin_success":
+		// That the stream goes on says it.
+		return nil
+	case !sw.request.poll:
+		sw.sent = true
+	case pusher.IsResumed(text):
+		// Each poll is one. Told of it, a client would ask without a pause.
+		return nil
+	case string(event) != "pusher_internal:subscription_count":
+		sw.sent = true
+		// The count goes out with what comes next: polls change it themselves,
+		// and if it was an answer they would keep each other going.
+	}
+	return sw.appendEvent(text)
+}
+
+func (sw *streamWriter) appendEvent(text []byte) error {
+	text, position := pusher.CutPosition(text)
+	sw.buf = append(sw.buf, "data: "...)
+	if err := sw.write(text); err != nil {
+		return err
+	}
+	if position != nil {
+		sw.cursor.advance(string(position))
+		sw.buf = append(sw.buf, '}')
+	}
+	sw.buf = append(sw.buf, '\n')
+	return sw.appendCursor()
+}
+
+// succeeded takes a confirmation: the client needs none, only where it stands.
+func (sw *streamWriter) succeeded(text []byte) error {
+	position, ok := succeededPosition(text)
+	if !ok {
+		return nil
+	}
+	sw.cursor.advance(position)
+	sw.sent = sw.sent || !sw.request.resumed && len(sw.cursor.positions) == len(sw.request.channels)
+	return sw.appendPlace()
+}
+
+// appendPlace tells where the client stands when there is no event. A block
+// without data is none, but sets what the browser sends as Last-Event-ID.
+// EventSource does not show that to its page, so it may ask for an event of a
+// type of its own.
+func (sw *streamWriter) appendPlace() error {
+	if sw.request.cursors {
+		sw.buf = append(sw.buf, "event: cursor\ndata: {}\n"...)
+	}
+	return sw.appendCursor()
+}
+
+// appendCursor ends a block of the stream with its id.
+func (sw *streamWriter) appendCursor() error {
+	sw.buf = append(sw.buf, "id: "...)
+	sw.buf = sw.cursor.append(sw.buf)
+	return sw.write([]byte("\n\n"))
+}
+
+// write adds text to what is gathered, and lets that grow to streamFlush.
+func (sw *streamWriter) write(text []byte) error {
+	for len(sw.buf)+len(text) > streamFlush {
+		n := max(0, streamFlush-len(sw.buf))
+		sw.buf = append(sw.buf, text[:n]...)
+		if text = text[n:]; len(sw.buf) >= streamFlush {
+			if err := sw.flush(); err != nil {
+				return err
+			}
+		}
+	}
+	sw.buf = append(sw.buf, text...)
+	return nil
+}
+
+func (sw *streamWriter) flush() error {
+	_ = sw.control.SetWriteDeadline(time.Now().Add(sw.timeout))
+	_, err := sw.w.Write(sw.buf)
+	if err == nil {
+		err = sw.control.Flush()
+	}
+	sw.buf = sw.buf[:0]
+	if err != nil {
+		return fmt.Errorf("%w: %w", socket.ErrLost, err)
+	}
+	return nil
+}
+
+// eventOf is the name in a message that the server made; names with escapes
+// are none of those that are looked for.
+func eventOf(text []byte) []byte {
+	rest, ok := bytes.CutPrefix(text, []byte(`{"event":"`))
+	if !ok {
+		return nil
+	}
+	name, _, _ := bytes.Cut(rest, []byte{'"'})
+	return name
+}
+
+// succeededPosition is the position in a confirmation of a subscription.
+func succeededPosition(text []byte) (string, bool) {
+	_, rest, _ := bytes.Cut(text, []byte(`\"position\":\"`))
+	position, _, ok := bytes.Cut(rest, []byte(`\"`))
+	return string(position), ok
+}
