@@ -79,7 +79,7 @@ func streamErrorf(status int, format string, args ...any) *streamError {
 // as text/event-stream (WHATWG HTML, server-sent events). Each has an id from
 // which the browser's own reconnection goes on, without a loss or a repeat.
 func (h *Hub) ServeEvents(w http.ResponseWriter, r *http.Request) {
-	key, _ := h.eventsKey(r.URL.Path)
+	key, _ := h.eventsKey(socket.RoutePath(r.URL))
 	a, err := h.streamApp(key, r)
 	if err == nil {
 		allowOrigin(w, r)
@@ -91,6 +91,9 @@ func (h *Hub) ServeEvents(w http.ResponseWriter, r *http.Request) {
 	var request *streamRequest
 	if err == nil {
 		request, err = h.parseStream(a, r)
+	}
+	if reason := socket.Refusal(r); err == nil && reason != "" {
+		err = streamErrorf(http.StatusServiceUnavailable, "%s", reason)
 	}
 	if err == nil {
 		refusal := h.count(a)
@@ -139,7 +142,7 @@ func (h *Hub) streamApp(key string, r *http.Request) (*tenant, error) {
 	switch {
 	case !a.Enabled:
 		return nil, streamErrorf(http.StatusForbidden, "The app is disabled")
-	case a.TLSOnly && r.TLS == nil:
+	case a.TLSOnly && !socket.Secure(r):
 		return nil, streamErrorf(http.StatusForbidden, "The app only accepts TLS connections, use https")
 	case !originAllowed(a.AllowedOrigins, r.Header.Get("Origin")):
 		return nil, streamErrorf(http.StatusForbidden, "Origin not allowed")

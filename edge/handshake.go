@@ -37,6 +37,9 @@ func (h *Hub) keyOf(path string) (key, session string, ok bool) {
 		return "", "", false
 	}
 	if rest, named := strings.CutPrefix(path, "/session/"); named {
+		if strings.HasPrefix(rest, "app/") {
+			rest = "/" + rest // /session//app/{key}, doubled slashes merged
+		}
 		if session, path, ok = strings.Cut(rest, "/"); !ok {
 			return "", "", false
 		}
@@ -76,6 +79,9 @@ func (h *Hub) Open(conn socket.Conn, r *socket.Request) socket.Receiver {
 	if refusal == nil && named && !checkSessionID(session) {
 		refusal = pusher.Errorf(pusher.CodePath,
 			"A session id is %d to %d characters of A-Z, a-z, 0-9, - and _, like crypto.randomUUID() makes them", minSessionID, maxSessionID)
+	}
+	if refusal == nil && r.Refusal != "" {
+		refusal = pusher.Errorf(pusher.CodeOverCapacity, "%s", r.Refusal)
 	}
 	if refusal == nil {
 		refusal = h.count(a)
@@ -130,7 +136,7 @@ func (h *Hub) admit(key string, r *socket.Request) (*tenant, uint8, *pusher.Erro
 	if !a.Enabled {
 		return nil, 0, pusher.Errorf(pusher.CodeDisabled, "The app is disabled")
 	}
-	if a.TLSOnly && !r.TLS {
+	if a.TLSOnly && !r.Secure {
 		return nil, 0, pusher.Errorf(pusher.CodeTLSOnly, "The app only accepts TLS connections, use wss")
 	}
 	query, err := url.ParseQuery(r.RawQuery)

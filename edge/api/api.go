@@ -125,7 +125,7 @@ func (a *API) serveApp(w http.ResponseWriter, r *http.Request, rest string) {
 
 func (a *API) handle(r *http.Request, rest string, body *buffer) (answer []byte, err error) {
 	id, path, _ := strings.Cut(rest, "/")
-	if id, err = url.PathUnescape(id); err != nil {
+	if id, err = url.PathUnescape(id); err != nil || id == "." || id == ".." {
 		return nil, errNotFound
 	}
 	owner, err := a.findApp(id, r.URL.RawQuery)
@@ -165,7 +165,7 @@ func (a *API) findApp(id, rawQuery string) (*app.App, error) {
 func (c *call) authenticate() error {
 	err := pusher.CheckRequest(c.app, pusher.Request{
 		Method: c.r.Method, Path: c.r.URL.Path, RawPath: c.r.URL.EscapedPath(), RawQuery: c.r.URL.RawQuery,
-		Prefix: c.api.cfg.PathPrefix, Body: c.body,
+		Sent: sentPath(c.r), Prefix: c.api.cfg.PathPrefix, Body: c.body,
 	}, c.api.cfg.Now())
 	if err != nil {
 		return failf(http.StatusUnauthorized, "%v", err)
@@ -174,6 +174,13 @@ func (c *call) authenticate() error {
 		return failf(http.StatusForbidden, "The app is disabled")
 	}
 	return nil
+}
+
+// sentPath is the path of a request before its doubled slashes were merged: a
+// client that sent them has signed them, unless a proxy added them.
+func sentPath(r *http.Request) string {
+	path, _, _ := strings.Cut(r.RequestURI, "?")
+	return path
 }
 
 // parameters decodes the query; publishes that have everything in the body do

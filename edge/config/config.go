@@ -5,6 +5,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"strconv"
@@ -14,11 +15,12 @@ import (
 	"reecho/broker"
 	"reecho/edge"
 	"reecho/edge/app"
+	"reecho/edge/socket"
 )
 
 // Config is the configuration of a node. Start from Default.
 type Config struct {
-	Listen     string // HOST:PORT
+	Listen     string // HOST:PORT or unix:PATH
 	DataDir    string
 	PathPrefix string // "" or "/something", before /app, /apps and /demo
 	TLSCert    string // file; "" without TLS
@@ -40,8 +42,16 @@ type Config struct {
 	MaxQueuedBytes   int
 	WriteTimeout     time.Duration
 	HandshakeTimeout time.Duration
+	MaxHeaderBytes   int
 	PongTimeout      time.Duration
 	Linger           time.Duration
+
+	MaxConnections      int // 0: what the file descriptors allow
+	DescriptorReserve   int // 0: depends on how many there are
+	HandshakesPerSecond int
+	TrustedProxies      []string // see socket.ParseProxies
+	ProxyProtocol       bool
+	UnixSocketMode      string // octal
 
 	SessionTime        time.Duration
 	SessionMemoryTime  time.Duration
@@ -103,7 +113,7 @@ func NewApp() *app.App {
 // Validate reports every problem at once. Each names the setting, its value and
 // what to do.
 func (c *Config) Validate() error {
-	problems := []error{checkListen(c.Listen), checkPrefix(c.PathPrefix)}
+	problems := []error{checkListen(c.Listen), checkPrefix(c.PathPrefix), checkProxies(c)}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		problems = append(problems, errors.New("tls_cert and tls_key belong together: set both or none"))
 	}
@@ -184,6 +194,12 @@ func checkAge(key string, age time.Duration) error {
 }
 
 func checkListen(listen string) error {
+	if path, unix := strings.CutPrefix(listen, UnixListen); unix {
+		if err := socket.CheckUnixPath(path); err != nil {
+			return fmt.Errorf("listen is %q: should be unix:PATH (%w)", listen, err)
+		}
+		return nil
+	}
 	_, port, err := net.SplitHostPort(listen)
 	if err == nil {
 		_, err = strconv.ParseUint(port, 10, 16)
@@ -192,6 +208,32 @@ func checkListen(listen string) error {
 		return fmt.Errorf("listen is %q: should be HOST:PORT or :PORT (%w)", listen, err)
 	}
 	return nil
+}
+
+// UnixListen is how the address of a Unix socket begins.
+const UnixListen = "unix:"
+
+// ParseMode reads permissions in octal, like 0660.
+func ParseMode(text string) (fs.FileMode, error) {
+	n, err := strconv.ParseUint(text, 8, 32)
+	if err != nil || n > uint64(fs.ModePerm) {
+		return 0, fmt.Errorf("%.20q should be permissions in octal, like 0660", text)
+	}
+	return fs.FileMode(n), nil //nolint:gosec // bounded
+}
+
+func checkProxies(c *Config) error {
+	var problems []error
+	if _, err := socket.ParseProxies(c.TrustedProxies); err != nil {
+		problems = append(problems, fmt.Errorf("trusted_proxies: %w", err))
+	}
+	if c.ProxyProtocol && len(c.TrustedProxies) == 0 {
+		problems = append(problems, errors.New("proxy_protocol is on and trusted_proxies is empty: name the proxies that send it"))
+	}
+	if _, err := ParseMode(c.UnixSocketMode); err != nil {
+		problems = append(problems, fmt.Errorf("unix_socket_mode: %w", err))
+	}
+	return errors.Join(problems...)
 }
 
 func checkPrefix(prefix string) error {

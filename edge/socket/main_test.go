@@ -107,6 +107,8 @@ type host struct {
 	open  func(p *peer)
 	// accept replaces Open.
 	accept func(c Conn) Receiver
+	// web replaces ServeHTTP.
+	web http.HandlerFunc
 }
 
 func (h *host) Serves(path string) bool { return strings.HasPrefix(path, "/app/") }
@@ -128,6 +130,10 @@ func (h *host) Open(c Conn, r *Request) Receiver {
 }
 
 func (h *host) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if h.web != nil {
+		h.web(w, r)
+		return
+	}
 	if r.URL.Path != "/echo" {
 		http.NotFound(w, r)
 		return
