@@ -30,7 +30,8 @@ const headReadBytes = 2 << 10
 // a proxy that is not trusted share an address.
 const handshakeBurst = 10
 
-// crowdTimeout bounds the handshake of a connection for which there is no room.
+// crowdTimeout bounds the handshake, and the body of the one request, of a
+// connection for which there is no room.
 const crowdTimeout = 2 * time.Second
 
 // acceptGUID is appended to the key (RFC 6455 §1.3).
@@ -233,6 +234,11 @@ func (s *Server) routeUpgrade(in *incoming, o *opening, size int, h *head) {
 		return
 	}
 	in.counted = false
+	if in.crowded && s.places.packed() {
+		// To say it in a frame takes the time of a closing handshake.
+		s.refuse(in, o, reject(http.StatusServiceUnavailable, in.refusal()))
+		return
+	}
 	key, err := h.checkUpgrade()
 	if err == nil {
 		s.upgrade(&upgrade{incoming: in, opening: o, request: newRequest(in, h, client), rest: o.buf[size:]}, h, key)

@@ -119,6 +119,7 @@ type handler struct {
 
 // ServeHTTP implements http.Handler.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	timeout := h.bodyTimeout
 	if g := gateOf(r); g != nil {
 		if c, ok := g.in.conn.(*tls.Conn); ok {
 			state := c.ConnectionState()
@@ -126,10 +127,11 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		if g.in.crowded {
 			w.Header().Set("Connection", "close")
+			timeout = min(timeout, crowdTimeout)
 		}
 	}
 	if r.ContentLength != 0 {
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(h.bodyTimeout))
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(timeout))
 	}
 	h.next.ServeHTTP(w, mergedPath(r))
 }

@@ -253,6 +253,15 @@ func mustDial(tb testing.TB, h *host) *client {
 	return &client{Conn: conn, tb: tb, r: bufio.NewReader(conn)}
 }
 
+// secured speaks TLS from now on if the host's clients do.
+func (c *client) secured(h *host) *client {
+	if h.tls == nil {
+		return c
+	}
+	conn := tls.Client(c.Conn, h.tls)
+	return &client{Conn: conn, tb: c.tb, r: bufio.NewReader(conn)}
+}
+
 // mustConnect upgrades and returns both ends.
 func mustConnect(tb testing.TB, h *host) (*client, *peer) {
 	tb.Helper()

@@ -103,6 +103,13 @@ func (p *places) crowded() bool {
 	return p.limit > 0 && p.taken > p.limit
 }
 
+// packed reports whether even most of the places of the crowd are taken.
+func (p *places) packed() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.limit > 0 && p.taken > p.limit+p.crowd/2
+}
+
 // leave ends one enter.
 func (p *places) leave() {
 	p.mu.Lock()

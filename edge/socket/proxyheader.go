@@ -109,7 +109,7 @@ func usedTLS(header *proxyproto.Header) bool {
 		return false
 	}
 	for _, v := range values {
-		if ssl, err := tlvparse.SSL(v); err == nil && ssl.ClientSSL() {
+		if tlvparse.IsSSL(v) && v.Value[0]&tlvparse.PP2_BITFIELD_CLIENT_SSL != 0 {
 			return true
 		}
 	}

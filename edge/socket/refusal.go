@@ -47,7 +47,7 @@ func answer(in *incoming, o *opening, err error, closing bool) bool {
 	switch r.status {
 	case http.StatusUpgradeRequired:
 		out = append(out, "Sec-WebSocket-Version: 13\r\nUpgrade: websocket\r\n"...)
-	case http.StatusTooManyRequests:
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		out = append(out, "Retry-After: 1\r\n"...)
 	}
 	switch {
