@@ -205,6 +205,9 @@ func announce(cfg config.Config, n *node.Node, stdout, stderr io.Writer) {
 		scheme = "https"
 	}
 	url := scheme + "://" + reachable(n.Addr()) + cfg.PathPrefix
+	if n.Addr().Network() == "unix" {
+		url = config.UnixListen + n.Addr().String()
+	}
 	if cfg.Development {
 		a := cfg.Apps[0]
 		fmt.Fprintf(stderr, "No app is configured, so there is one for development:\n"+

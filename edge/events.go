@@ -61,7 +61,7 @@ func streamErrorf(status int, format string, args ...any) *streamError {
 // as text/event-stream (WHATWG HTML, server-sent events). Each has an id from
 // which the browser's own reconnection goes on, without a loss or a repeat.
 func (h *Hub) ServeEvents(w http.ResponseWriter, r *http.Request) {
-	key, ids, _ := h.eventsKey(r.URL.Path)
+	key, ids, _ := h.eventsKey(socket.RoutePath(r.URL))
 	if h.allowOrigin(w, r, key) && r.Method == http.MethodOptions {
 		// Also when the request itself will be refused: else its page could not
 		// read why.
@@ -83,7 +83,7 @@ func (h *Hub) ServeEvents(w http.ResponseWriter, r *http.Request) {
 
 // admitStream is admit for a request, with statuses for Pusher's codes.
 func (h *Hub) admitStream(key string, r *http.Request, ids bool) (*tenant, error) {
-	a, refusal := h.admit(key, r.TLS != nil, r.Header.Get("Origin"))
+	a, refusal := h.admit(key, socket.Secure(r), r.Header.Get("Origin"))
 	if refusal != nil {
 		status := http.StatusForbidden
 		if refusal.Code == pusher.CodeUnknownApp {
@@ -114,6 +114,9 @@ func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, a *tenant) err
 	if r.Method == http.MethodHead {
 		streamHeaders(w)
 		return nil
+	}
+	if reason := socket.Refusal(r); reason != "" {
+		return &streamError{status: http.StatusServiceUnavailable, text: reason, retry: streamRetry}
 	}
 	address := socket.ClientAddr(r)
 	if err := h.streams.enter(h.cfg, a, address); err != nil {

@@ -39,6 +39,9 @@ func (h *Hub) keyOf(path string) (key, session string, ok bool) {
 		return "", "", false
 	}
 	if rest, named := strings.CutPrefix(path, "/session/"); named {
+		if strings.HasPrefix(rest, "app/") {
+			rest = "/" + rest // /session//app/{key}, doubled slashes merged
+		}
 		if session, path, ok = strings.Cut(rest, "/"); !ok {
 			return "", "", false
 		}
@@ -78,6 +81,9 @@ func (h *Hub) Open(conn socket.Conn, r *socket.Request) socket.Receiver {
 	if refusal == nil && named && !checkSessionID(session) {
 		refusal = pusher.Errorf(pusher.CodePath,
 			"A session id is %d to %d characters of A-Z, a-z, 0-9, - and _, like crypto.randomUUID() makes them", minSessionID, maxSessionID)
+	}
+	if refusal == nil && r.Refusal != "" {
+		refusal = pusher.Errorf(pusher.CodeOverCapacity, "%s", r.Refusal)
 	}
 	if refusal == nil {
 		refusal = h.count(a)
@@ -159,7 +165,7 @@ func (h *Hub) admit(key string, tls bool, origin string) (*tenant, *pusher.Error
 
 // admitUpgrade decides on an upgrade request.
 func (h *Hub) admitUpgrade(key string, r *socket.Request) (*tenant, uint8, *pusher.Error) {
-	a, refusal := h.admit(key, r.TLS, r.Origin)
+	a, refusal := h.admit(key, r.Secure, r.Origin)
 	if refusal != nil {
 		return nil, 0, refusal
 	}

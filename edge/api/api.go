@@ -146,7 +146,7 @@ func (a *API) serveApp(w http.ResponseWriter, r *http.Request, rest string) {
 // no secrets, but whoever has none does not get that far.
 func (a *API) handle(r *http.Request, rest string, body *buffer) (answer []byte, err error) {
 	id, path, _ := strings.Cut(rest, "/")
-	if id, err = url.PathUnescape(id); err != nil {
+	if id, err = url.PathUnescape(id); err != nil || id == "." || id == ".." {
 		return nil, errNotFound
 	}
 	query, err := a.parseQuery(r.URL.RawQuery)
@@ -209,7 +209,7 @@ func (c *call) checkKey() error {
 func (c *call) checkSignature() error {
 	err := c.query.CheckSignature(c.app, pusher.Request{
 		Method: c.r.Method, Path: c.r.URL.Path, RawPath: c.r.URL.EscapedPath(),
-		Prefix: c.api.cfg.PathPrefix, Body: c.body,
+		Sent: sentPath(c.r), Prefix: c.api.cfg.PathPrefix, Body: c.body,
 	})
 	if err != nil {
 		return failf(http.StatusUnauthorized, "%v", err)
@@ -218,6 +218,13 @@ func (c *call) checkSignature() error {
 		return failf(http.StatusForbidden, "The app is disabled")
 	}
 	return nil
+}
+
+// sentPath is the path of a request before its doubled slashes were merged: a
+// client that sent them has signed them, unless a proxy added them.
+func sentPath(r *http.Request) string {
+	path, _, _ := strings.Cut(r.RequestURI, "?")
+	return path
 }
 
 // parameters decodes the query; publishes that have everything in the body do

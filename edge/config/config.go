@@ -5,6 +5,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"strconv"
@@ -14,11 +15,12 @@ import (
 	"reecho/broker"
 	"reecho/edge"
 	"reecho/edge/app"
+	"reecho/edge/socket"
 )
 
 // Config is the configuration of a node. Start from Default.
 type Config struct {
-	Listen     string // HOST:PORT
+	Listen     string // HOST:PORT or unix:PATH
 	DataDir    string
 	PathPrefix string // "" or "/something", before /app, /apps and /demo
 	TLSCert    string // file; "" without TLS
@@ -42,12 +44,19 @@ type Config struct {
 	MaxQueryBytes    int
 	WriteTimeout     time.Duration
 	HandshakeTimeout time.Duration
+	MaxHeaderBytes   int
 	PongTimeout      time.Duration
 	Linger           time.Duration
 
 	MaxQueryParameters     int
 	EventStreams           int
 	EventStreamsPerAddress int
+	MaxConnections         int // 0: what the file descriptors allow
+	DescriptorReserve      int // 0: depends on how many there are
+	HandshakesPerSecond    int
+	TrustedProxies         []string // see socket.ParseProxies
+	ProxyProtocol          bool
+	UnixSocketMode         string // octal
 
 	SessionTime        time.Duration
 	SessionMemoryTime  time.Duration
@@ -118,7 +127,7 @@ func NewApp() *app.App {
 // what they are. Of what is odd, and still means something, it makes Warnings.
 func (c *Config) Validate() error {
 	problems := []error{
-		checkListen(c.Listen), checkPrefix(c.PathPrefix),
+		checkListen(c.Listen), checkPrefix(c.PathPrefix), checkProxies(c),
 		checkPath("data_dir", c.DataDir), checkPath("tls_cert", c.TLSCert), checkPath("tls_key", c.TLSKey),
 	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
@@ -201,6 +210,12 @@ func checkAge(key string, age time.Duration) error {
 }
 
 func checkListen(listen string) error {
+	if path, unix := strings.CutPrefix(listen, UnixListen); unix {
+		if err := socket.CheckUnixPath(path); err != nil {
+			return fmt.Errorf("listen is %q: should be unix:PATH (%w)", listen, err)
+		}
+		return nil
+	}
 	_, port, err := net.SplitHostPort(listen)
 	if err == nil {
 		_, err = strconv.ParseUint(port, 10, 16)
@@ -209,6 +224,32 @@ func checkListen(listen string) error {
 		return fmt.Errorf("listen is %s: should be HOST:PORT or :PORT", quote(listen))
 	}
 	return nil
+}
+
+// UnixListen is how the address of a Unix socket begins.
+const UnixListen = "unix:"
+
+// ParseMode reads permissions in octal, like 0660.
+func ParseMode(text string) (fs.FileMode, error) {
+	n, err := strconv.ParseUint(text, 8, 32)
+	if err != nil || n > uint64(fs.ModePerm) {
+		return 0, fmt.Errorf("%.20q should be permissions in octal, like 0660", text)
+	}
+	return fs.FileMode(n), nil //nolint:gosec // bounded
+}
+
+func checkProxies(c *Config) error {
+	var problems []error
+	if _, err := socket.ParseProxies(c.TrustedProxies); err != nil {
+		problems = append(problems, fmt.Errorf("trusted_proxies: %w", err))
+	}
+	if c.ProxyProtocol && len(c.TrustedProxies) == 0 {
+		problems = append(problems, errors.New("proxy_protocol is on and trusted_proxies is empty: name the proxies that send it"))
+	}
+	if _, err := ParseMode(c.UnixSocketMode); err != nil {
+		problems = append(problems, fmt.Errorf("unix_socket_mode: %w", err))
+	}
+	return errors.Join(problems...)
 }
 
 func checkPrefix(prefix string) error {

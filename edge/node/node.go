@@ -66,9 +66,13 @@ func (n *Node) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	proxies, err := socket.ParseProxies(n.cfg.TrustedProxies)
+	if err != nil {
+		return fmt.Errorf("read trusted_proxies: %w", err)
+	}
 	// First of all: a port that is taken is the commonest mistake.
-	if n.listener, err = socket.Listen(ctx, n.cfg.Listen); err != nil {
-		return fmt.Errorf("listen on %s: %w", n.cfg.Listen, err)
+	if err := n.listen(ctx); err != nil {
+		return err
 	}
 	if err := n.openBroker(ctx); err != nil {
 		return err
@@ -91,11 +95,32 @@ func (n *Node) start(ctx context.Context) error {
 		MaxMessageBytes: n.cfg.MaxMessageBytes, MaxQueuedBytes: n.cfg.MaxQueuedBytes,
 		WriteTimeout: n.cfg.WriteTimeout, HandshakeTimeout: n.cfg.HandshakeTimeout,
 		Pollers: n.cfg.Pollers, TLS: tlsConfig, Ledger: n.ledger,
+		MaxHeaderBytes: n.cfg.MaxHeaderBytes, MaxConnections: n.cfg.MaxConnections,
+		DescriptorReserve: n.cfg.DescriptorReserve, HandshakesPerSecond: n.cfg.HandshakesPerSecond,
+		TrustedProxies: proxies, ProxyProtocol: n.cfg.ProxyProtocol,
 	}, n.hub, n.routes(), n.log)
 	if err != nil {
 		return fmt.Errorf("make the server: %w", err)
 	}
 	n.serving.Go(n.serve)
+	return nil
+}
+
+func (n *Node) listen(ctx context.Context) (err error) {
+	if path, unix := strings.CutPrefix(n.cfg.Listen, config.UnixListen); unix {
+		mode, err := config.ParseMode(n.cfg.UnixSocketMode)
+		if err != nil {
+			return fmt.Errorf("read unix_socket_mode: %w", err)
+		}
+		n.listener, err = socket.ListenUnix(ctx, path, mode)
+		if err != nil {
+			return fmt.Errorf("listen on %s: %w", n.cfg.Listen, err)
+		}
+		return nil
+	}
+	if n.listener, err = socket.Listen(ctx, n.cfg.Listen); err != nil {
+		return fmt.Errorf("listen on %s: %w", n.cfg.Listen, err)
+	}
 	return nil
 }
 
@@ -170,12 +195,15 @@ func (n *Node) routes() http.Handler {
 	}
 	plugin := client.Handler()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		path := socket.RoutePath(r.URL)
 		switch {
-		case n.hub.ServesEvents(r.URL.Path):
+		case n.hub.ServesEvents(path):
 			n.hub.ServeEvents(w, r)
-		case strings.HasPrefix(r.URL.Path, n.cfg.PathPrefix+"/client/"):
+		case n.hub.ServesPlain(path):
+			n.hub.ServePlain(w, r)
+		case strings.HasPrefix(path, n.cfg.PathPrefix+"/client/"):
 			plugin.ServeHTTP(w, r)
-		case demo != nil && console.Serves(n.cfg.PathPrefix, r.URL.Path):
+		case demo != nil && console.Serves(n.cfg.PathPrefix, path):
 			demo.ServeHTTP(w, r)
 		default:
 			calls.ServeHTTP(w, r)

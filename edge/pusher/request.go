@@ -34,7 +34,8 @@ type Query struct {
 type Request struct {
 	Method  string
 	Path    string // percent-decoded
-	RawPath string // as it came
+	RawPath string // as it came, doubled slashes merged
+	Sent    string // as it came; "" as RawPath
 	Prefix  string // configured path prefix, "" none
 	Body    []byte
 }
@@ -288,9 +289,12 @@ func checkSignature(secret, given string, parameters []parameter, r Request) err
 }
 
 func signedPaths(r Request) []string {
-	paths := make([]string, 0, 4)
-	for _, path := range [...]string{strings.TrimPrefix(r.Path, r.Prefix), strings.TrimPrefix(r.RawPath, r.Prefix), r.Path, r.RawPath} {
-		if !slices.Contains(paths, path) {
+	paths := make([]string, 0, 6)
+	for _, path := range [...]string{
+		strings.TrimPrefix(r.Path, r.Prefix), strings.TrimPrefix(r.RawPath, r.Prefix), r.Path, r.RawPath,
+		strings.TrimPrefix(r.Sent, r.Prefix), r.Sent,
+	} {
+		if path != "" && !slices.Contains(paths, path) {
 			paths = append(paths, path)
 		}
 	}

@@ -17,7 +17,13 @@ const (
 	DefaultWriteTimeout     = 10 * time.Second
 	DefaultHandshakeTimeout = 10 * time.Second
 	DefaultMessageTimeout   = 60 * time.Second
-	DefaultMaxHeaderBytes   = 8 << 10
+	DefaultMaxHeaderBytes   = 32 << 10
+	// DefaultHandshakesPerSecond is generous: all clients behind a proxy that is
+	// not trusted have its address.
+	DefaultHandshakesPerSecond = 2000
+	// DefaultDescriptorReserve is how many file descriptors are kept from
+	// connections at least; a twentieth of all, if that is more.
+	DefaultDescriptorReserve = 200
 	// DefaultHTTPIdleTimeout outlasts the keep-alive of the usual proxies and
 	// client libraries, so that it is they who close.
 	DefaultHTTPIdleTimeout = 75 * time.Second
@@ -41,9 +47,27 @@ type Config struct {
 	// MessageTimeout bounds the time between the first and the last byte of a
 	// message. A slower one closes with 1008.
 	MessageTimeout time.Duration
-	// MaxHeaderBytes bounds the request head of an upgrade, request line
-	// included. A larger one gets 431.
+	// MaxHeaderBytes bounds the head of every request, request line included. A
+	// larger one gets 431.
 	MaxHeaderBytes int
+	// MaxConnections bounds the connections of the server: WebSocket, HTTP, and
+	// those that sent nothing yet. Clients above it are told so, and beyond a few
+	// of those nothing is accepted until others leave. 0, and at most, is what
+	// the file descriptors of the process allow.
+	MaxConnections int
+	// DescriptorReserve is how many file descriptors are left to the rest of the
+	// process. 0 is DefaultDescriptorReserve or a twentieth of all; never more
+	// than half of them.
+	DescriptorReserve int
+	// HandshakesPerSecond bounds the upgrades and TLS handshakes of a client
+	// address, with a burst of ten times as many. Those above get 429.
+	HandshakesPerSecond int
+	// TrustedProxies are the peers whose X-Forwarded-For, X-Forwarded-Proto,
+	// Forwarded and PROXY headers are believed.
+	TrustedProxies Proxies
+	// ProxyProtocol says that every connection of a trusted proxy begins with a
+	// header of the PROXY protocol, version 1 or 2.
+	ProxyProtocol bool
 	// HTTPIdleTimeout is how long a connection is kept between requests.
 	HTTPIdleTimeout time.Duration
 	// HTTPBodyTimeout bounds the time for reading the body of a request.
@@ -69,7 +93,8 @@ func (c *Config) Validate() error {
 	}
 	for name, n := range map[string]int{
 		"MaxMessageBytes": c.MaxMessageBytes, "MaxQueuedBytes": c.MaxQueuedBytes,
-		"MaxHeaderBytes": c.MaxHeaderBytes, "Pollers": c.Pollers,
+		"MaxHeaderBytes": c.MaxHeaderBytes, "Pollers": c.Pollers, "MaxConnections": c.MaxConnections,
+		"DescriptorReserve": c.DescriptorReserve, "HandshakesPerSecond": c.HandshakesPerSecond,
 	} {
 		if n < 0 {
 			bad(name, n)
@@ -101,6 +126,7 @@ func (c Config) withDefaults() Config {
 	orInt(&c.MaxMessageBytes, DefaultMaxMessageBytes)
 	orInt(&c.MaxQueuedBytes, DefaultMaxQueuedBytes)
 	orInt(&c.MaxHeaderBytes, DefaultMaxHeaderBytes)
+	orInt(&c.HandshakesPerSecond, DefaultHandshakesPerSecond)
 	orInt(&c.Pollers, runtime.GOMAXPROCS(0))
 	orDuration(&c.WriteTimeout, DefaultWriteTimeout)
 	orDuration(&c.HandshakeTimeout, DefaultHandshakeTimeout)

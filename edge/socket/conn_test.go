@@ -18,7 +18,7 @@ func TestMessagesBothWays(t *testing.T) {
 		c, p := mustConnect(t, mustHost(t, t.transport, Config{}))
 		want := Request{
 			Path: "/app/key", RawQuery: "protocol=7", Host: "localhost", Origin: "https://example.com",
-			UserAgent: "test", TLS: t.tls, Remote: p.Remote(),
+			UserAgent: "test", TLS: t.tls, Secure: t.tls, Remote: p.Remote(), Client: p.Remote().Addr(),
 		}
 		p.request.Header = nil
 		if got := fmt.Sprint(p.request); got != fmt.Sprint(want) {

@@ -235,6 +235,7 @@ func (c *epollConn) end() {
 	why := c.why
 	c.mu.Unlock()
 	c.poller.remove(c)
+	c.server.places.leave()
 	c.in = nil
 	c.receiver.Closed(why)
 	c.server.tasks.Done()

@@ -11,9 +11,10 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"strconv"
 	"sync"
 	"time"
+
+	"reecho/edge/limit"
 )
 
 // tlsHandshakeByte is the first byte of a TLS connection; no HTTP method
@@ -23,6 +24,15 @@ const tlsHandshakeByte = 0x16
 // headReadBytes is what a connection's first bytes are read into; it grows up
 // to Config.MaxHeaderBytes.
 const headReadBytes = 2 << 10
+
+// handshakeBurst is how many seconds of an address's handshakes may come at
+// once: after a restart all clients come back, and those of an office or behind
+// a proxy that is not trusted share an address.
+const handshakeBurst = 10
+
+// crowdTimeout bounds the handshake, and the body of the one request, of a
+// connection for which there is no room.
+const crowdTimeout = 2 * time.Second
 
 // acceptGUID is appended to the key (RFC 6455 §1.3).
 const acceptGUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -38,6 +48,12 @@ var openings = sync.Pool{New: func() any {
 	return &opening{buf: make([]byte, 0, headReadBytes), fields: make([]field, 0, 32), out: make([]byte, 0, 256)}
 }}
 
+func newOpening() *opening {
+	o, _ := openings.Get().(*opening)
+	o.buf = o.buf[:0]
+	return o
+}
+
 func (o *opening) release() {
 	if cap(o.buf) > 8*headReadBytes {
 		return
@@ -46,10 +62,17 @@ func (o *opening) release() {
 	openings.Put(o)
 }
 
+// discard takes the first n bytes off.
+func (o *opening) discard(n int) {
+	if n > 0 {
+		o.buf = o.buf[:copy(o.buf, o.buf[n:])]
+	}
+}
+
 // fill reads more, up to limit bytes in all.
 func (o *opening) fill(conn net.Conn, limit int) error {
 	if len(o.buf) >= limit {
-		return reject(http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("request head is larger than %d bytes", limit))
+		return tooLarge(limit)
 	}
 	if len(o.buf) == cap(o.buf) {
 		grown := make([]byte, len(o.buf), 2*cap(o.buf))
@@ -64,109 +87,230 @@ func (o *opening) fill(conn net.Conn, limit int) error {
 	return err
 }
 
+// incoming is a connection whose next request is being read.
+type incoming struct {
+	server *Server
+	conn   net.Conn // speaks plaintext: raw, or TLS over it
+	raw    net.Conn
+	peer   origin // who opened it
+	tuned  bool   // the listener has set our socket options
+	// crowded says that there are too many connections. The next request is the
+	// last.
+	crowded bool
+	// counted says that the TLS handshake was one of the peer's per second.
+	counted bool
+}
+
+// refusal is what a client is told when there is no room for it, else "".
+func (in *incoming) refusal() string {
+	if in.crowded {
+		return in.server.places.reason
+	}
+	return ""
+}
+
+// renewDeadline begins the time for a handshake.
+func (s *Server) renewDeadline(in *incoming) error {
+	timeout := s.cfg.HandshakeTimeout
+	if in.crowded {
+		timeout = min(timeout, crowdTimeout)
+	}
+	return in.raw.SetDeadline(time.Now().Add(timeout)) //nolint:wrapcheck // a net.Conn's own errors
+}
+
 // open finds out what a new connection is: TLS, a client's upgrade or other
 // HTTP, and hands it on. The connection is closed or owned by somebody else on
 // return.
-func (s *Server) open(raw net.Conn, tuned bool) {
-	if err := raw.SetDeadline(time.Now().Add(s.cfg.HandshakeTimeout)); err != nil {
-		s.drop(raw)
-		return
+func (s *Server) open(in *incoming) {
+	o := newOpening()
+	err := s.renewDeadline(in)
+	if err == nil {
+		err = s.begin(in, o)
 	}
-	o, _ := openings.Get().(*opening)
-	o.buf = o.buf[:0]
-	if err := o.fill(raw, headReadBytes); err != nil {
+	if err != nil {
+		if s.worthSaying(err, in) {
+			s.log.Warn("cannot serve a connection of a trusted proxy", slog.Any("remote", in.raw.RemoteAddr()), slog.Any("error", err))
+		}
+		s.log.Debug("connection ended before a request", slog.Any("remote", in.raw.RemoteAddr()), slog.Any("error", err))
 		o.release()
-		s.drop(raw)
+		s.drop(in.raw)
 		return
 	}
-	in := &incoming{conn: raw, raw: raw, tuned: tuned}
 	if o.buf[0] == tlsHandshakeByte {
-		if in.conn = s.secure(raw, o); in.conn == nil {
-			s.drop(raw)
+		if in.conn = s.secure(in, o); in.conn == nil {
+			s.drop(in.raw)
 			return
 		}
-		o, _ = openings.Get().(*opening)
-		o.buf = o.buf[:0]
+		o = newOpening()
 	}
 	s.route(in, o)
 }
 
+// begin reads the first bytes of a connection, and finds out who opened it.
+func (s *Server) begin(in *incoming, o *opening) error {
+	in.peer.addr = remoteAddr(in.raw).Addr()
+	if s.cfg.ProxyProtocol && s.cfg.TrustedProxies.trust(in.peer.addr) {
+		peer, err := readProxyHeader(in.raw, o, in.peer)
+		if err != nil {
+			return err
+		}
+		in.peer = peer
+	}
+	if len(o.buf) == 0 {
+		return o.fill(in.raw, headReadBytes)
+	}
+	return nil
+}
+
+// worthSaying reports whether err is a proxy's set-up at odds with ours, of
+// which one line a minute for each proxy is logged.
+func (s *Server) worthSaying(err error, in *incoming) bool {
+	return (errors.Is(err, errNoProxyHeader) || errors.Is(err, errBadProxyHeader)) &&
+		s.complaints.Take(remoteAddr(in.raw).Addr(), 60, 1, 60, time.Now())
+}
+
 // secure does the TLS handshake, of which o has the beginning. It releases o.
 // nil: it failed.
-func (s *Server) secure(raw net.Conn, o *opening) net.Conn {
-	if s.cfg.TLS == nil {
+func (s *Server) secure(in *incoming, o *opening) net.Conn {
+	if s.cfg.TLS == nil || !s.admitTLS(in) {
 		o.release()
 		return nil
 	}
-	conn := tls.Server(&replayConn{Conn: raw, o: o}, s.cfg.TLS)
+	conn := tls.Server(&replayConn{Conn: in.raw, o: o}, s.cfg.TLS)
 	if err := conn.Handshake(); err != nil { //nolint:noctx // raw has a deadline, and Shutdown closes it
-		s.log.Debug("TLS handshake failed", slog.Any("remote", raw.RemoteAddr()), slog.Any("error", err))
+		s.log.Debug("TLS handshake failed", slog.Any("remote", in.raw.RemoteAddr()), slog.Any("error", err))
 		return nil
 	}
+	in.peer.secure = true
 	return conn
 }
 
-// incoming is a connection whose first request is being read.
-type incoming struct {
-	conn  net.Conn // speaks plaintext: raw, or TLS over it
-	raw   net.Conn
-	tuned bool // the listener has set our socket options
+// admitTLS counts a TLS handshake, which is what costs most of one. Those of a
+// trusted proxy are counted later, by whom they are for.
+func (s *Server) admitTLS(in *incoming) bool {
+	if s.cfg.TrustedProxies.trust(in.peer.addr) {
+		return true
+	}
+	in.counted = true
+	return s.admit(in.peer.addr)
 }
 
-// route reads the first request head as far as needed and hands the
-// connection on, together with o.
+// admit counts a handshake of an address, and reports whether it may go on.
+func (s *Server) admit(client netip.Addr) bool {
+	if s.handshakes.Take(client, 1, s.cfg.HandshakesPerSecond, handshakeBurst*s.cfg.HandshakesPerSecond, time.Now()) {
+		return true
+	}
+	s.cfg.Ledger.Note(limit.Handshakes, slog.String("client", limit.Address(client).String()))
+	return false
+}
+
+// route reads the next request head and hands the connection on, together with
+// o, which holds what was read.
 func (s *Server) route(in *incoming, o *opening) {
-	size, err := s.readHead(in, o)
+	size, err := readHead(in.conn, o, s.cfg.MaxHeaderBytes)
 	var h head
-	if err == nil && size > 0 {
+	if err == nil {
 		h, err = parseHead(o.buf[:size], o.fields)
 	}
-	var key []byte
+	upgrade, b := false, body{}
 	if err == nil {
-		if !h.isUpgrade() {
-			s.serveHTTP(in, o)
-			return
-		}
-		key, err = h.checkUpgrade()
+		upgrade, b, err = s.judge(&h)
 	}
-	if err != nil {
+	switch {
+	case err != nil:
+		s.refuse(in, o, err)
+	case !upgrade:
+		s.serveHTTP(in, o, size, b)
+	default:
+		s.routeUpgrade(in, o, size, &h)
+	}
+}
+
+func (s *Server) routeUpgrade(in *incoming, o *opening, size int, h *head) {
+	client := s.cfg.TrustedProxies.client(in.peer, h.values)
+	if !in.counted && !s.admit(client.addr) {
+		s.refuse(in, o, reject(http.StatusTooManyRequests,
+			fmt.Sprintf("More than %d connections a second from one address, the server's handshakes_per_second", s.cfg.HandshakesPerSecond)))
+		return
+	}
+	in.counted = false
+	if in.crowded && s.places.packed() {
+		// To say it in a frame takes the time of a closing handshake.
+		s.refuse(in, o, reject(http.StatusServiceUnavailable, in.refusal()))
+		return
+	}
+	key, err := h.checkUpgrade()
+	if err == nil {
+		s.upgrade(&upgrade{incoming: in, opening: o, request: newRequest(in, h, client), rest: o.buf[size:]}, h, key)
+		return
+	}
+	if in.crowded || !h.keepsAlive() {
 		s.refuse(in, o, err)
 		return
 	}
-	s.upgrade(&upgrade{incoming: in, opening: o, request: newRequest(in, &h), rest: o.buf[size:]}, &h, key)
+	if !answer(in, o, err, false) {
+		o.release()
+		s.drop(in.raw)
+		return
+	}
+	o.discard(size)
+	s.serveHTTP(in, o, 0, body{})
 }
 
-// readHead returns the size of the head of a request for a path of the
-// acceptor, 0 for any other: that is read no further than its request line.
-func (s *Server) readHead(in *incoming, o *opening) (size int, err error) {
-	served, checked := false, 0
+// keepsAlive reports whether more requests may follow one without a body.
+func (h *head) keepsAlive() bool {
+	length, chunked, err := h.bodyLength()
+	return err == nil && length == 0 && !chunked && string(h.proto) == "HTTP/1.1" && !h.hasToken("Connection", "close")
+}
+
+// judge decides on a request by its head: whether it is for the acceptor, how
+// its body ends if not, and whether it is one at all. Stricter than net/http
+// where leniency could let a proxy in front see another request than we do.
+func (s *Server) judge(h *head) (upgrade bool, b body, err error) {
+	if proto := string(h.proto); proto != "HTTP/1.1" && proto != "HTTP/1.0" {
+		return false, body{}, reject(http.StatusHTTPVersionNotSupported, "This port speaks HTTP/1.1")
+	}
+	if _, n := h.get("Host"); n > 1 || n == 0 && string(h.proto) == "HTTP/1.1" {
+		return false, body{}, reject(http.StatusBadRequest, "There must be exactly one Host header")
+	}
+	length, chunked, err := h.bodyLength()
+	if err != nil {
+		return false, body{}, err
+	}
+	return s.serves(h) && h.isUpgrade(), newBody(length, chunked), nil
+}
+
+// readHead reads until o has a complete request head of up to limit bytes, and
+// returns its size. What does not begin with a request line is refused at once.
+func readHead(conn net.Conn, o *opening, limit int) (size int, err error) {
+	line, checked := false, 0
 	for {
-		if !served && bytes.IndexByte(o.buf[checked:], '\n') >= 0 {
-			line, _ := cutLine(o.buf)
-			if served = s.serves(line); !served {
-				return 0, nil
+		if !line && bytes.IndexByte(o.buf[checked:], '\n') >= 0 {
+			first, _ := cutLine(o.buf)
+			if _, line = parseRequestLine(first); !line {
+				return 0, reject(http.StatusBadRequest, "Malformed request line")
 			}
 			checked = 0
 		}
-		if served {
-			if size = headEnd(o.buf, checked); size > 0 {
-				return size, nil
-			}
+		if line {
+			size = headEnd(o.buf, checked)
+		}
+		switch {
+		case size > limit:
+			return 0, tooLarge(limit)
+		case size > 0:
+			return size, nil
 		}
 		checked = len(o.buf)
-		if !served && checked >= s.cfg.MaxHeaderBytes {
-			return 0, nil // net/http has its own limit for such a request line
-		}
-		if err := o.fill(in.conn, s.cfg.MaxHeaderBytes); err != nil {
+		if err := o.fill(conn, limit); err != nil {
 			return 0, err
 		}
 	}
 }
 
-// serves reports whether a request line may be that of a client's upgrade.
-func (s *Server) serves(line []byte) bool {
-	h, ok := parseRequestLine(line)
-	if !ok || string(h.method) != http.MethodGet {
+// serves reports whether a request may be that of a client's upgrade.
+func (s *Server) serves(h *head) bool {
+	if string(h.method) != http.MethodGet {
 		return false
 	}
 	path, _, ok := splitTarget(h.target)
@@ -196,13 +340,13 @@ func (s *Server) upgrade(u *upgrade, h *head, key []byte) {
 	}
 }
 
-func newRequest(in *incoming, h *head) *Request {
+func newRequest(in *incoming, h *head, client origin) *Request {
 	path, query, _ := splitTarget(h.target)
-	remote := remoteAddr(in.raw)
 	return &Request{
 		Path: path, RawQuery: query,
 		Host: h.text("Host"), Origin: h.text("Origin"), UserAgent: h.text("User-Agent"),
-		Header: h.text, Remote: remote, Client: remote.Addr(), TLS: in.conn != in.raw,
+		Header: h.text, Remote: remoteAddr(in.raw), Client: client.addr,
+		TLS: in.conn != in.raw, Secure: client.secure, Refusal: in.refusal(),
 	}
 }
 
@@ -225,44 +369,4 @@ func appendSwitching(dst, key, subprotocol []byte) []byte {
 		dst = append(dst, subprotocol...)
 	}
 	return append(dst, "\r\n\r\n"...)
-}
-
-// refuse answers a request that cannot be served and closes the connection.
-func (s *Server) refuse(in *incoming, o *opening, err error) {
-	defer s.drop(in.raw)
-	defer o.release()
-	var r *rejection
-	if !errors.As(err, &r) {
-		return // the peer went away or took too long
-	}
-	out := append(o.out[:0], "HTTP/1.1 "...)
-	out = strconv.AppendInt(out, int64(r.status), 10)
-	out = append(append(out, ' '), http.StatusText(r.status)...)
-	out = append(out, "\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n"...)
-	if r.status == http.StatusUpgradeRequired {
-		out = append(out, "Sec-WebSocket-Version: 13\r\nUpgrade: websocket\r\n"...)
-	}
-	out = append(out, "Content-Length: "...)
-	out = strconv.AppendInt(out, int64(len(r.text)+1), 10)
-	out = append(append(append(out, "\r\n\r\n"...), r.text...), '\n')
-	o.out = out
-	if _, err := in.conn.Write(out); err == nil {
-		lingeringClose(in)
-	}
-}
-
-// lingeringClose says that nothing more will come and reads what the peer is
-// still sending: closing with unread bytes would reset the connection, and the
-// answer might never be seen. It is bounded by the handshake's deadline.
-func lingeringClose(in *incoming) {
-	half, ok := in.conn.(interface{ CloseWrite() error })
-	if !ok || half.CloseWrite() != nil {
-		return
-	}
-	var scratch [512]byte
-	for range 128 {
-		if _, err := in.conn.Read(scratch[:]); err != nil {
-			return
-		}
-	}
 }

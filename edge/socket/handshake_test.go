@@ -82,7 +82,8 @@ func TestHandshake(t *testing.T) {
 		{"folded line", handshake(getApp, [2]string{"X-A", "b\r\n c"}), 400},
 		{"control character", handshake(getApp, [2]string{"X-A", "b\x00c"}), 400},
 		{"too many lines", handshake(getApp, [2]string{"X-A", "b" + strings.Repeat("\r\nX-B: c", maxHeaderLines)}), 431},
-		{"too large", handshake(getApp, [2]string{"Cookie", strings.Repeat("c", 9000)}), 431},
+		{"cookies of 8,000 bytes", handshake(getApp, [2]string{"Cookie", strings.Repeat("c", 8000)}), 101},
+		{"too large", handshake(getApp, [2]string{"Cookie", strings.Repeat("c", DefaultMaxHeaderBytes)}), 431},
 		{"endless line", getApp + "\r\nCookie: " + strings.Repeat("c", 100_000), 431},
 		{"no upgrade", handshake(getApp, [2]string{"Upgrade", ""}), 404},
 		{"other upgrade", handshake(getApp, [2]string{"Upgrade", "h2c"}), 404},
@@ -194,25 +195,6 @@ func TestHTTPBesideSockets(t *testing.T) {
 		}
 		p.Close(4200, "")
 	})
-}
-
-// TestKeepAliveThenUpgrade asks for an upgrade on a connection that net/http
-// already has: it is a request like any other there.
-func TestKeepAliveThenUpgrade(t *testing.T) {
-	t.Parallel()
-	c := mustDial(t, mustHost(t, transport{}, Config{}))
-	c.send([]byte("GET /echo HTTP/1.1\r\nHost: localhost\r\n\r\n" + handshake(getApp)))
-	for _, want := range []int{200, 404} {
-		resp, err := http.ReadResponse(c.r, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, _ = io.Copy(io.Discard, resp.Body)
-		_ = resp.Body.Close()
-		if resp.StatusCode != want {
-			t.Fatalf("got status %d, want %d", resp.StatusCode, want)
-		}
-	}
 }
 
 func TestTLSWithoutCertificate(t *testing.T) {

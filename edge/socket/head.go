@@ -3,13 +3,14 @@ package socket
 import (
 	"bytes"
 	"encoding/base64"
+	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 )
 
-// maxHeaderLines bounds the fields of an upgrade's head. Browsers send about
-// fifteen, proxies add a handful.
+// maxHeaderLines bounds the fields of a request head. Browsers send about
+// fifteen, proxies add a handful and pass on a hundred at most: that is where
+// Apache (LimitRequestFields) and HAProxy (tune.http.maxhdr) stop themselves.
 const maxHeaderLines = 100
 
 // subprotocolPrefix is how the subprotocols begin that Pusher clients offer
@@ -24,17 +25,6 @@ type head struct {
 }
 
 type field struct{ name, value []byte }
-
-// rejection is the HTTP answer to an upgrade that cannot be.
-type rejection struct {
-	status int
-	text   string
-}
-
-// Error implements error.
-func (r *rejection) Error() string { return r.text }
-
-func reject(status int, text string) error { return &rejection{status: status, text: text} }
 
 // headEnd returns the length of the request head at the beginning of data, the
 // blank line included, or 0 when it is incomplete. The first from bytes are
@@ -66,8 +56,19 @@ func cutLine(data []byte) (line, rest []byte) {
 func parseRequestLine(line []byte) (h head, ok bool) {
 	method, rest, found := bytes.Cut(line, []byte{' '})
 	target, proto, found2 := bytes.Cut(rest, []byte{' '})
-	ok = found && found2 && len(method) > 0 && len(target) > 0 && bytes.HasPrefix(proto, []byte("HTTP/"))
+	ok = found && found2 && isToken(method) && isTarget(target) && bytes.HasPrefix(proto, []byte("HTTP/"))
 	return head{method: method, target: target, proto: proto}, ok
+}
+
+// isTarget reports whether b has nothing in it that ends a target, or a line,
+// for somebody else.
+func isTarget(b []byte) bool {
+	for _, c := range b {
+		if c <= ' ' || c == 0x7f {
+			return false
+		}
+	}
+	return len(b) > 0
 }
 
 // parseHead parses a complete request head. Stricter than net/http where
@@ -76,7 +77,7 @@ func parseHead(data []byte, fields []field) (head, error) {
 	line, rest := cutLine(data)
 	h, ok := parseRequestLine(line)
 	if !ok {
-		return h, reject(http.StatusBadRequest, "malformed request line")
+		return h, reject(http.StatusBadRequest, "Malformed request line")
 	}
 	h.fields = fields[:0]
 	for {
@@ -85,12 +86,13 @@ func parseHead(data []byte, fields []field) (head, error) {
 			return h, nil
 		}
 		if len(h.fields) == maxHeaderLines {
-			return h, reject(http.StatusRequestHeaderFieldsTooLarge, "too many header lines")
+			return h, reject(http.StatusRequestHeaderFieldsTooLarge,
+				fmt.Sprintf("The request has more than %d header lines", maxHeaderLines))
 		}
 		name, value, found := bytes.Cut(line, []byte{':'})
 		value = bytes.Trim(value, " \t")
 		if !found || !isToken(name) || !isFieldValue(value) {
-			return h, reject(http.StatusBadRequest, "malformed header line")
+			return h, reject(http.StatusBadRequest, "Malformed header line")
 		}
 		h.fields = append(h.fields, field{name: name, value: value})
 	}
@@ -132,6 +134,17 @@ func (h *head) get(name string) (value []byte, count int) {
 	return value, count
 }
 
+// values returns all values of a field, in order.
+func (h *head) values(name string) []string {
+	var all []string
+	for i := range h.fields {
+		if len(h.fields[i].name) == len(name) && strings.EqualFold(string(h.fields[i].name), name) {
+			all = append(all, string(h.fields[i].value))
+		}
+	}
+	return all
+}
+
 // text is get for those who take the first value.
 func (h *head) text(name string) string {
 	value, _ := h.get(name)
@@ -169,27 +182,27 @@ func (h *head) eachToken(name string, use func([]byte) bool) {
 // isUpgrade reports whether the client wants WebSocket.
 func (h *head) isUpgrade() bool { return h.hasToken("Upgrade", "websocket") }
 
-// checkUpgrade judges the opening handshake (RFC 6455 §4.2.1) and returns its
-// key. Extension offers, also malformed ones, are declined by silence.
+// checkUpgrade judges the opening handshake (RFC 6455 §4.2.1) of a request that
+// checkRequest let pass, and returns its key. Extension offers, also malformed
+// ones, are declined by silence.
 func (h *head) checkUpgrade() (key []byte, err error) {
 	if string(h.proto) != "HTTP/1.1" {
-		return nil, reject(http.StatusHTTPVersionNotSupported, "WebSocket needs HTTP/1.1")
+		return nil, reject(http.StatusHTTPVersionNotSupported,
+			"WebSocket needs HTTP/1.1; in nginx set proxy_http_version 1.1")
 	}
 	if host, n := h.get("Host"); n != 1 || len(host) == 0 {
-		return nil, reject(http.StatusBadRequest, "there must be exactly one Host header")
+		return nil, reject(http.StatusBadRequest, "There must be exactly one Host header")
 	}
 	if !h.hasToken("Connection", "upgrade") {
 		return nil, reject(http.StatusBadRequest,
-			"the header Connection: Upgrade is missing; a proxy in between must pass it on")
+			"The header Connection: Upgrade is missing beside Upgrade: websocket; a proxy in between must pass on both, "+
+				"in nginx with proxy_set_header Upgrade $http_upgrade and proxy_set_header Connection \"upgrade\"")
 	}
 	if version, n := h.get("Sec-WebSocket-Version"); n != 1 || string(version) != "13" {
 		return nil, reject(http.StatusUpgradeRequired, "Sec-WebSocket-Version must be 13")
 	}
-	if _, n := h.get("Transfer-Encoding"); n > 0 {
-		return nil, reject(http.StatusBadRequest, "an upgrade must not have a body")
-	}
-	if length, n := h.get("Content-Length"); n > 1 || n == 1 && string(length) != "0" {
-		return nil, reject(http.StatusBadRequest, "an upgrade must not have a body")
+	if length, chunked, err := h.bodyLength(); err != nil || chunked || length > 0 {
+		return nil, reject(http.StatusBadRequest, "An upgrade must not have a body")
 	}
 	key, n := h.get("Sec-WebSocket-Key")
 	var nonce [18]byte
@@ -198,7 +211,7 @@ func (h *head) checkUpgrade() (key []byte, err error) {
 			return key, nil
 		}
 	}
-	return nil, reject(http.StatusBadRequest, "there must be one Sec-WebSocket-Key of 16 bytes in base64")
+	return nil, reject(http.StatusBadRequest, "There must be one Sec-WebSocket-Key of 16 bytes in base64")
 }
 
 // subprotocol returns the first offered one that is Pusher's, or nil.
@@ -211,28 +224,4 @@ func (h *head) subprotocol() []byte {
 		return chosen == nil
 	})
 	return chosen
-}
-
-// splitTarget splits the target of a request into its decoded path and its raw
-// query. ok is false when it cannot be a path.
-func splitTarget(target []byte) (path, query string, ok bool) {
-	raw, q, _ := bytes.Cut(target, []byte{'?'})
-	if len(raw) > 0 && raw[0] != '/' {
-		// The absolute form, http://host/path, must be accepted (RFC 9112 §3.2.2).
-		_, after, found := bytes.Cut(raw, []byte("://"))
-		slash := bytes.IndexByte(after, '/')
-		if !found || slash < 0 {
-			return "", "", false
-		}
-		raw = after[slash:]
-	}
-	path = string(raw)
-	if bytes.IndexByte(raw, '%') >= 0 {
-		decoded, err := url.PathUnescape(path)
-		if err != nil {
-			return "", "", false
-		}
-		path = decoded
-	}
-	return path, string(q), path != ""
 }

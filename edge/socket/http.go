@@ -11,15 +11,11 @@ import (
 	"time"
 )
 
-// maxHTTPHeaderBytes bounds the head of a request that net/http serves.
-const maxHTTPHeaderBytes = 64 << 10
-
 // replayConn first reads what was already read from the connection.
 type replayConn struct {
 	net.Conn
-	o   *opening // nil when everything was replayed
-	at  int
-	tls *tls.Conn // the same connection, when it is TLS
+	o  *opening // nil when everything was replayed
+	at int
 }
 
 // Read implements net.Conn. Only one goroutine may read.
@@ -78,21 +74,26 @@ func (l *handoff) give(c net.Conn) {
 	}
 }
 
-// serveHTTP gives a connection to net/http with the bytes read so far.
-func (s *Server) serveHTTP(in *incoming, o *opening) {
+// serveHTTP gives a connection to net/http with the bytes read so far. The
+// first size of them are the head of a request, and b is its body; without a
+// head net/http waits for the next request.
+func (s *Server) serveHTTP(in *incoming, o *opening, size int, b body) {
 	s.forget(in.raw)
 	_ = in.raw.SetDeadline(time.Time{})
-	c := &replayConn{Conn: in.conn, o: o}
-	c.tls, _ = in.conn.(*tls.Conn)
-	if len(o.buf) == 0 {
-		o.release()
-		c.o = nil
+	g := &gate{Conn: in.conn, server: s, in: in, o: o, ready: size, body: b, idle: true}
+	if size == 0 {
+		g.tidy()
 	}
-	s.handoff.give(c)
+	s.handoff.give(g)
 }
 
-// connKey finds the connection in a request's context.
+// connKey finds the gate in a request's context.
 type connKey struct{}
+
+func gateOf(r *http.Request) *gate {
+	g, _ := r.Context().Value(connKey{}).(*gate)
+	return g
+}
 
 func newHTTPServer(cfg *Config, h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
@@ -100,13 +101,11 @@ func newHTTPServer(cfg *Config, h http.Handler, log *slog.Logger) *http.Server {
 		// No ReadTimeout and WriteTimeout: they would end streamed answers.
 		ReadHeaderTimeout: cfg.HandshakeTimeout,
 		IdleTimeout:       cfg.HTTPIdleTimeout,
-		MaxHeaderBytes:    maxHTTPHeaderBytes,
+		MaxHeaderBytes:    cfg.MaxHeaderBytes, // never reached: the gate has the same
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		ConnState:         follow,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			if r, ok := c.(*replayConn); ok && r.tls != nil {
-				return context.WithValue(ctx, connKey{}, r.tls)
-			}
-			return ctx
+			return context.WithValue(ctx, connKey{}, c)
 		},
 	}
 }
@@ -120,22 +119,47 @@ type handler struct {
 
 // ServeHTTP implements http.Handler.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if c, ok := r.Context().Value(connKey{}).(*tls.Conn); ok {
-		state := c.ConnectionState()
-		r.TLS = &state
+	timeout := h.bodyTimeout
+	if g := gateOf(r); g != nil {
+		if c, ok := g.in.conn.(*tls.Conn); ok {
+			state := c.ConnectionState()
+			r.TLS = &state
+		}
+		if g.in.crowded {
+			w.Header().Set("Connection", "close")
+			timeout = min(timeout, crowdTimeout)
+		}
 	}
 	if r.ContentLength != 0 {
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(h.bodyTimeout))
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(timeout))
 	}
-	h.next.ServeHTTP(w, r)
+	h.next.ServeHTTP(w, mergedPath(r))
 }
 
 // ClientAddr is Request.Client of a request that a Server gave to its HTTP
 // handler.
-func ClientAddr(r *http.Request) netip.Addr {
+func ClientAddr(r *http.Request) netip.Addr { return clientOf(r).addr }
+
+// Secure is Request.Secure of a request that a Server gave to its HTTP handler.
+func Secure(r *http.Request) bool { return clientOf(r).secure }
+
+func clientOf(r *http.Request) origin {
+	if g := gateOf(r); g != nil {
+		return g.server.cfg.TrustedProxies.client(g.in.peer, r.Header.Values)
+	}
 	remote, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
-		return netip.Addr{}
+		return origin{secure: r.TLS != nil}
 	}
-	return remote.Addr().Unmap()
+	return origin{addr: remote.Addr().Unmap(), secure: r.TLS != nil}
+}
+
+// Refusal is Request.Refusal of a request that a Server gave to its HTTP
+// handler. A request that takes but a moment may be served all the same: its
+// connection is closed behind the answer.
+func Refusal(r *http.Request) string {
+	if g := gateOf(r); g != nil {
+		return g.in.refusal()
+	}
+	return ""
 }

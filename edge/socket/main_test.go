@@ -107,6 +107,8 @@ type host struct {
 	open  func(p *peer)
 	// accept replaces Open.
 	accept func(c Conn) Receiver
+	// web replaces ServeHTTP.
+	web http.HandlerFunc
 }
 
 func (h *host) Serves(path string) bool { return strings.HasPrefix(path, "/app/") }
@@ -128,6 +130,10 @@ func (h *host) Open(c Conn, r *Request) Receiver {
 }
 
 func (h *host) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if h.web != nil {
+		h.web(w, r)
+		return
+	}
 	if r.URL.Path != "/echo" {
 		http.NotFound(w, r)
 		return
@@ -245,6 +251,15 @@ func mustDial(tb testing.TB, h *host) *client {
 	}
 	tb.Cleanup(func() { _ = conn.Close() })
 	return &client{Conn: conn, tb: tb, r: bufio.NewReader(conn)}
+}
+
+// secured speaks TLS from now on if the host's clients do.
+func (c *client) secured(h *host) *client {
+	if h.tls == nil {
+		return c
+	}
+	conn := tls.Client(c.Conn, h.tls)
+	return &client{Conn: conn, tb: c.tb, r: bufio.NewReader(conn)}
 }
 
 // mustConnect upgrades and returns both ends.

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"reecho/edge/limit"
 )
 
 // Pauses of the accept loop while the process has no file descriptors left.
@@ -28,6 +30,11 @@ type Server struct {
 	http     *http.Server
 	handoff  *handoff
 	pollers  *pollers // nil: every connection is a stream
+	places   *places
+	// handshakes are those of each client address.
+	handshakes limit.Rates
+	// complaints are those about proxies.
+	complaints limit.Rates
 
 	// tasks counts every goroutine and connection. It may grow from 0 only
 	// under mu while not stopping.
@@ -51,9 +58,13 @@ func NewServer(cfg Config, a Acceptor, h http.Handler, log *slog.Logger) (*Serve
 		return nil, fmt.Errorf("socket configuration: %w", err)
 	}
 	cfg = cfg.withDefaults()
+	descriptors, err := RaiseDescriptors()
+	if err != nil {
+		return nil, err
+	}
 	s := &Server{
 		cfg: cfg, acceptor: a, log: log, epoch: time.Now(),
-		http: newHTTPServer(&cfg, h, log), handoff: newHandoff(),
+		http: newHTTPServer(&cfg, h, log), handoff: newHandoff(), places: newPlaces(&cfg, descriptors),
 		stopped:   make(chan struct{}),
 		listeners: make(map[net.Listener]struct{}),
 		pending:   make(map[net.Conn]struct{}),
@@ -66,6 +77,7 @@ func NewServer(cfg Config, a Acceptor, h http.Handler, log *slog.Logger) (*Serve
 		}
 		s.pollers = p
 	}
+	s.places.announce(log, cfg.MaxConnections, descriptors)
 	s.httpUp.Go(func() {
 		if err := s.http.Serve(s.handoff); !errors.Is(err, http.ErrServerClosed) {
 			s.log.Error("[unexpected] HTTP server ended", slog.Any("error", err))
@@ -90,16 +102,18 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	stop := context.AfterFunc(ctx, func() { _ = ln.Close() })
 	defer stop()
 	_, tuned := ln.(*Listener)
-	for {
+	for s.places.enter(ctx, s.stopped) {
 		conn, err := s.accept(ctx, ln)
 		if err != nil {
+			s.places.leave()
 			if errors.Is(err, net.ErrClosed) {
 				return nil
 			}
 			return fmt.Errorf("accept on %s: %w", ln.Addr(), err)
 		}
-		s.start(conn, tuned)
+		s.start(&incoming{server: s, conn: conn, raw: conn, tuned: tuned, crowded: s.places.crowded()})
 	}
+	return nil
 }
 
 // accept waits for a connection. When the system lacks resources for one, it
@@ -135,15 +149,19 @@ func isShortage(err error) bool {
 }
 
 // start begins the handshake of an accepted connection.
-func (s *Server) start(conn net.Conn, tuned bool) {
+func (s *Server) start(in *incoming) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopping {
-		_ = conn.Close()
+		s.places.leave()
+		_ = in.raw.Close()
 		return
 	}
-	s.pending[conn] = struct{}{}
-	s.tasks.Go(func() { s.open(conn, tuned) })
+	if in.crowded {
+		s.cfg.Ledger.Note(limit.Connections)
+	}
+	s.pending[in.raw] = struct{}{}
+	s.tasks.Go(func() { s.open(in) })
 }
 
 // forget ends the handshake phase of conn: Shutdown no longer closes it.
@@ -157,6 +175,7 @@ func (s *Server) forget(conn net.Conn) {
 func (s *Server) drop(conn net.Conn) {
 	s.forget(conn)
 	_ = conn.Close()
+	s.places.leave()
 }
 
 func (s *Server) addListener(ln net.Listener) bool {

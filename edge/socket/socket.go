@@ -84,9 +84,8 @@ type HangupReceiver interface {
 // Acceptor decides which upgrades are a client's and owns the connections.
 // Its methods are called concurrently.
 type Acceptor interface {
-	// Serves reports whether a WebSocket upgrade to path, which is
-	// percent-decoded and without the query, is a client's. What is not served
-	// goes to the HTTP handler.
+	// Serves reports whether a WebSocket upgrade to path (see RoutePath) is a
+	// client's. What is not served goes to the HTTP handler.
 	Serves(path string) bool
 	// Open is called once per connection, after the 101 response and before
 	// any message. It may Send and Close. r is valid until return; its strings
@@ -96,7 +95,7 @@ type Acceptor interface {
 
 // Request is what the opening handshake said.
 type Request struct {
-	Path      string // percent-decoded, without query
+	Path      string // see RoutePath; without query
 	RawQuery  string // without "?", as on the wire
 	Host      string
 	Origin    string // "" when the header is missing
@@ -108,5 +107,11 @@ type Request struct {
 	// Client is the address of the client: that of Remote, or what a trusted
 	// proxy says it is. It is the zero Addr when there is none.
 	Client netip.Addr
-	TLS    bool
+	TLS    bool // the connection itself
+	// Secure says that the client speaks TLS: with us, or by the word of a
+	// trusted proxy with that.
+	Secure bool
+	// Refusal is "", or a sentence for the client why there is no room for the
+	// connection: the owner says so with 4100 and closes it.
+	Refusal string
 }

@@ -60,6 +60,7 @@ func (s *Server) serveStream(u *upgrade) {
 	why := c.why
 	c.mu.Unlock()
 	_ = c.raw.Close()
+	s.places.leave()
 	c.signal()
 	writer.Wait()
 	c.receiver.Closed(why)

@@ -1,0 +1,190 @@
+//go:build unix
+
+package node_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gobwas/ws"
+)
+
+// lockedBuffer is the standard error of a running program.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// startProgram runs the program itself after a shell command such as ulimit.
+func startProgram(t *testing.T, before string, args ...string) (*server, *exec.Cmd, *lockedBuffer) {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "reecho")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "reecho").CombinedOutput(); err != nil {
+		t.Fatalf("build the program: %v\n%s", err, out)
+	}
+	args = append([]string{
+		"-c", before + ` && exec "$0" "$@"`, program, "--listen", "127.0.0.1:0", "--data-dir", t.TempDir(),
+		"--app-id", appID, "--app-key", key, "--app-secret", secret,
+	}, args...)
+	cmd := exec.Command("sh", args...) // it outlives the test's context
+	log := &lockedBuffer{}
+	cmd.Stderr = log
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("the program ended with %v:\n%s", err, log)
+		}
+	})
+	line, err := bufio.NewReader(out).ReadString('\n')
+	_, url, found := strings.Cut(strings.TrimSpace(line), "http://")
+	if err != nil || !found {
+		t.Fatalf("got %q, %v, want an address:\n%s", line, err, log)
+	}
+	return &server{t: t, addr: url}, cmd, log
+}
+
+// keptAlive is an HTTP connection that is used for one call after another.
+func keptAlive(t *testing.T) *http.Client {
+	transport := &http.Transport{MaxConnsPerHost: 1}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport, Timeout: patience}
+}
+
+// TestFewDescriptors fills a server that may have few files open with
+// connections that do nothing. It took them all until the store failed; now it
+// stops before, stores events meanwhile, and goes on when some leave.
+func TestFewDescriptors(t *testing.T) {
+	t.Parallel()
+	const descriptors = 400
+	// Only the hard limit counts: the soft one is raised to it.
+	s, cmd, log := startProgram(t, fmt.Sprintf("ulimit -Sn %d && ulimit -Hn %d", descriptors/2, descriptors),
+		"--handshake-timeout", "1m")
+	poll(t, "the log to say what the limit allows", func() bool {
+		return strings.Contains(log.String(), "descriptors=400 connections=149")
+	})
+	kept := keptAlive(t)
+	health := func(client *http.Client) {
+		t.Helper()
+		response, err := client.Get("http://" + s.addr + "/health")
+		if err != nil {
+			t.Fatalf("health: %v\n%s", err, log)
+		}
+		body, _ := io.ReadAll(response.Body)
+		_ = response.Body.Close()
+		if response.StatusCode != http.StatusOK {
+			t.Fatalf("health: %d %s", response.StatusCode, body)
+		}
+	}
+	health(kept)
+	idle := fillServer(t, s, 280)
+	health(kept)
+	for i := range 20 {
+		s.publish(fmt.Sprintf("chat.%d", i), "x", "stored", "") // each on a connection of its own
+	}
+	if entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", cmd.Process.Pid)); err == nil && len(entries) > descriptors-50 {
+		t.Errorf("%d of %d descriptors are in use, the store has too few", len(entries), descriptors)
+	}
+	poll(t, "a word on the limit", func() bool {
+		frame := s.firstFrame(t)
+		return strings.Contains(frame, "4100") && strings.Contains(frame, "149")
+	})
+	for i, c := range idle {
+		if i%2 == 0 {
+			_ = c.Close()
+		}
+	}
+	poll(t, "a place for a new connection", func() bool {
+		return strings.Contains(s.firstFrame(t), "pusher:connection_established")
+	})
+	c := s.connect(t)
+	c.subscribe("chat.0")
+	s.publish("chat.0", "x", "live", "")
+	if got := c.wantOn("chat.0", "x").text(t); got != "live" {
+		t.Errorf("got %q", got)
+	}
+	if text := log.String(); strings.Contains(text, "too many open files") || strings.Count(text, "a limit was reached") > 60 {
+		t.Errorf("the log says:\n%.3000s", text)
+	}
+}
+
+// firstFrame opens a connection and returns what it is told first, or "" when
+// it is refused without a frame.
+func (s *server) firstFrame(t *testing.T) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	conn, early, _, err := ws.Dial(ctx, "ws://"+s.addr+"/app/"+key+goodQuery)
+	var status ws.StatusError
+	if errors.As(err, &status) && status == http.StatusServiceUnavailable {
+		return ""
+	}
+	if err != nil {
+		t.Fatalf("dial: %v", err)
+	}
+	defer conn.Close()
+	var r io.Reader = conn
+	if early != nil {
+		r = early
+	}
+	f, err := readFrame(r)
+	if err != nil {
+		t.Fatalf("read the first frame: %v", err)
+	}
+	return string(f.Payload)
+}
+
+// fillServer opens n idle connections of every kind; those that are not taken
+// wait, or are gone.
+func fillServer(t *testing.T, s *server, n int) (idle []net.Conn) {
+	t.Helper()
+	requests := []string{
+		"", "GET /hea", "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n",
+		"GET /app/" + key + goodQuery + " HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
+			"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+		"POST /apps/77/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n",
+	}
+	for i := range n {
+		conn, err := net.DialTimeout("tcp", s.addr, patience)
+		if err != nil {
+			t.Fatalf("connection %d: %v", i, err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		_ = conn.SetDeadline(time.Now().Add(10 * patience))
+		_, _ = io.WriteString(conn, requests[i%len(requests)]) // one that is full may hang up first
+		idle = append(idle, conn)
+	}
+	return idle
+}
