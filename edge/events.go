@@ -26,6 +26,9 @@ const (
 	streamPadding = 2 << 10
 	// streamBuffer is how many bytes a stream keeps for what it writes next.
 	streamBuffer = 4 << 10
+	// streamPart is how much is written until that counts as progress of the
+	// client.
+	streamPart = 16 << 10
 	// retryDelay and pollDelay are what the client waits for, in ms, before it
 	// comes back.
 	retryDelay = 1000
@@ -283,14 +286,16 @@ func streamAuth(query url.Values, header http.Header) (map[string]string, error)
 
 // stream serves one accepted request until it or the client ends.
 func (h *Hub) stream(w http.ResponseWriter, r *http.Request, s *streamRequest) {
-	conn := newStreamConn(h.cfg.MaxQueuedBytes, r)
+	control := http.NewResponseController(w)
+	past := time.Unix(1, 0)
+	conn := newStreamConn(&h.cfg, r, func() { _ = control.SetWriteDeadline(past) })
 	c := &client{
 		conn: conn, app: s.tenant, id: s.id, protocol: newestProtocol, openedAt: time.Now().Unix(),
 		shard: h.shards[h.nextShard.Add(1)%uint32(len(h.shards))], //nolint:gosec // few shards
 	}
 	c.shard.inbox.push(&op{kind: opAdd, client: c})
 	sw := &streamWriter{
-		w: w, control: http.NewResponseController(w), timeout: h.cfg.WriteTimeout, request: s, cursor: s.cursor,
+		w: w, control: control, conn: conn, request: s, cursor: s.cursor,
 	}
 	subscribing := make(chan struct{})
 	go func() { //nolint:contextcheck // ends with the connection, like what any client waits for
@@ -302,10 +307,11 @@ func (h *Hub) stream(w http.ResponseWriter, r *http.Request, s *streamRequest) {
 			}
 		}
 	}()
-	err := sw.run(r.Context(), conn, subscribing)
-	// The connection may carry other requests.
-	_ = sw.control.SetWriteDeadline(time.Time{})
-	conn.end(err)
+	err := conn.end(sw.run(r.Context(), conn, subscribing))
+	if errors.Is(err, socket.ErrSlow) {
+		// Else net/http would wait for it to read the end of the answer.
+		_ = control.SetWriteDeadline(past)
+	}
 	<-subscribing
 	c.Closed(err) //nolint:contextcheck // the request is over, its client has to leave all the same
 }
@@ -314,7 +320,7 @@ func (h *Hub) stream(w http.ResponseWriter, r *http.Request, s *streamRequest) {
 type streamWriter struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
-	timeout time.Duration
+	conn    *streamConn
 	request *streamRequest
 	cursor  *cursor
 	buf     []byte
@@ -341,13 +347,14 @@ func (sw *streamWriter) run(ctx context.Context, conn *streamConn, subscribed <-
 		case <-ctx.Done():
 			return fmt.Errorf("%w: %w", socket.ErrLost, ctx.Err())
 		}
-		frames, closed := conn.take()
+		frames, closed := conn.take(nil)
 		for _, frame := range frames {
 			sw.append(frame)
 		}
 		if err := sw.flush(); err != nil {
 			return err
 		}
+		conn.done()
 		switch {
 		case closed != nil:
 			return closed
@@ -392,8 +399,14 @@ func (sw *streamWriter) flush() error {
 	if len(sw.buf) == 0 {
 		return nil
 	}
-	_ = sw.control.SetWriteDeadline(time.Now().Add(sw.timeout))
-	_, err := sw.w.Write(sw.buf)
+	// No deadline: the connection's ticks see whether the client reads.
+	var err error
+	for part := range slices.Chunk(sw.buf, streamPart) {
+		if _, err = sw.w.Write(part); err != nil {
+			break
+		}
+		sw.conn.moved()
+	}
 	if err == nil {
 		err = sw.control.Flush()
 	}

@@ -53,11 +53,12 @@ type Config struct {
 	// ReplayMemory bounds the bytes of recent events that are kept in memory
 	// for clients that come back. 0 is DefaultReplayMemory.
 	ReplayMemory int
-	// MaxQueuedBytes and WriteTimeout bound what waits for a client that reads
-	// an event stream, as socket.Config does for the others. 0 are its
-	// defaults.
+	// MaxQueuedBytes, WriteTimeout and Budget bound what waits for a client
+	// that reads an event stream, as socket.Config does for the others, with
+	// which it should share the budget. 0 and nil are its defaults.
 	MaxQueuedBytes int
 	WriteTimeout   time.Duration
+	Budget         *socket.Budget
 	// Sessions is about clients that come with a session id.
 	Sessions SessionConfig
 	// Ledger counts who ran into a limit; nil does not.
@@ -72,6 +73,9 @@ func (c Config) withDefaults() Config {
 	c.ReplayMemory = cmp.Or(c.ReplayMemory, DefaultReplayMemory)
 	c.MaxQueuedBytes = cmp.Or(c.MaxQueuedBytes, socket.DefaultMaxQueuedBytes)
 	c.WriteTimeout = cmp.Or(c.WriteTimeout, socket.DefaultWriteTimeout)
+	if c.Budget == nil {
+		c.Budget = socket.NewBudget(0, c.Ledger)
+	}
 	return c
 }
 

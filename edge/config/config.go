@@ -38,6 +38,7 @@ type Config struct {
 	PublishTimeout   time.Duration
 	MaxMessageBytes  int
 	MaxQueuedBytes   int
+	QueueMemory      int // bytes
 	WriteTimeout     time.Duration
 	HandshakeTimeout time.Duration
 	PongTimeout      time.Duration

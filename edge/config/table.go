@@ -66,8 +66,9 @@ var settings = []setting[Config]{
 	{key: "publish_timeout", def: span(broker.DefaultPublishTimeout), help: "how long storing an event is tried before 503", positive: true, bind: func(c *Config) any { return &c.PublishTimeout }},
 
 	{key: "max_message_bytes", def: "100KiB", help: "bytes of one WebSocket message from a client (1009 above)", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.MaxMessageBytes) }},
-	{key: "max_queued_bytes", def: "256KiB", help: "bytes waiting for a slow client (4100 above)", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.MaxQueuedBytes) }},
-	{key: "write_timeout", def: span(socket.DefaultWriteTimeout), help: "how long a frame may wait for a slow client (4100 above)", positive: true, bind: func(c *Config) any { return &c.WriteTimeout }},
+	{key: "max_queued_bytes", def: "8MiB", help: "bytes waiting for a slow client and for no other (4100 above)", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.MaxQueuedBytes) }},
+	{key: "queue_memory", def: "256MiB", help: "bytes waiting for all slow clients; what waits for many counts once. Above, the largest and oldest queues are closed with 4100", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.QueueMemory) }},
+	{key: "write_timeout", def: span(socket.DefaultWriteTimeout), help: "how long a slow client may take nothing of what waits for it (4100 above)", positive: true, bind: func(c *Config) any { return &c.WriteTimeout }},
 	{key: "handshake_timeout", def: span(socket.DefaultHandshakeTimeout), help: "time for TLS and the first request of a connection", positive: true, bind: func(c *Config) any { return &c.HandshakeTimeout }},
 	{key: "pong_timeout", def: span(edge.DefaultPongTimeout), help: "how long after a ping a client may stay silent (4201 above)", positive: true, bind: func(c *Config) any { return &c.PongTimeout }},
 	{key: "linger", def: span(edge.DefaultLinger), help: "how long a channel without subscribers is kept warm", positive: true, bind: func(c *Config) any { return &c.Linger }},

@@ -71,10 +71,11 @@ func (n *Node) start(ctx context.Context) error {
 	if err := n.openBroker(ctx); err != nil {
 		return err
 	}
+	queues := socket.NewBudget(n.cfg.QueueMemory, n.ledger)
 	n.hub, err = edge.NewHub(ctx, edge.Config{
 		PathPrefix: n.cfg.PathPrefix, Shards: n.cfg.Shards, Linger: n.cfg.Linger, PongTimeout: n.cfg.PongTimeout,
 		ReplayMemory: n.cfg.ReplayMemory, MaxQueuedBytes: n.cfg.MaxQueuedBytes, WriteTimeout: n.cfg.WriteTimeout,
-		Ledger: n.ledger,
+		Budget: queues, Ledger: n.ledger,
 		Sessions: edge.SessionConfig{
 			Time: n.cfg.SessionTime, Memory: n.cfg.SessionMemoryTime, Bytes: int64(n.cfg.SessionBytes),
 			Channels: n.cfg.SessionChannels, AckInterval: n.cfg.SessionAckInterval, Retention: n.cfg.RetentionAge,
@@ -86,7 +87,7 @@ func (n *Node) start(ctx context.Context) error {
 	n.server, err = socket.NewServer(socket.Config{
 		MaxMessageBytes: n.cfg.MaxMessageBytes, MaxQueuedBytes: n.cfg.MaxQueuedBytes,
 		WriteTimeout: n.cfg.WriteTimeout, HandshakeTimeout: n.cfg.HandshakeTimeout,
-		Pollers: n.cfg.Pollers, TLS: tlsConfig, Ledger: n.ledger,
+		Budget: queues, Pollers: n.cfg.Pollers, TLS: tlsConfig, Ledger: n.ledger,
 	}, n.hub, n.routes(), n.log)
 	if err != nil {
 		return fmt.Errorf("make the server: %w", err)

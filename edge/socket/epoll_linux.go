@@ -99,7 +99,7 @@ func duplicate(in *incoming) int {
 // catchUp runs wait, then handles what was kept meanwhile.
 func (c *epollConn) catchUp(wait func()) {
 	for wait != nil {
-		wait()
+		c.await(wait)
 		wait = c.receive(nil)
 	}
 }
@@ -169,7 +169,7 @@ func (c *epollConn) read(ending bool, now int64) {
 			c.lastReceived.Store(now)
 			if c.current() < stateDeaf {
 				if wait := c.receive(buf[:n]); wait != nil {
-					c.pause(wait)
+					c.pause(wait, n == len(buf) || ending)
 					return
 				}
 			}
@@ -196,10 +196,11 @@ func (c *epollConn) read(ending bool, now int64) {
 	c.rearmLocked()
 }
 
-// pause lets a goroutine be the reading side while wait blocks.
-func (c *epollConn) pause(wait func()) {
+// pause lets a goroutine be the reading side while wait blocks. more says that
+// the socket was not emptied: there will be no event for what it holds.
+func (c *epollConn) pause(wait func(), more bool) {
 	c.mu.Lock()
-	c.paused = true
+	c.paused, c.missed = true, more
 	c.mu.Unlock()
 	c.server.tasks.Go(func() { // the connection itself is still counted
 		c.catchUp(wait)
@@ -221,14 +222,31 @@ func (c *epollConn) end() {
 }
 
 // Send implements Conn.
-func (c *epollConn) Send(frames [][]byte) error {
+func (c *epollConn) Send(frames [][]byte) error { return c.send(frames, false) }
+
+// Answer implements Conn.
+func (c *epollConn) Answer(frames [][]byte) error { return c.send(frames, true) }
+
+func (c *epollConn) send(frames [][]byte, own bool) error {
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	err := c.sendLocked(frames, own)
+	waits := c.out != nil
+	c.mu.Unlock()
+	if waits {
+		c.sent(err)
+	}
+	return err
+}
+
+func (c *epollConn) sendLocked(frames [][]byte, own bool) error {
+	if own {
+		c.settleLocked(frames)
+	}
 	if c.state != stateOpen {
 		return ErrClosed
 	}
 	if c.out != nil {
-		return c.queueLocked(frames, 0)
+		return c.queueLocked(frames, 0, own)
 	}
 	n, errno := writeFrames(c.fd, frames)
 	switch errno {
@@ -236,7 +254,7 @@ func (c *epollConn) Send(frames [][]byte) error {
 		return nil
 	case unix.EAGAIN:
 		c.awaitOutputLocked()
-		return c.queueLocked(frames, n)
+		return c.queueLocked(frames, n, own)
 	default:
 		err := lostBy(errno)
 		c.hangUpLocked(err, false)
@@ -262,10 +280,7 @@ func (c *epollConn) awaitOutputLocked() {
 func (c *epollConn) flushLocked() {
 	for c.out != nil {
 		n, errno := writeQueue(c.fd, c.out)
-		c.out.advance(n)
-		if c.out.empty() {
-			c.out = nil
-		}
+		c.advanceLocked(n)
 		if errno == unix.EAGAIN {
 			c.awaitOutputLocked()
 			return
@@ -284,6 +299,9 @@ func (c *epollConn) flushLocked() {
 		c.hangUpLocked(nil, false)
 	}
 }
+
+// takenLocked implements wire.
+func (c *epollConn) takenLocked() taken { return lookAt(c.fd) }
 
 // shutLocked implements wire. epoll reports it, so the reading side notices.
 func (c *epollConn) shutLocked(reset bool) {

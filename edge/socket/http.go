@@ -103,10 +103,15 @@ func newHTTPServer(cfg *Config, h http.Handler, log *slog.Logger) *http.Server {
 		MaxHeaderBytes:    maxHTTPHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			if r, ok := c.(*replayConn); ok && r.tls != nil {
-				return context.WithValue(ctx, connKey{}, r.tls)
+			r, ok := c.(*replayConn)
+			switch {
+			case !ok:
+				return ctx
+			case r.tls == nil:
+				return context.WithValue(ctx, rawKey{}, r.Conn)
 			}
-			return ctx
+			ctx = context.WithValue(ctx, rawKey{}, r.tls.NetConn())
+			return context.WithValue(ctx, connKey{}, r.tls)
 		},
 	}
 }
