@@ -229,7 +229,13 @@ func (c *epollConn) Answer(frames [][]byte) error { return c.send(frames, true) 
 
 func (c *epollConn) send(frames [][]byte, own bool) error {
 	c.mu.Lock()
+	if own {
+		c.settleLocked(frames)
+	}
 	err := c.sendLocked(frames, own)
+	if own {
+		c.relieveLocked()
+	}
 	waits := c.out != nil
 	c.mu.Unlock()
 	if waits {
@@ -239,9 +245,6 @@ func (c *epollConn) send(frames [][]byte, own bool) error {
 }
 
 func (c *epollConn) sendLocked(frames [][]byte, own bool) error {
-	if own {
-		c.settleLocked(frames)
-	}
 	if c.state != stateOpen {
 		return ErrClosed
 	}

@@ -1,6 +1,8 @@
 package socket
 
 import (
+	"cmp"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -79,6 +81,83 @@ func TestQueueDrop(t *testing.T) {
 		q.Drop()
 		if got := string(q.appendBytes(nil, 100)); got != tc.want {
 			t.Errorf("%d written, %d busy: got %q, want %q", tc.written, tc.busy, got, tc.want)
+		}
+	}
+}
+
+var seed = flag.Uint64("queue.seed", 0, "seed of TestBudget; 0: another each time")
+
+// TestBudget lets queues hold and let go of shared frames at random and
+// compares what is counted with a plain count.
+func TestBudget(t *testing.T) {
+	t.Parallel()
+	used := cmp.Or(*seed, rand.Uint64())
+	t.Logf("-queue.seed=%d", used)
+	random := rand.New(rand.NewPCG(used, 0))
+	b := NewBudget(0, nil)
+	queues, frames := make([]*Queue, 5), make([][]byte, 40)
+	for i := range queues {
+		queues[i] = newQueue(b)
+	}
+	for i := range frames {
+		frames[i] = make([]byte, 3000+random.IntN(10_000))
+	}
+	for step := range 3000 {
+		q := queues[random.IntN(len(queues))]
+		switch random.IntN(10) {
+		case 0:
+			q.Clear()
+		case 1:
+			q.Drop()
+		case 2, 3, 4:
+			left := -q.written
+			for _, e := range q.entries[q.head:] {
+				left += len(e.frame)
+			}
+			q.Advance(random.IntN(left + 1))
+		default:
+			q.Push(0, frames[random.IntN(len(frames))], 0, false)
+		}
+		checkBudget(t, step, b, queues)
+	}
+	for _, q := range queues {
+		q.Clear()
+	}
+	if b.Held() != 0 || len(b.queues) != 0 {
+		t.Errorf("%d bytes of %d queues are left", b.Held(), len(b.queues))
+	}
+}
+
+func checkBudget(t *testing.T, step int, b *Budget, queues []*Queue) {
+	t.Helper()
+	refs := make(map[*byte]int)
+	total := 0
+	for _, q := range queues {
+		for _, e := range q.entries[q.head:] {
+			if !e.booked {
+				continue
+			}
+			if refs[&e.frame[0]]++; refs[&e.frame[0]] == 1 {
+				total += len(e.frame)
+			}
+			total += refOverhead
+		}
+	}
+	if b.Held() != total {
+		t.Fatalf("step %d: %d bytes are held, want %d", step, b.Held(), total)
+	}
+	for i, q := range queues {
+		alone := 0
+		for _, e := range q.entries[q.head:] {
+			if e.booked && refs[&e.frame[0]] == 1 {
+				alone += len(e.frame)
+			}
+		}
+		if got := int(q.alone.Load()); got != alone {
+			t.Fatalf("step %d: queue %d holds %d alone, want %d", step, i, got, alone)
+		}
+		if known := q.id != 0; q.Empty() && known {
+			t.Fatalf("step %d: empty queue %d is known", step, i)
 		}
 	}
 }

@@ -90,7 +90,13 @@ func (c *stream) Answer(frames [][]byte) error { return c.send(frames, true) }
 
 func (c *stream) send(frames [][]byte, own bool) error {
 	c.mu.Lock()
+	if own {
+		c.settleLocked(frames)
+	}
 	err := c.sendLocked(frames, own)
+	if own {
+		c.relieveLocked()
+	}
 	waits := c.out != nil
 	c.mu.Unlock()
 	if waits {
@@ -100,9 +106,6 @@ func (c *stream) send(frames [][]byte, own bool) error {
 }
 
 func (c *stream) sendLocked(frames [][]byte, own bool) error {
-	if own {
-		c.settleLocked(frames)
-	}
 	if c.state != stateOpen {
 		return ErrClosed
 	}
