@@ -397,7 +397,7 @@ func (ch *channel) enterLocked(c *client, sub *subscription, member pusher.Membe
 // audience and tells the others.
 func (ch *channel) welcomeLocked(o *op, member pusher.Member, newMember bool) {
 	o.kind, o.ch = opJoin, ch
-	o.client.shard.inbox.push(o)
+	o.client.answer(o)
 	if newMember {
 		ch.tellLocked(textFrame(pusher.AppendMemberAdded(nil, ch.name, member.ID, member.Info)), o.client.id)
 	}

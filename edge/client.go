@@ -79,9 +79,21 @@ func (c *client) Closed(err error) {
 	hub.census.leave()
 }
 
-// reply sends a wire frame in order with everything else the client gets.
+// reply answers a message of the client, in order with everything else it gets.
 func (c *client) reply(frame []byte) {
-	c.shard.inbox.push(&op{kind: opReply, client: c, frame: frame})
+	c.answer(&op{kind: opReply, client: c, frame: frame})
+}
+
+// answer gives the shard an op whose frames the client asked for. Until they
+// are written they keep it from asking for too much (see socket.Conn.Owe).
+func (c *client) answer(o *op) {
+	c.conn.Owe(o.answers())
+	c.shard.inbox.push(o)
+}
+
+// tell sends a frame that the client did not ask for, in the same order.
+func (c *client) tell(frame []byte) {
+	c.shard.inbox.push(&op{kind: opTell, client: c, frame: frame})
 }
 
 // fail tells the client what was wrong with a message; the connection stays.

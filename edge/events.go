@@ -191,7 +191,9 @@ func (s *streamCounts) leave(address netip.Addr) {
 
 // stream serves one accepted request until it or the client ends.
 func (h *Hub) stream(w http.ResponseWriter, r *http.Request, s *streamRequest) {
-	conn := newStreamConn(h.cfg.MaxQueuedBytes, r)
+	control := http.NewResponseController(w)
+	past := time.Unix(1, 0)
+	conn := newStreamConn(&h.cfg, r, func() { _ = control.SetWriteDeadline(past) })
 	c := &client{
 		conn: conn, app: s.tenant, id: s.id, protocol: newestProtocol, openedAt: time.Now().Unix(), address: socket.ClientAddr(r),
 		shard: h.shards[h.nextShard.Add(1)%uint32(len(h.shards))], //nolint:gosec // few shards
@@ -200,7 +202,7 @@ func (h *Hub) stream(w http.ResponseWriter, r *http.Request, s *streamRequest) {
 	c.shard.inbox.push(&op{kind: opAdd, client: c})
 	s.signIn(c)
 	sw := &streamWriter{
-		w: w, control: http.NewResponseController(w), timeout: h.cfg.WriteTimeout, request: s, cursor: s.cursor,
+		w: w, control: control, conn: conn, request: s, cursor: s.cursor,
 	}
 	subscribing := make(chan struct{})
 	go func() { //nolint:contextcheck // ends with the connection, like what any client waits for
@@ -217,10 +219,11 @@ func (h *Hub) stream(w http.ResponseWriter, r *http.Request, s *streamRequest) {
 	}()
 	expired, stop := s.expiry()
 	defer stop()
-	err := sw.run(r.Context(), conn, subscribing, expired)
-	// The connection may carry other requests.
-	_ = sw.control.SetWriteDeadline(time.Time{})
-	conn.end(err)
+	err := conn.end(sw.run(r.Context(), subscribing, expired))
+	if errors.Is(err, socket.ErrSlow) {
+		// Else net/http would wait for it to read the end of the answer.
+		_ = control.SetWriteDeadline(past)
+	}
 	c.work.stop()
 	<-subscribing
 	c.Closed(err) //nolint:contextcheck // the request is over, its client has to leave all the same

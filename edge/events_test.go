@@ -106,8 +106,10 @@ func (p *pieces) Write(b []byte) (int, error) {
 func TestStreamWriterIsBounded(t *testing.T) {
 	t.Parallel()
 	answer := &pieces{ResponseRecorder: httptest.NewRecorder()}
+	cfg := Config{}.withDefaults()
 	sw := &streamWriter{
-		w: answer, control: http.NewResponseController(answer), timeout: time.Second,
+		w: answer, control: http.NewResponseController(answer),
+		conn:    newStreamConn(&cfg, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil), nil),
 		request: &streamRequest{}, cursor: parseCursor("", nil),
 	}
 	var want strings.Builder

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -25,6 +26,9 @@ const (
 	// streamFlush is how many bytes are gathered before they are written: what
 	// waits for a slow client must not grow with what it asked for.
 	streamFlush = 64 << 10
+	// streamPart is how much is written until that counts as progress of the
+	// client.
+	streamPart = 16 << 10
 	// retryDelay and pollDelay are what the client waits for, in ms, before it
 	// comes back.
 	retryDelay = 1000
@@ -35,7 +39,7 @@ const (
 type streamWriter struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
-	timeout time.Duration
+	conn    *streamConn
 	request *streamRequest
 	cursor  *cursor
 	buf     []byte // up to streamFlush
@@ -52,34 +56,35 @@ var (
 
 // run writes until the stream is over, and says why it is. expired, which may
 // be nil, ends it too; what waits then is still written.
-func (sw *streamWriter) run(ctx context.Context, conn *streamConn, subscribed <-chan struct{}, expired <-chan time.Time) error {
+func (sw *streamWriter) run(ctx context.Context, subscribed <-chan struct{}, expired <-chan time.Time) error {
 	heartbeat := time.NewTicker(heartbeatPeriod)
 	defer heartbeat.Stop()
 	err := sw.open()
 	for err == nil {
 		var over error
 		select {
-		case <-conn.wake:
+		case <-sw.conn.wake:
 		case <-subscribed:
 			subscribed = nil
 		case now := <-heartbeat.C:
-			err = sw.beat(now, subscribed == nil && conn.Queued() == 0)
+			err = sw.beat(now, subscribed == nil && sw.conn.Queued() == 0)
 		case <-expired:
 			over = errExpired
 		case <-ctx.Done():
 			return fmt.Errorf("%w: %w", socket.ErrLost, ctx.Err())
 		}
-		frames, closed := conn.take()
+		frames, closed := sw.conn.take(nil)
 		if err == nil {
 			err = sw.appendAll(frames)
 		}
+		sw.conn.done()
 		switch {
 		case err != nil:
 		case closed != nil:
 			return closed
 		case over != nil:
 			return over
-		case sw.request.poll && sw.sent && subscribed == nil && conn.Queued() == 0:
+		case sw.request.poll && sw.sent && subscribed == nil && sw.conn.Queued() == 0:
 			return errPolled
 		}
 	}
@@ -222,8 +227,14 @@ func (sw *streamWriter) write(text []byte) error {
 }
 
 func (sw *streamWriter) flush() error {
-	_ = sw.control.SetWriteDeadline(time.Now().Add(sw.timeout))
-	_, err := sw.w.Write(sw.buf)
+	// No deadline: the connection's ticks see whether the client reads.
+	var err error
+	for part := range slices.Chunk(sw.buf, streamPart) {
+		if _, err = sw.w.Write(part); err != nil {
+			break
+		}
+		sw.conn.moved()
+	}
 	if err == nil {
 		err = sw.control.Flush()
 	}

@@ -30,6 +30,8 @@ func (c *sinkConn) Send(frames [][]byte) error {
 	}
 	return nil
 }
+func (c *sinkConn) Answer(frames [][]byte) error   { return c.Send(frames) }
+func (*sinkConn) Owe(int, int)                     {}
 func (*sinkConn) Close(int, string)                {}
 func (*sinkConn) Ping()                            {}
 func (*sinkConn) Tick(time.Time) (d time.Duration) { return d }

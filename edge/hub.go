@@ -53,11 +53,12 @@ type Config struct {
 	// ReplayMemory bounds the bytes of recent events that are kept in memory
 	// for clients that come back. 0 is DefaultReplayMemory.
 	ReplayMemory int
-	// MaxQueuedBytes and WriteTimeout bound what waits for a client that reads
-	// an event stream, as socket.Config does for the others. 0 are its
-	// defaults.
+	// MaxQueuedBytes, WriteTimeout and Budget bound what waits for a client
+	// that reads an event stream, as socket.Config does for the others, with
+	// which it should share the budget. 0 and nil are its defaults.
 	MaxQueuedBytes int
 	WriteTimeout   time.Duration
+	Budget         *socket.Budget
 	// EventStreams bounds the event streams of the node, EventStreamsPerAddress
 	// those of one client address. 0 are the defaults.
 	EventStreams           int
@@ -82,6 +83,9 @@ func (c Config) withDefaults() Config {
 	c.EventStreams = cmp.Or(c.EventStreams, DefaultEventStreams)
 	c.EventStreamsPerAddress = cmp.Or(c.EventStreamsPerAddress, DefaultEventStreamsPerAddress)
 	c.WriteTimeout = cmp.Or(c.WriteTimeout, socket.DefaultWriteTimeout)
+	if c.Budget == nil {
+		c.Budget = socket.NewBudget(0, c.Ledger)
+	}
 	return c
 }
 

@@ -26,7 +26,7 @@ type op struct {
 	ch     *channel        // opEvent, opJoin, opLeave
 	client *client         // all but opEvent
 	sub    *subscription   // opJoin, opLeave
-	frame  []byte          // opEvent, opReply, opGap
+	frame  []byte          // opEvent, opReply, opTell, opGap
 	more   [][]byte        // opJoin, opSend: the frames; nil ones are left out
 	wave   uint32          // opDrain
 
@@ -45,8 +45,9 @@ const (
 	opJoin                 // write more to client, register sub, then close done
 	opLeave                // unregister sub
 	opGap                  // write frame to the subscribers of ch that are told of gaps
-	opReply                // write frame to client
-	opSend                 // write more to client, then close done
+	opReply                // write frame to client, which asked for it
+	opTell                 // write frame to client
+	opSend                 // write more to client, which asked for it, then close done
 	opPong                 // client answered a ping
 	opAdd                  // own client: tick it
 	opRemove               // forget client
@@ -59,6 +60,21 @@ func (o *op) bytes() int {
 		n += len(f)
 	}
 	return n
+}
+
+// answers is how many frames the client of an opReply, opJoin or opSend is
+// owed, and their bytes.
+func (o *op) answers() (frames, bytes int) {
+	if o.kind == opReply {
+		return 1, len(o.frame)
+	}
+	for _, f := range o.more {
+		if f != nil {
+			frames++
+			bytes += len(f)
+		}
+	}
+	return frames, bytes
 }
 
 // inbox is the queue of one shard: any goroutine pushes, the shard takes all

@@ -468,7 +468,7 @@ func (r *resume) chunkLocked(entries []replay.Entry, written chan<- struct{}) {
 	r.claimed, r.last, r.beyond = true, 0, false
 	// A reason was told with the success; what follows now is whole.
 	r.reason = ""
-	r.c.shard.inbox.push(&op{kind: opSend, client: r.c, more: frames, done: written})
+	r.c.answer(&op{kind: opSend, client: r.c, more: frames, done: written})
 }
 
 // poll waits until ready.

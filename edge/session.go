@@ -172,7 +172,7 @@ func (sc *sessionConn) ping(now time.Time) {
 	}
 	// Linked and not sent: what was linked before in this batch goes out
 	// first, and only then does the pong confirm it.
-	sc.client.shard.link(sc.client, pingFrame)
+	sc.client.shard.link(sc.client, pingFrame, false)
 }
 
 // sent is how far each subscription is now.

@@ -43,6 +43,7 @@ type shard struct {
 type ref struct {
 	frame []byte
 	next  int32
+	own   bool // it answers a message of the client
 }
 
 // entry is a place in a subscriber list.
@@ -231,7 +232,9 @@ func (s *shard) do(o *op) {
 	case opLeave:
 		s.leave(o.ch, o.sub)
 	case opReply:
-		s.link(o.client, o.frame)
+		s.link(o.client, o.frame, true)
+	case opTell:
+		s.link(o.client, o.frame, false)
 	case opSend:
 		s.linkFrames(o)
 	case opPong:
@@ -257,7 +260,7 @@ func (s *shard) do(o *op) {
 func (s *shard) linkAll(subscribers []entry, o *op, frame []byte) {
 	for _, e := range subscribers {
 		if e.client.id != o.except {
-			s.link(e.client, frame)
+			s.link(e.client, frame, false)
 		}
 	}
 }
@@ -265,7 +268,7 @@ func (s *shard) linkAll(subscribers []entry, o *op, frame []byte) {
 func (s *shard) linkFrames(o *op) {
 	for _, frame := range o.more {
 		if frame != nil {
-			s.link(o.client, frame)
+			s.link(o.client, frame, true)
 		}
 	}
 }
@@ -275,7 +278,7 @@ func (s *shard) gap(o *op) {
 	for _, list := range [...][]entry{a.plain, a.positioned} {
 		for _, e := range list {
 			if e.sub.told {
-				s.link(e.client, o.frame)
+				s.link(e.client, o.frame, false)
 			}
 		}
 	}
@@ -331,10 +334,11 @@ func (s *shard) remove(c *client) {
 	s.clients = s.clients[:end]
 }
 
-// link appends frame to what c gets at the end of the batch.
-func (s *shard) link(c *client, frame []byte) {
+// link appends frame to what c gets at the end of the batch. own says that it
+// answers a message of c.
+func (s *shard) link(c *client, frame []byte, own bool) {
 	at := int32(len(s.refs)) //nolint:gosec // bounded near maxBatchRefs
-	s.refs = append(s.refs, ref{frame: frame})
+	s.refs = append(s.refs, ref{frame: frame, own: own})
 	if c.firstRef == 0 {
 		c.firstRef = at
 		s.dirty = append(s.dirty, c)
@@ -345,12 +349,27 @@ func (s *shard) link(c *client, frame []byte) {
 }
 
 func (s *shard) flush(c *client) {
-	frames := s.frames[:0]
-	for at := c.firstRef; at != 0; at = s.refs[at].next {
+	at := c.firstRef
+	c.firstRef, c.lastRef = 0, 0
+	for at != 0 {
+		at = s.flushRun(c, at)
+	}
+}
+
+// flushRun writes what is linked from at on, as far as all of it is the
+// client's own or none is, and returns where that ends.
+func (s *shard) flushRun(c *client, at int32) int32 {
+	frames, own := s.frames[:0], s.refs[at].own
+	for ; at != 0 && s.refs[at].own == own; at = s.refs[at].next {
 		frames = append(frames, s.refs[at].frame)
 	}
-	c.firstRef, c.lastRef = 0, 0
-	_ = c.conn.Send(frames) // a failed connection reports itself by Closed
+	// A failed connection reports itself by Closed.
+	if own {
+		_ = c.conn.Answer(frames)
+	} else {
+		_ = c.conn.Send(frames)
+	}
 	clear(frames)
 	s.frames = frames
+	return at
 }

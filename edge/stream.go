@@ -1,53 +1,85 @@
 package edge
 
 import (
+	"errors"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"sync"
 	"time"
 
+	"reecho/edge/limit"
 	"reecho/edge/socket"
 )
 
+// streamBatchBytes is how much of its queue an event stream writes at once, at
+// least one frame.
+const streamBatchBytes = 64 << 10
+
 // streamConn is the connection of a client that reads an event stream. Frames
-// wait here until the request's goroutine has written them.
+// wait here until the request's goroutine has written them, by the rules of
+// socket.Conn.
 type streamConn struct {
-	limit  int
+	// Static.
+	cfg    *Config
 	remote netip.AddrPort
 	wake   chan struct{} // capacity 1; never closed
 
-	mu     sync.Mutex
-	frames [][]byte
-	bytes  int
-	closed error // why; nil while open
+	mu        sync.Mutex
+	queue     socket.Queue
+	closed    error         // why; nil while open
+	deadline  time.Duration // the budget's clock: how long what is left may take
+	interrupt func()        // ends a write under way; nil when there is no writer
 }
 
-var _ socket.Conn = (*streamConn)(nil)
+var (
+	_ socket.Conn    = (*streamConn)(nil)
+	_ socket.Shedder = (*streamConn)(nil)
+)
 
-func newStreamConn(limit int, r *http.Request) *streamConn {
+// newStreamConn makes the connection of a request. interrupt ends a write to
+// it; it must not block.
+func newStreamConn(cfg *Config, r *http.Request, interrupt func()) *streamConn {
 	remote, _ := netip.ParseAddrPort(r.RemoteAddr)
-	return &streamConn{limit: limit, remote: remote, wake: make(chan struct{}, 1)}
+	c := &streamConn{cfg: cfg, remote: remote, wake: make(chan struct{}, 1), interrupt: interrupt}
+	c.queue.Init(cfg.Budget, c)
+	c.queue.Watch(r)
+	return c
 }
 
 // Send implements socket.Conn.
-func (c *streamConn) Send(frames [][]byte) error {
+func (c *streamConn) Send(frames [][]byte) error { return c.send(frames, false) }
+
+// Answer implements socket.Conn. What a stream asks for is bounded by its
+// request.
+func (c *streamConn) Answer(frames [][]byte) error { return c.send(frames, true) }
+
+// Owe implements socket.Conn: nothing is read from a stream's client.
+func (c *streamConn) Owe(int, int) {}
+
+func (c *streamConn) send(frames [][]byte, own bool) error {
+	err := c.push(frames, own)
+	if errors.Is(err, socket.ErrSlow) {
+		c.note(limit.QueuedBytes)
+	}
+	c.cfg.Budget.Relieve()
+	return err
+}
+
+func (c *streamConn) push(frames [][]byte, own bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed != nil {
 		return socket.ErrClosed
 	}
-	bytes := 0
+	fresh, now := c.queue.Empty(), c.cfg.Budget.Clock()
 	for _, f := range frames {
-		bytes += len(f)
+		c.queue.Push(now, f, 0, own)
 	}
-	if c.bytes > 0 && c.bytes+bytes > c.limit {
-		// It comes back and goes on where it was.
-		c.closeLocked(socket.ErrSlow)
-		c.frames, c.bytes = nil, 0
+	if !fresh && !own && c.queue.Alone() > c.cfg.MaxQueuedBytes {
+		c.slowLocked()
 		return socket.ErrSlow
 	}
-	c.frames = append(c.frames, frames...)
-	c.bytes += bytes
 	c.signal()
 	return nil
 }
@@ -59,13 +91,34 @@ func (c *streamConn) signal() {
 	}
 }
 
-// take returns what is to be written, and why the connection is closed if it is.
-func (c *streamConn) take() ([][]byte, error) {
+// take appends the next frames to be written to dst; done must be called when
+// they are. When there are none, it tells why the connection is closed, if it
+// is.
+func (c *streamConn) take(dst [][]byte) ([][]byte, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	frames := c.frames
-	c.frames, c.bytes = nil, 0
-	return frames, c.closed
+	if c.queue.Empty() {
+		return dst, c.closed
+	}
+	return c.queue.Front(dst, streamBatchBytes), nil
+}
+
+// done takes what was written off the queue, and wakes the writer for what is
+// left.
+func (c *streamConn) done() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.queue.Done()
+	if !c.queue.Empty() || c.closed != nil {
+		c.signal()
+	}
+}
+
+// moved says that a part of what was taken is written.
+func (c *streamConn) moved() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.queue.Moved()
 }
 
 // Close implements socket.Conn.
@@ -75,17 +128,39 @@ func (c *streamConn) Close(code int, reason string) {
 	c.closeLocked(&socket.CloseError{Code: code, Reason: reason})
 }
 
-// end lets nothing in any more, and drops what waits.
-func (c *streamConn) end(why error) {
+// slowLocked gives up on a client that does not read. It comes back and goes on
+// where it was.
+func (c *streamConn) slowLocked() {
+	c.queue.Drop()
+	c.closeLocked(socket.ErrSlow)
+}
+
+// Shed implements socket.Shedder.
+func (c *streamConn) Shed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed != nil {
+		return false
+	}
+	c.slowLocked()
+	return true
+}
+
+// end lets nothing in any more, drops what waits and returns why the connection
+// is closed: why, if nothing was before. The writer is gone then.
+func (c *streamConn) end(why error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closeLocked(why)
-	c.frames, c.bytes = nil, 0
+	c.queue.Clear()
+	c.interrupt = nil
+	return c.closed
 }
 
 func (c *streamConn) closeLocked(why error) {
 	if c.closed == nil {
 		c.closed = why
+		c.deadline = c.cfg.Budget.Clock() + c.cfg.WriteTimeout
 		c.signal()
 	}
 }
@@ -93,15 +168,47 @@ func (c *streamConn) closeLocked(why error) {
 // Ping implements socket.Conn: heartbeats go out by themselves.
 func (c *streamConn) Ping() {}
 
-// Tick implements socket.Conn. Who reads a stream says nothing, and its writes
-// have deadlines of their own.
-func (c *streamConn) Tick(time.Time) time.Duration { return 0 }
+// Tick implements socket.Conn. Who reads a stream says nothing.
+func (c *streamConn) Tick(time.Time) time.Duration {
+	c.note(c.tick())
+	c.cfg.Budget.Relieve()
+	return 0
+}
+
+// tick returns the limit for which it gave up on the client, if it did.
+func (c *streamConn) tick() (reason limit.Reason) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.cfg.Budget.Clock()
+	idle := c.queue.Tick(now)
+	switch {
+	case c.closed == nil && idle > c.cfg.WriteTimeout:
+		reason = limit.WriteTimeout
+		c.slowLocked()
+	case c.closed == nil && c.queue.Alone() > c.cfg.MaxQueuedBytes:
+		c.slowLocked()
+		return limit.QueuedBytes
+	case c.closed == nil || now <= c.deadline:
+		return ""
+	}
+	if c.interrupt != nil {
+		c.interrupt()
+	}
+	return reason
+}
+
+// note counts a limit that the client ran into, "" for none.
+func (c *streamConn) note(reason limit.Reason) {
+	if reason != "" {
+		c.cfg.Ledger.Note(reason, slog.String("remote", c.remote.String()))
+	}
+}
 
 // Queued implements socket.Conn.
 func (c *streamConn) Queued() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.bytes
+	return c.queue.Cost()
 }
 
 // Remote implements socket.Conn.

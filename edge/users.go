@@ -122,7 +122,7 @@ func (us *users) tellLocked(id string, online bool) {
 		frame = textFrame(pusher.AppendWatchlist(nil, nil, []string{id}))
 	}
 	for c := range watchers {
-		c.reply(frame)
+		c.tell(frame)
 	}
 }
 

@@ -42,6 +42,7 @@ type Config struct {
 	MaxQueuedBytes   int
 	RequestMemory    int // bytes
 	MaxQueryBytes    int
+	QueueMemory      int // bytes
 	WriteTimeout     time.Duration
 	HandshakeTimeout time.Duration
 	MaxHeaderBytes   int

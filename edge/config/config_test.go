@@ -85,6 +85,7 @@ func TestDefaultsAreThoseOfThePackages(t *testing.T) {
 	for name, pair := range map[string][2]any{
 		"retention bytes": {c.RetentionBytes, broker.DefaultMaxBytes}, "queue": {c.PublishQueue, broker.DefaultPublishQueueBytes},
 		"message": {c.MaxMessageBytes, socket.DefaultMaxMessageBytes}, "queued": {c.MaxQueuedBytes, socket.DefaultMaxQueuedBytes},
+		"queues": {c.QueueMemory, socket.DefaultQueueMemory},
 		"limits": {NewApp().Limits, app.DefaultLimits()},
 	} {
 		if diff := cmp.Diff(fmt.Sprint(pair[1]), fmt.Sprint(pair[0])); diff != "" {

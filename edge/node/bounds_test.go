@@ -271,7 +271,7 @@ func TestLimitsInDifferentUnits(t *testing.T) {
 // L: an answer repeats little of what was sent, and that once.
 func TestRefusalsAreShort(t *testing.T) {
 	t.Parallel()
-	s := startServerWith(t, func(cfg *config.Config) { cfg.MaxQueryBytes = 60 << 10 },
+	s := startServerWith(t, func(cfg *config.Config) { cfg.MaxQueryBytes, cfg.MaxHeaderBytes = 60<<10, 128<<10 },
 		demoApp(func(a *app.App) { a.SubscriptionErrors = true }))
 	long := strings.Repeat("é\x01", 5000)
 	for _, at := range []string{

@@ -77,10 +77,11 @@ func (n *Node) start(ctx context.Context) error {
 	if err := n.openBroker(ctx); err != nil {
 		return err
 	}
+	queues := socket.NewBudget(n.cfg.QueueMemory, n.ledger)
 	n.hub, err = edge.NewHub(ctx, edge.Config{
 		PathPrefix: n.cfg.PathPrefix, Shards: n.cfg.Shards, Linger: n.cfg.Linger, PongTimeout: n.cfg.PongTimeout,
 		ReplayMemory: n.cfg.ReplayMemory, MaxQueuedBytes: n.cfg.MaxQueuedBytes, WriteTimeout: n.cfg.WriteTimeout,
-		Ledger: n.ledger, ReplaysPerAddress: n.cfg.ReplaysPerAddress,
+		Budget: queues, Ledger: n.ledger, ReplaysPerAddress: n.cfg.ReplaysPerAddress,
 		EventStreams: n.cfg.EventStreams, EventStreamsPerAddress: n.cfg.EventStreamsPerAddress,
 		Sessions: edge.SessionConfig{
 			Time: n.cfg.SessionTime, Memory: n.cfg.SessionMemoryTime, Bytes: int64(n.cfg.SessionBytes),
@@ -94,7 +95,7 @@ func (n *Node) start(ctx context.Context) error {
 	n.server, err = socket.NewServer(socket.Config{
 		MaxMessageBytes: n.cfg.MaxMessageBytes, MaxQueuedBytes: n.cfg.MaxQueuedBytes,
 		WriteTimeout: n.cfg.WriteTimeout, HandshakeTimeout: n.cfg.HandshakeTimeout,
-		Pollers: n.cfg.Pollers, TLS: tlsConfig, Ledger: n.ledger,
+		Budget: queues, Pollers: n.cfg.Pollers, TLS: tlsConfig, Ledger: n.ledger,
 		MaxHeaderBytes: n.cfg.MaxHeaderBytes, MaxConnections: n.cfg.MaxConnections,
 		DescriptorReserve: n.cfg.DescriptorReserve, HandshakesPerSecond: n.cfg.HandshakesPerSecond,
 		TrustedProxies: proxies, ProxyProtocol: n.cfg.ProxyProtocol,

@@ -59,7 +59,8 @@ func TestStreamLimits(t *testing.T) {
 // positions of the request's channels, and none is longer than a valid one.
 func TestStreamCursorIsBounded(t *testing.T) {
 	t.Parallel()
-	s := startServer(t, demoApp(func(a *app.App) { a.Limits.ReplayEvents = 1000 }))
+	s := startServerWith(t, func(cfg *config.Config) { cfg.MaxHeaderBytes = 128 << 10 },
+		demoApp(func(a *app.App) { a.Limits.ReplayEvents = 1000 }))
 	s.burst("match.1", 1, 300)
 	madeUp := func(n int) string {
 		var b strings.Builder

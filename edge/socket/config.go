@@ -13,7 +13,7 @@ import (
 // Defaults of Config.
 const (
 	DefaultMaxMessageBytes  = 100 << 10
-	DefaultMaxQueuedBytes   = 256 << 10
+	DefaultMaxQueuedBytes   = 8 << 20
 	DefaultWriteTimeout     = 10 * time.Second
 	DefaultHandshakeTimeout = 10 * time.Second
 	DefaultMessageTimeout   = 60 * time.Second
@@ -35,12 +35,18 @@ type Config struct {
 	// MaxMessageBytes bounds a message of a client, all its fragments
 	// together. A larger one closes with 1009.
 	MaxMessageBytes int
-	// MaxQueuedBytes bounds what waits for one slow connection. Each frame
-	// counts its bytes and 32 more. Beyond it the connection closes with 4100.
+	// MaxQueuedBytes bounds what waits for one slow connection and for no
+	// other: a frame that waits for several counts only 48 bytes. Beyond it the
+	// connection closes with 4100. Answers to the peer's own messages do not
+	// count: nothing more is read from it while 64 KiB of them wait.
 	MaxQueuedBytes int
-	// WriteTimeout is how long a frame may wait for a slow peer, and how long
-	// Close waits for the peer's answer.
+	// WriteTimeout is how long a peer may take nothing of what waits for it
+	// before it is closed with 4100, and how long Close waits for its answer.
+	// What takes at least something in that time is never too slow for it.
 	WriteTimeout time.Duration
+	// Budget bounds what waits for all connections together. It may be shared
+	// with others that queue frames. nil makes one of DefaultQueueMemory.
+	Budget *Budget
 	// HandshakeTimeout bounds the time from accepting a TCP connection to its
 	// first complete request head, TLS included.
 	HandshakeTimeout time.Duration
@@ -133,6 +139,9 @@ func (c Config) withDefaults() Config {
 	orDuration(&c.MessageTimeout, DefaultMessageTimeout)
 	orDuration(&c.HTTPIdleTimeout, DefaultHTTPIdleTimeout)
 	orDuration(&c.HTTPBodyTimeout, DefaultHTTPBodyTimeout)
+	if c.Budget == nil {
+		c.Budget = NewBudget(0, c.Ledger)
+	}
 	if c.TLS != nil {
 		c.TLS = c.TLS.Clone()
 		c.TLS.NextProtos = []string{"http/1.1"}

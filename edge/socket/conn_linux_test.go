@@ -103,3 +103,45 @@ func talk(t *testing.T, h *host, name string, messages int) {
 		c.wantClose(1000)
 	}
 }
+
+// TestWaitWithMoreInput has more input come before a wait than is read at once,
+// and nothing after it: no event tells of the rest when reading goes on.
+func TestWaitWithMoreInput(t *testing.T) {
+	t.Parallel()
+	const messages = 3 * pollerReadBytes / 1000
+	blocked, release := make(chan struct{}), make(chan struct{})
+	h := mustHost(t, transport{}, Config{Pollers: 1}, func(h *host) {
+		h.wait = func(_ *peer, m string) func() {
+			switch m {
+			case "block the poller":
+				close(blocked)
+				<-release
+			case "wait":
+				return func() {}
+			}
+			return nil
+		}
+	})
+	blocker, _ := mustConnect(t, h)
+	c, p := mustConnect(t, h)
+	conn, _ := p.Conn.(*epollConn)
+	if err := unix.SetsockoptInt(conn.fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 4<<20); err != nil {
+		t.Fatal(err)
+	}
+	blocker.send(text("block the poller"))
+	<-blocked
+	input := text("wait")
+	for i := range messages {
+		input = append(input, text(fmt.Sprintf("%0*d", 1000, i))...)
+	}
+	c.send(input)
+	until(t, "the input to arrive", func() bool {
+		n, err := unix.IoctlGetInt(conn.fd, unix.SIOCINQ)
+		return err == nil && n == len(input)
+	})
+	close(release)
+	p.want(t, "wait")
+	for i := range messages {
+		p.want(t, fmt.Sprintf("%0*d", 1000, i))
+	}
+}

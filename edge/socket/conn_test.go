@@ -235,10 +235,9 @@ func TestSlowReader(t *testing.T) {
 		h := mustHost(t, t.transport, Config{Pollers: 1})
 		slow, slowPeer := mustConnect(t, h)
 		fast, fastPeer := mustConnect(t, h)
-		frames := [][]byte{Frame([]byte(strings.Repeat("z", 60_000)))}
 		var err error
 		for err == nil {
-			err = slowPeer.Send(frames)
+			err = slowPeer.Send([][]byte{Frame([]byte(strings.Repeat("z", 60_000)))})
 			if err := fastPeer.Send([][]byte{Frame([]byte("tick"))}); err != nil {
 				t.Fatalf("send to the fast one: %v", err)
 			}

@@ -102,7 +102,7 @@ func duplicate(in *incoming) int {
 // catchUp runs wait, then handles what was kept meanwhile.
 func (c *epollConn) catchUp(wait func()) {
 	for wait != nil {
-		wait()
+		c.await(wait)
 		wait = c.receive(nil)
 	}
 }
@@ -242,14 +242,34 @@ func (c *epollConn) end() {
 }
 
 // Send implements Conn.
-func (c *epollConn) Send(frames [][]byte) error {
+func (c *epollConn) Send(frames [][]byte) error { return c.send(frames, false) }
+
+// Answer implements Conn.
+func (c *epollConn) Answer(frames [][]byte) error { return c.send(frames, true) }
+
+func (c *epollConn) send(frames [][]byte, own bool) error {
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	if own {
+		c.settleLocked(frames)
+	}
+	err := c.sendLocked(frames, own)
+	if own {
+		c.relieveLocked()
+	}
+	waits := c.out != nil
+	c.mu.Unlock()
+	if waits {
+		c.sent(err)
+	}
+	return err
+}
+
+func (c *epollConn) sendLocked(frames [][]byte, own bool) error {
 	if c.state != stateOpen {
 		return ErrClosed
 	}
 	if c.out != nil {
-		return c.queueLocked(frames, 0)
+		return c.queueLocked(frames, 0, own)
 	}
 	n, errno := writeFrames(c.fd, frames)
 	switch errno {
@@ -257,7 +277,7 @@ func (c *epollConn) Send(frames [][]byte) error {
 		return nil
 	case unix.EAGAIN:
 		c.awaitOutputLocked()
-		return c.queueLocked(frames, n)
+		return c.queueLocked(frames, n, own)
 	default:
 		err := lostBy(errno)
 		c.hangUpLocked(err, false)
@@ -283,10 +303,7 @@ func (c *epollConn) awaitOutputLocked() {
 func (c *epollConn) flushLocked() {
 	for c.out != nil {
 		n, errno := writeQueue(c.fd, c.out)
-		c.out.advance(n)
-		if c.out.empty() {
-			c.out = nil
-		}
+		c.advanceLocked(n)
 		if errno == unix.EAGAIN {
 			c.awaitOutputLocked()
 			return
@@ -305,6 +322,9 @@ func (c *epollConn) flushLocked() {
 		c.hangUpLocked(nil, false)
 	}
 }
+
+// takenLocked implements wire.
+func (c *epollConn) takenLocked() taken { return lookAt(c.fd) }
 
 // shutLocked implements wire. epoll reports it, so the reading side notices.
 func (c *epollConn) shutLocked(reset bool) {

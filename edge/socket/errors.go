@@ -10,8 +10,9 @@ import (
 var (
 	// ErrClosed is returned by Send when the connection is closing or gone.
 	ErrClosed = errors.New("connection is closed")
-	// ErrSlow means that the peer did not read fast enough: more than
-	// Config.MaxQueuedBytes or for longer than Config.WriteTimeout.
+	// ErrSlow means that the peer did not read fast enough: it took nothing for
+	// Config.WriteTimeout, more than Config.MaxQueuedBytes waited for it alone,
+	// or more than Config.Budget allows for all and for it most of it.
 	ErrSlow = errors.New("peer reads too slowly")
 	// ErrLost means that the TCP connection ended without a close frame.
 	ErrLost = errors.New("connection lost")

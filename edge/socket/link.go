@@ -2,12 +2,16 @@ package socket
 
 import (
 	"encoding/binary"
+	"fmt"
+	"log/slog"
 	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/gobwas/ws"
+
+	"reecho/edge/limit"
 )
 
 // state is how far a connection is on its way to the end. It only grows.
@@ -30,6 +34,8 @@ type wire interface {
 	// connection tells the peer that nothing more will come, a finishing one is
 	// hung up.
 	flushLocked()
+	// takenLocked is what the peer's kernel has taken, as far as is known.
+	takenLocked() taken
 	// shutLocked ends the socket so that the reading side notices. With reset,
 	// the peer and the kernel's buffers get no more chance.
 	shutLocked(reset bool)
@@ -49,15 +55,31 @@ type link struct {
 	lastReceived atomic.Int64
 	partialSince atomic.Int64 // when the unfinished message began; 0: none
 
+	// own is what answers to the peer's messages cost that are on their way
+	// here (see Owe) or queued.
+	own atomic.Int64
+
 	// Owned by the reading side.
 	in *inbound // nil when nothing is kept
 
 	mu       sync.Mutex
 	state    state
-	out      *outbox // nil when nothing is queued
-	deadline int64   // server clock: when closing is cut short
-	why      error   // for Receiver.Closed
+	waiting  bool          // the reading side runs a wait
+	out      *Queue        // nil when nothing is queued
+	relief   chan struct{} // closed when own is low again; nil: nobody waits
+	deadline int64         // server clock: when closing is cut short
+	why      error         // for Receiver.Closed
 }
+
+// Marks of own. Above the high mark nothing more is read from the peer, below
+// the low one it goes on.
+const (
+	ownHigh = 64 << 10
+	ownLow  = 32 << 10
+)
+
+// ownOverhead is what an answer counts beside its bytes, on its way too.
+const ownOverhead = 128
 
 func (l *link) init(s *Server, w wire, remote netip.AddrPort) {
 	l.server, l.wire, l.remote = s, w, remote
@@ -74,7 +96,19 @@ func (l *link) Queued() int {
 	if l.out == nil {
 		return 0
 	}
-	return l.out.cost
+	return l.out.Cost()
+}
+
+// Owe implements Conn.
+func (l *link) Owe(frames, bytes int) { l.own.Add(int64(bytes + frames*ownOverhead)) }
+
+// settleLocked takes answers that were owed off what is on its way.
+func (l *link) settleLocked(frames [][]byte) {
+	bytes := len(frames) * ownOverhead
+	for _, f := range frames {
+		bytes += len(f)
+	}
+	l.own.Add(-int64(bytes))
 }
 
 // Close implements Conn.
@@ -88,69 +122,155 @@ func (l *link) Close(code int, reason string) {
 func (l *link) Tick(now time.Time) time.Duration {
 	at := int64(now.Sub(l.server.epoch))
 	l.mu.Lock()
+	var reason limit.Reason
+	queued := l.out != nil
 	switch {
 	case l.state == stateOpen:
-		l.tickOpenLocked(at)
+		reason = l.tickOpenLocked(at)
 	case l.state < stateHungUp && at > l.deadline:
 		l.hangUpLocked(nil, true)
 	}
 	l.mu.Unlock()
+	if queued {
+		l.note(reason)
+		l.server.cfg.Budget.Relieve()
+	}
 	return time.Duration(max(0, at-l.lastReceived.Load()))
 }
 
-func (l *link) tickOpenLocked(now int64) {
-	if l.out != nil && now-l.out.oldest() > int64(l.server.cfg.WriteTimeout) {
-		l.slowLocked()
+// tickOpenLocked returns the limit for which it gave up on the peer, if it did.
+func (l *link) tickOpenLocked(now int64) limit.Reason {
+	if l.waiting {
+		l.lastReceived.Store(now) // it is we who do not read
+	}
+	if l.out != nil {
+		return l.tickQueueLocked(now)
+	}
+	since := l.partialSince.Load()
+	if !l.waiting && since != 0 && now-since > int64(l.server.cfg.MessageTimeout) {
+		l.violatedLocked(&CloseError{Code: codePolicy, Reason: "message took too long"})
+	}
+	return ""
+}
+
+func (l *link) tickQueueLocked(now int64) limit.Reason {
+	idle := l.out.tick(time.Duration(now), l.wire.takenLocked())
+	// Our pings wait behind what it takes, so it cannot be heard of otherwise.
+	l.lastReceived.Store(max(l.lastReceived.Load(), now-int64(idle)))
+	cfg := &l.server.cfg
+	switch {
+	case idle > cfg.WriteTimeout:
+		l.slowLocked(limit.WriteTimeout)
 		// The peer has had its time. If the close frame does not fit into the
 		// kernel's buffer either, there is nobody to wait for.
 		if l.out != nil {
 			l.hangUpLocked(nil, true)
 		}
-		return
+		return limit.WriteTimeout
+	case l.out.Alone() > cfg.MaxQueuedBytes: // others may have let go
+		l.slowLocked(limit.QueuedBytes)
+		return limit.QueuedBytes
 	}
-	since := l.partialSince.Load()
-	if since != 0 && now-since > int64(l.server.cfg.MessageTimeout) {
-		l.violatedLocked(&CloseError{Code: codePolicy, Reason: "message took too long"})
+	return ""
+}
+
+// Shed implements Shedder.
+func (l *link) Shed() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.state != stateOpen || l.out == nil {
+		return false
+	}
+	l.slowLocked(limit.QueueMemory)
+	return true
+}
+
+// note counts a limit that the peer ran into, "" for none. It may log, so it is
+// called without the lock.
+func (l *link) note(reason limit.Reason) {
+	if reason != "" {
+		l.server.cfg.Ledger.Note(reason, slog.String("remote", l.remote.String()))
 	}
 }
 
-// queueLocked queues frames, of which the first skip bytes are written.
-func (l *link) queueLocked(frames [][]byte, skip int) error {
-	cost := 0
-	for _, f := range frames {
-		cost += frameCost(f)
-	}
-	if l.out == nil {
-		l.out = &outbox{}
-	} else if l.out.cost+cost > l.server.cfg.MaxQueuedBytes {
-		l.slowLocked()
-		return ErrSlow
-	}
-	now := l.server.clock()
+// queueLocked queues frames, of which the first skip bytes are written. own
+// says that they answer the peer's messages: those are never too many.
+func (l *link) queueLocked(frames [][]byte, skip int, own bool) error {
+	fresh := l.out == nil
+	l.openQueueLocked()
+	now, before := time.Duration(l.server.clock()), l.out.own
 	for _, f := range frames {
 		if skip >= len(f) {
 			skip -= len(f)
 			continue
 		}
-		l.out.push(f, skip, now)
+		l.out.Push(now, f, skip, own)
 		skip = 0
 	}
-	if l.out.empty() { // nothing but empty frames
-		l.out = nil
+	l.queueChangedLocked(before)
+	if !fresh && !own && l.out.Alone() > l.server.cfg.MaxQueuedBytes {
+		l.slowLocked(limit.QueuedBytes)
+		return ErrSlow
 	}
 	return nil
 }
 
+func (l *link) openQueueLocked() {
+	if l.out == nil {
+		l.out = &Queue{}
+		l.out.Init(l.server.cfg.Budget, l)
+	}
+}
+
+// queueChangedLocked follows what was put into the queue or taken out of it;
+// own is how much of it were answers before.
+func (l *link) queueChangedLocked(own int) {
+	l.own.Add(int64(l.out.own - own))
+	if l.out.Empty() {
+		l.out = nil
+	}
+	l.relieveLocked()
+}
+
+// advanceLocked takes n written bytes off the queue.
+func (l *link) advanceLocked(n int) {
+	own := l.out.own
+	l.out.Advance(n)
+	l.queueChangedLocked(own)
+}
+
+// clearLocked forgets the queue, of a connection that writes no more.
+func (l *link) clearLocked() {
+	if l.out != nil {
+		own := l.out.own
+		l.out.Clear()
+		l.queueChangedLocked(own)
+	}
+	l.relieveLocked()
+}
+
 // slowLocked gives up on a peer that does not read. What waits is dropped, so
 // the memory is free at once; the peer has WriteTimeout to see the 4100.
-func (l *link) slowLocked() {
+func (l *link) slowLocked(reason limit.Reason) {
 	if l.out != nil {
-		l.out.drop()
-		if l.out.empty() {
-			l.out = nil
-		}
+		own := l.out.own
+		l.out.Drop()
+		l.queueChangedLocked(own)
 	}
-	l.closeLocked(stateClosing, closeFrame(codeOverCapacity, "Over capacity: reading too slowly"), ErrSlow)
+	l.closeLocked(stateClosing, closeFrame(codeOverCapacity, l.server.slowReason(reason)), ErrSlow)
+}
+
+// slowReason says to the peer which limit it ran into.
+func (s *Server) slowReason(reason limit.Reason) string {
+	const over = "Over capacity: reading too slowly, "
+	switch reason {
+	case limit.WriteTimeout:
+		return over + fmt.Sprintf("nothing for %s (%s)", s.cfg.WriteTimeout, reason)
+	case limit.QueuedBytes:
+		return over + fmt.Sprintf("more than %d bytes wait (%s)", s.cfg.MaxQueuedBytes, reason)
+	default:
+		return over + fmt.Sprintf("more than %d bytes wait for all (%s)", s.cfg.Budget.Limit(), reason)
+	}
 }
 
 // closeLocked starts closing an open connection: frame goes out behind what is
@@ -162,10 +282,9 @@ func (l *link) closeLocked(next state, frame []byte, why error) {
 	now := l.server.clock()
 	l.state, l.why = next, why
 	l.deadline = now + int64(l.server.cfg.WriteTimeout)
-	if l.out == nil {
-		l.out = &outbox{}
-	}
-	l.out.push(frame, 0, now)
+	l.openQueueLocked()
+	l.out.Push(time.Duration(now), frame, 0, false)
+	l.relieveLocked()
 	l.wire.flushLocked()
 }
 
@@ -175,7 +294,7 @@ func (l *link) hangUpLocked(why error, reset bool) {
 		return
 	}
 	l.state = stateHungUp
-	l.out = nil
+	l.clearLocked()
 	if l.why == nil {
 		l.why = why
 	}
@@ -210,7 +329,7 @@ func (l *link) current() state {
 }
 
 // receive handles what the peer sent; nil continues with what was kept. If it
-// returns a wait, the reading side must run it and then call receive again,
+// returns a wait, the reading side must await it and then call receive again,
 // before it reads on. data is free on return.
 func (l *link) receive(data []byte) (wait func()) {
 	var fresh inbound
@@ -222,6 +341,9 @@ func (l *link) receive(data []byte) (wait func()) {
 	consumed, whole := false, false
 	var pongs []byte
 	for wait == nil {
+		if wait = l.pressed(len(pongs)); wait != nil {
+			break
+		}
 		m, n, err := in.parser.next(rest, l.server.cfg.MaxMessageBytes)
 		rest = rest[n:]
 		consumed = consumed || n > 0
@@ -249,6 +371,64 @@ func (l *link) receive(data []byte) (wait func()) {
 	return wait
 }
 
+// pressed is not nil when the peer asks faster than it takes the answers: then
+// nothing more is read until most of them are gone. pongs are bytes of answers
+// that are not queued yet.
+func (l *link) pressed(pongs int) (wait func()) {
+	if l.own.Load()+int64(pongs) <= ownHigh || l.current() != stateOpen {
+		return nil
+	}
+	return l.awaitRelief
+}
+
+// awaitRelief waits until own is below the low mark or the connection ends.
+func (l *link) awaitRelief() {
+	l.mu.Lock()
+	for l.state == stateOpen && l.own.Load() > ownLow {
+		if l.relief == nil {
+			l.relief = make(chan struct{})
+		}
+		relief := l.relief
+		l.mu.Unlock()
+		<-relief
+		l.mu.Lock()
+	}
+	l.mu.Unlock()
+}
+
+// relieveLocked ends awaitRelief when it is time.
+func (l *link) relieveLocked() {
+	if l.relief != nil && (l.state != stateOpen || l.own.Load() <= ownLow) {
+		close(l.relief)
+		l.relief = nil
+	}
+}
+
+// await runs what receive returned. Meanwhile the peer is not read, so its
+// silence and its unfinished message are no fault of its own.
+func (l *link) await(wait func()) {
+	l.setWaiting(true)
+	wait()
+	l.setWaiting(false)
+}
+
+func (l *link) setWaiting(waiting bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waiting = waiting
+	now := l.server.clock()
+	l.lastReceived.Store(now)
+	if l.partialSince.Load() != 0 {
+		l.partialSince.Store(now)
+	}
+}
+
+func (l *link) isWaiting() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.waiting
+}
+
 // deliver hands a message to the receiver, unless the connection is closing.
 func (l *link) deliver(m message) (wait func()) {
 	if l.current() != stateOpen {
@@ -270,13 +450,24 @@ func (l *link) pong(frames []byte) {
 		return
 	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.state != stateOpen {
-		return
-	}
-	if l.queueLocked([][]byte{frames}, 0) == nil {
+	if l.state == stateOpen {
+		_ = l.queueLocked([][]byte{frames}, 0, true) // answers are never too many
 		l.wire.flushLocked()
 	}
+	waits := l.out != nil
+	l.mu.Unlock()
+	if waits {
+		l.server.cfg.Budget.Relieve()
+	}
+}
+
+// sent ends a Send that left something in the queue, or gave up on the peer. It
+// is called without the lock.
+func (l *link) sent(err error) {
+	if err == ErrSlow { //nolint:errorlint // made here, never wrapped
+		l.note(limit.QueuedBytes)
+	}
+	l.server.cfg.Budget.Relieve()
 }
 
 // peerDone handles the peer's close frame, or what it must not send.

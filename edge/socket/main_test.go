@@ -31,6 +31,9 @@ import (
 	"go.uber.org/goleak"
 )
 
+// discard is a log that nobody reads.
+var discard = slog.New(slog.DiscardHandler)
+
 // patience bounds every wait of a test.
 const patience = 20 * time.Second
 

@@ -43,8 +43,8 @@ func TestPlaces(t *testing.T) {
 	}
 }
 
-// fill opens idle connections of every kind up to a limit of n.
-func fill(t on, h *host, n int) (open []io.Closer) {
+// occupy opens idle connections of every kind up to a limit of n.
+func occupy(t on, h *host, n int) (open []io.Closer) {
 	for i := range n {
 		c := mustDial(t, h)
 		open = append(open, c)
@@ -86,7 +86,7 @@ func TestMaxConnections(t *testing.T) {
 		h := mustHost(t, t.transport, Config{MaxConnections: 8, Ledger: ledger}, func(h *host) {
 			h.web = func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "refusal=%s", Refusal(r)) }
 		})
-		open := fill(t, h, 8)
+		open := occupy(t, h, 8)
 		c := mustDial(t, h)
 		c.send([]byte(getEcho))
 		if got := c.wantStatus("GET", 200); !strings.Contains(got, "8 (max_connections)") {
@@ -125,7 +125,7 @@ func TestMaxConnections(t *testing.T) {
 func TestCrowd(t *testing.T) {
 	eachTransport(t, func(t on) {
 		h := mustHost(t, t.transport, Config{MaxConnections: 4, HandshakeTimeout: patience})
-		open := fill(t, h, 4)
+		open := occupy(t, h, 4)
 		for range crowdPlaces {
 			open = append(open, mustDial(t, h))
 		}

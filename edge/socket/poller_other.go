@@ -2,7 +2,15 @@
 
 package socket
 
-import "syscall"
+import (
+	"syscall"
+	"time"
+)
+
+// streamWriteBytes is how much the goroutine transport writes at once. It is
+// less than a TLS record, because only a finished write shows here that the
+// peer takes something.
+const streamWriteBytes = 4 << 10
 
 // pollers do not exist here: every connection is a stream.
 type pollers struct{}
@@ -16,3 +24,9 @@ func (*pollers) abort() {}
 func (*pollers) close() {}
 
 func controlListener(string, string, syscall.RawConn) error { return nil }
+
+// lookAt knows nothing here.
+func lookAt(int) taken { return taken{} }
+
+// outlast does nothing: there is no such option here.
+func (*Listener) outlast(time.Duration) {}

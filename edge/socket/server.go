@@ -26,7 +26,7 @@ type Server struct {
 	cfg      Config
 	acceptor Acceptor
 	log      *slog.Logger
-	epoch    time.Time // zero of the server clock
+	epoch    time.Time // zero of the server clock and the budget's
 	http     *http.Server
 	handoff  *handoff
 	pollers  *pollers // nil: every connection is a stream
@@ -63,7 +63,7 @@ func NewServer(cfg Config, a Acceptor, h http.Handler, log *slog.Logger) (*Serve
 		return nil, err
 	}
 	s := &Server{
-		cfg: cfg, acceptor: a, log: log, epoch: time.Now(),
+		cfg: cfg, acceptor: a, log: log, epoch: cfg.Budget.epoch,
 		http: newHTTPServer(&cfg, h, log), handoff: newHandoff(), places: newPlaces(&cfg, descriptors),
 		stopped:   make(chan struct{}),
 		listeners: make(map[net.Listener]struct{}),
@@ -101,7 +101,10 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	defer s.removeListener(ln)
 	stop := context.AfterFunc(ctx, func() { _ = ln.Close() })
 	defer stop()
-	_, tuned := ln.(*Listener)
+	l, tuned := ln.(*Listener)
+	if tuned {
+		l.outlast(s.cfg.WriteTimeout)
+	}
 	for s.places.enter(ctx, s.stopped) {
 		conn, err := s.accept(ctx, ln)
 		if err != nil {

@@ -18,15 +18,23 @@ import (
 // for the network.
 type Conn interface {
 	// Send writes finished WebSocket frames (see Frame) in order. What the
-	// kernel does not take at once is queued up to Config.MaxQueuedBytes and
-	// for Config.WriteTimeout; beyond either the connection is closed with
-	// 4100. A Send while nothing is queued is always taken whole. The slice
-	// frames is free on return; the frames themselves must never change,
-	// because the queue keeps them. It allocates nothing when the kernel takes
-	// all. It returns ErrClosed once the connection is closing, ErrSlow when
-	// this very call was too much, or the error of the socket; the Receiver's
-	// Closed follows in each case, so a caller may ignore the result.
+	// kernel does not take at once is queued: up to Config.MaxQueuedBytes for
+	// this peer alone and Config.Budget for all, and as long as the peer takes
+	// something every Config.WriteTimeout; beyond these the connection is
+	// closed with 4100. A Send while nothing is queued is always taken whole.
+	// The slice frames is free on return; the frames themselves must never
+	// change, because the queue keeps them. It allocates nothing when the
+	// kernel takes all. It returns ErrClosed once the connection is closing,
+	// ErrSlow when this very call was too much, or the error of the socket; the
+	// Receiver's Closed follows in each case, so a caller may ignore the result.
 	Send(frames [][]byte) error
+	// Answer is Send for answers to the peer's own messages. However many wait,
+	// they are no reason to close: while there are more than 64 KiB of them
+	// nothing more is read from the peer. Each was announced with Owe.
+	Answer(frames [][]byte) error
+	// Owe announces answers that are on their way to Answer: that many frames
+	// of so many bytes together. They count like those that wait already.
+	Owe(frames, bytes int)
 	// Close queues a close frame behind what is queued and returns. The
 	// connection ends when the peer answered, went away or
 	// Config.WriteTimeout passed (see Tick). Messages that arrive after Close
@@ -38,7 +46,9 @@ type Conn interface {
 	Ping()
 	// Tick must be called about once a second by the owner: it enforces the
 	// deadlines for writing, closing and the end of a begun message. It
-	// returns how long nothing at all was received.
+	// returns how long nothing at all was received. Time in which the peer was
+	// not read (a wait, or too many answers) does not count, nor time in which
+	// it took what waited for it: what it is asked waits behind that.
 	Tick(now time.Time) (idle time.Duration)
 	// Queued is about how many bytes wait for the peer beyond what the kernel
 	// took; 0 when the connection is gone.

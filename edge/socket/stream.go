@@ -1,20 +1,13 @@
 package socket
 
 import (
-	"errors"
 	"net"
-	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
-// Sizes of the goroutine transport.
-const (
-	streamReadBytes = 2 << 10
-	// streamWriteBytes is how much is written at once: a TLS record.
-	streamWriteBytes = 16 << 10
-)
+// streamReadBytes is how much is read at once.
+const streamReadBytes = 2 << 10
 
 // writeBuffers lends streamWriteBytes to writers; idle connections have none.
 var writeBuffers = sync.Pool{New: func() any {
@@ -32,8 +25,6 @@ type stream struct {
 	// wake has capacity 1 and is never closed: there is something to write, or
 	// the state changed.
 	wake chan struct{}
-	// waiting: a wait of the receiver runs, so nobody reads.
-	waiting atomic.Bool
 }
 
 var (
@@ -56,7 +47,7 @@ func (s *Server) serveStream(u *upgrade) {
 	c.read()
 	c.mu.Lock()
 	c.state = stateClosed
-	c.out = nil
+	c.clearLocked()
 	why := c.why
 	c.mu.Unlock()
 	_ = c.raw.Close()
@@ -88,31 +79,49 @@ func (c *stream) handle(data []byte) {
 		return
 	}
 	for wait := c.receive(data); wait != nil; wait = c.receive(nil) {
-		c.waiting.Store(true)
-		wait()
-		c.waiting.Store(false)
+		c.await(wait)
 	}
 }
 
 // Tick implements Conn. While nobody reads it looks for the end.
 func (c *stream) Tick(now time.Time) time.Duration {
-	if c.waiting.Load() && (c.current() >= stateHungUp || peerLeft(c.raw)) {
+	if c.isWaiting() && (c.current() >= stateHungUp || peerLeft(c.raw)) {
 		c.hungUp()
 	}
 	return c.link.Tick(now)
 }
 
 // Send implements Conn.
-func (c *stream) Send(frames [][]byte) error {
+func (c *stream) Send(frames [][]byte) error { return c.send(frames, false) }
+
+// Answer implements Conn.
+func (c *stream) Answer(frames [][]byte) error { return c.send(frames, true) }
+
+func (c *stream) send(frames [][]byte, own bool) error {
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	if own {
+		c.settleLocked(frames)
+	}
+	err := c.sendLocked(frames, own)
+	if own {
+		c.relieveLocked()
+	}
+	waits := c.out != nil
+	c.mu.Unlock()
+	if waits {
+		c.sent(err)
+	}
+	return err
+}
+
+func (c *stream) sendLocked(frames [][]byte, own bool) error {
 	if c.state != stateOpen {
 		return ErrClosed
 	}
 	if len(frames) == 0 {
 		return nil
 	}
-	if err := c.queueLocked(frames, 0); err != nil {
+	if err := c.queueLocked(frames, 0, own); err != nil {
 		return err
 	}
 	c.signal()
@@ -170,33 +179,28 @@ func (c *stream) write() {
 }
 
 // writeSome writes the front of the queue. It is called with mu held and
-// releases it.
+// releases it. There is no deadline: TLS cannot go on after one that passed in
+// the middle of a record, and a peer may be slow as long as it takes something.
+// Tick sees when it does not, and ends the write by hanging up.
 func (c *stream) writeSome() {
 	buf, _ := writeBuffers.Get().(*[]byte)
-	batch := c.out.appendBytes((*buf)[:0], streamWriteBytes)
+	*buf = c.out.appendBytes((*buf)[:0], streamWriteBytes)
 	c.mu.Unlock()
-	_ = c.conn.SetWriteDeadline(time.Now().Add(c.server.cfg.WriteTimeout))
-	n, err := c.conn.Write(batch)
-	if cap(batch) <= 2*streamWriteBytes {
-		*buf = batch
-		writeBuffers.Put(buf)
-	}
+	n, err := c.conn.Write(*buf)
+	writeBuffers.Put(buf)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.out != nil {
 		c.out.busy = 0
-		c.out.advance(n)
-		if c.out.empty() {
-			c.out = nil
-		}
+		c.advanceLocked(n)
 	}
-	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		c.hangUpLocked(ErrSlow, true)
-	case err != nil:
+	if err != nil {
 		c.hangUpLocked(lostBy(err), false)
 	}
 }
+
+// takenLocked implements wire.
+func (c *stream) takenLocked() taken { return takenBy(c.raw) }
 
 // closeWrite says that nothing more will come: close_notify on TLS, FIN on TCP.
 func (c *stream) closeWrite() {

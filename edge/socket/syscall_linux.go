@@ -17,6 +17,10 @@ const (
 	userTimeout = 30_000
 )
 
+// streamWriteBytes is how much the goroutine transport writes at once: a TLS
+// record.
+const streamWriteBytes = 16 << 10
+
 // vectors is how many frames are written with one system call.
 const vectors = 64
 
@@ -83,11 +87,11 @@ func writeFrames(fd int, frames [][]byte) (n int, errno unix.Errno) {
 	return n, 0
 }
 
-// writeQueue writes the front of o, like writeFrames.
-func writeQueue(fd int, o *outbox) (n int, errno unix.Errno) {
+// writeQueue writes the front of q, like writeFrames.
+func writeQueue(fd int, q *Queue) (n int, errno unix.Errno) {
 	var iov [vectors]unix.Iovec
-	count, total, skip := 0, 0, o.written
-	for _, e := range o.entries[o.head:] {
+	count, total, skip := 0, 0, q.written
+	for _, e := range q.entries[q.head:] {
 		if count == vectors {
 			break
 		}

@@ -1,0 +1,163 @@
+package socket
+
+import (
+	"cmp"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+)
+
+// nobodyElse is an owner that is never asked.
+type nobodyElse struct{}
+
+func (nobodyElse) Shed() bool { return false }
+
+func newQueue(b *Budget) *Queue {
+	q := &Queue{}
+	q.Init(b, nobodyElse{})
+	return q
+}
+
+// TestQueue pushes and takes bytes in all proportions and compares with a
+// plain string.
+func TestQueue(t *testing.T) {
+	t.Parallel()
+	random := rand.New(rand.NewPCG(1, 2))
+	q, want := newQueue(NewBudget(0, nil)), ""
+	for i := range 10_000 {
+		frame := fmt.Sprintf("<%d %s>", i, strings.Repeat("x", random.IntN(20)))
+		skip := 0
+		if q.Empty() {
+			skip = random.IntN(len(frame))
+		}
+		q.Push(0, []byte(frame), skip, random.IntN(2) == 0)
+		want += frame[skip:]
+		if random.IntN(3) > 0 {
+			continue
+		}
+		limit := random.IntN(len(want) + 10)
+		if got := string(q.appendBytes(nil, limit)); got != want[:min(limit, len(want))] {
+			t.Fatalf("step %d: got %q, want %q", i, got, want)
+		}
+		n := random.IntN(len(want) + 1)
+		q.Advance(n)
+		want = want[n:]
+		if q.Empty() != (want == "") {
+			t.Fatalf("step %d: empty is %t with %d bytes left", i, q.Empty(), len(want))
+		}
+	}
+	cost, own := 0, 0
+	for _, e := range q.entries[q.head:] {
+		cost += refCost(e.frame)
+		if e.own {
+			own += refCost(e.frame)
+		}
+	}
+	if q.cost != cost || q.own != own {
+		t.Errorf("cost is %d, %d of answers, want %d, %d", q.cost, q.own, cost, own)
+	}
+}
+
+// TestQueueDrop: what has begun stays, because half a frame would make the
+// rest unreadable.
+func TestQueueDrop(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		written, busy int
+		want          string
+	}{
+		{0, 0, ""},
+		{2, 0, "rst"},
+		{0, 2, "firstsecond"},
+	} {
+		q := newQueue(NewBudget(0, nil))
+		for _, f := range []string{"first", "second", "third"} {
+			q.Push(0, []byte(f), 0, false)
+		}
+		q.Advance(tc.written)
+		q.busy = tc.busy
+		q.Drop()
+		if got := string(q.appendBytes(nil, 100)); got != tc.want {
+			t.Errorf("%d written, %d busy: got %q, want %q", tc.written, tc.busy, got, tc.want)
+		}
+	}
+}
+
+var seed = flag.Uint64("queue.seed", 0, "seed of TestBudget; 0: another each time")
+
+// TestBudget lets queues hold and let go of shared frames at random and
+// compares what is counted with a plain count.
+func TestBudget(t *testing.T) {
+	t.Parallel()
+	used := cmp.Or(*seed, rand.Uint64())
+	t.Logf("-queue.seed=%d", used)
+	random := rand.New(rand.NewPCG(used, 0))
+	b := NewBudget(0, nil)
+	queues, frames := make([]*Queue, 5), make([][]byte, 40)
+	for i := range queues {
+		queues[i] = newQueue(b)
+	}
+	for i := range frames {
+		frames[i] = make([]byte, 3000+random.IntN(10_000))
+	}
+	for step := range 3000 {
+		q := queues[random.IntN(len(queues))]
+		switch random.IntN(10) {
+		case 0:
+			q.Clear()
+		case 1:
+			q.Drop()
+		case 2, 3, 4:
+			left := -q.written
+			for _, e := range q.entries[q.head:] {
+				left += len(e.frame)
+			}
+			q.Advance(random.IntN(left + 1))
+		default:
+			q.Push(0, frames[random.IntN(len(frames))], 0, false)
+		}
+		checkBudget(t, step, b, queues)
+	}
+	for _, q := range queues {
+		q.Clear()
+	}
+	if b.Held() != 0 || len(b.queues) != 0 {
+		t.Errorf("%d bytes of %d queues are left", b.Held(), len(b.queues))
+	}
+}
+
+func checkBudget(t *testing.T, step int, b *Budget, queues []*Queue) {
+	t.Helper()
+	refs := make(map[*byte]int)
+	total := 0
+	for _, q := range queues {
+		for _, e := range q.entries[q.head:] {
+			if !e.booked {
+				continue
+			}
+			if refs[&e.frame[0]]++; refs[&e.frame[0]] == 1 {
+				total += len(e.frame)
+			}
+			total += refOverhead
+		}
+	}
+	if b.Held() != total {
+		t.Fatalf("step %d: %d bytes are held, want %d", step, b.Held(), total)
+	}
+	for i, q := range queues {
+		alone := 0
+		for _, e := range q.entries[q.head:] {
+			if e.booked && refs[&e.frame[0]] == 1 {
+				alone += len(e.frame)
+			}
+		}
+		if got := int(q.alone.Load()); got != alone {
+			t.Fatalf("step %d: queue %d holds %d alone, want %d", step, i, got, alone)
+		}
+		if known := q.id != 0; q.Empty() && known {
+			t.Fatalf("step %d: empty queue %d is known", step, i)
+		}
+	}
+}
