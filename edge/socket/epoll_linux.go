@@ -169,7 +169,9 @@ func (c *epollConn) read(ending bool, now int64) {
 			c.lastReceived.Store(now)
 			if c.current() < stateDeaf {
 				if wait := c.receive(buf[:n]); wait != nil {
-					c.pause(wait)
+					// A read that filled the buffer left more, of which epoll
+					// has told already.
+					c.pause(wait, n == len(buf) || ending)
 					return
 				}
 			}
@@ -196,10 +198,11 @@ func (c *epollConn) read(ending bool, now int64) {
 	c.rearmLocked()
 }
 
-// pause lets a goroutine be the reading side while wait blocks.
-func (c *epollConn) pause(wait func()) {
+// pause lets a goroutine be the reading side while wait blocks. missed says that
+// there is something to read that epoll will not report again.
+func (c *epollConn) pause(wait func(), missed bool) {
 	c.mu.Lock()
-	c.paused = true
+	c.paused, c.missed = true, missed
 	c.mu.Unlock()
 	c.server.tasks.Go(func() { // the connection itself is still counted
 		c.catchUp(wait)
