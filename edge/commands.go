@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"reecho/edge/limit"
 	"reecho/edge/pusher"
 )
 
@@ -24,11 +25,19 @@ var pongFrame = textFrame(pusher.AppendPong(nil))
 // Message implements socket.Receiver.
 func (c *client) Message(payload []byte) (wait func()) {
 	c.app.channels.hub.throttle()
+	if over := c.overRate(len(payload)); over != nil {
+		return c.limitRate(payload, over)
+	}
 	m, err := pusher.DecodeMessage(payload)
 	if err != nil {
 		c.fail(pusher.Errorf(0, "Invalid message: %v", err))
 		return nil
 	}
+	return c.handle(m)
+}
+
+// handle does what a message asks for.
+func (c *client) handle(m pusher.Message) (wait func()) {
 	switch m.Event {
 	case commandPing:
 		c.reply(pongFrame)
@@ -54,8 +63,14 @@ func (c *client) Message(payload []byte) (wait func()) {
 
 // Binary implements socket.BinaryReceiver: the protocol has no binary
 // messages (PROTOCOL §1.4).
-func (c *client) Binary() {
+func (c *client) Binary(bytes int) (wait func()) {
+	c.app.channels.hub.throttle()
+	if over := c.overRate(bytes); over != nil {
+		c.fail(over)
+		return c.pause
+	}
 	c.fail(pusher.Errorf(0, "Binary messages are not supported, send JSON text"))
+	return nil
 }
 
 // subscribe answers every request, with success or with an error. A channel
@@ -79,8 +94,10 @@ func (c *client) subscribeTo(in pusher.Subscribe) (wait func()) {
 		c.subscribeAgain(known)
 		return nil
 	}
-	if limit := c.app.Limits.ChannelsPerConnection; limit > 0 && len(c.subs) >= limit {
-		c.refuse(in.Channel, pusher.Errorf(0, "A connection may subscribe to %d channels", limit), http.StatusForbidden)
+	if n := c.app.Limits.ChannelsPerConnection; n > 0 && len(c.subs) >= n {
+		over := c.overLimit(limit.Subscriptions, "The limit of %d channels per connection is reached (%s)", n)
+		over.Code = 0 // it is no matter of rate
+		c.refuse(in.Channel, over, http.StatusForbidden)
 		return nil
 	}
 	member, refusal := c.authorize(in)
@@ -309,8 +326,7 @@ func (c *client) checkClientEvent(m pusher.Message) (*subscription, *pusher.Erro
 		return nil, pusher.Errorf(0, "Client event rejected: not subscribed to channel %s", cut(m.Channel))
 	}
 	if n := limits.ClientEventsPerSecond; n > 0 && !c.rate.Take(1, n, n, time.Now()) {
-		return nil, pusher.Errorf(pusher.CodeClientEventRejected,
-			"Client event rejected: the rate limit is %d events a second", limits.ClientEventsPerSecond)
+		return nil, c.overLimit(limit.ClientEvents, "Client event rejected: the limit of %d events a second is reached (%s)", n)
 	}
 	return sub, nil
 }

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"log/slog"
 	"net/url"
 	"regexp"
 	"strconv"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"reecho/edge/app"
+	"reecho/edge/limit"
 	"reecho/edge/pusher"
 	"reecho/edge/socket"
 )
@@ -92,6 +94,7 @@ func (h *Hub) Open(conn socket.Conn, r *socket.Request) socket.Receiver {
 		conn: conn, app: a, id: pusher.NewSocketID(), protocol: protocol, openedAt: time.Now().Unix(),
 		shard: h.shards[h.nextShard.Add(1)%uint32(len(h.shards))], //nolint:gosec // few shards
 	}
+	c.pingAt = h.firstPing(c.id)
 	var scratch [160]byte // stays on the stack
 	_ = conn.Send([][]byte{textFrame(pusher.AppendConnectionEstablished(scratch[:0], c.id, int(a.ActivityTimeout.Seconds())))})
 	if named {
@@ -103,10 +106,11 @@ func (h *Hub) Open(conn socket.Conn, r *socket.Request) socket.Receiver {
 
 // count makes the connection one of the app's and the hub's, if there is room.
 func (h *Hub) count(a *tenant) *pusher.Error {
-	limit := int64(a.Limits.MaxConnections)
-	if a.connections.Add(1) > limit && limit > 0 {
+	allowed := int64(a.Limits.MaxConnections)
+	if a.connections.Add(1) > allowed && allowed > 0 {
 		a.connections.Add(-1)
-		return pusher.Errorf(pusher.CodeOverQuota, "The connection limit of the app, %d, is reached", limit)
+		h.cfg.Ledger.Note(limit.AppConnections, slog.String("app", a.ID))
+		return pusher.Errorf(pusher.CodeOverQuota, "The app's limit of %d connections is reached (max_connections)", allowed)
 	}
 	if !h.census.enter() {
 		a.connections.Add(-1)

@@ -28,6 +28,9 @@ const (
 	DefaultLinger            = 120 * time.Second
 	DefaultLingeringChannels = 100_000
 	DefaultPongTimeout       = 30 * time.Second
+	// DefaultPingInterval is below the minute after which nginx, HAProxy and
+	// the balancers of clouds cut what is silent.
+	DefaultPingInterval = 45 * time.Second
 	DefaultReplayMemory      = 64 << 20
 )
 
@@ -50,6 +53,10 @@ type Config struct {
 	// PongTimeout is how long after a ping a client may stay silent before
 	// it is closed with 4201 (PROTOCOL §2.2). 0 is DefaultPongTimeout.
 	PongTimeout time.Duration
+	// PingInterval is how long a client may hear nothing; then it gets a
+	// WebSocket ping. It bounds the silence to within a second. 0: none are
+	// sent for this.
+	PingInterval time.Duration
 	// ReplayMemory bounds the bytes of recent events that are kept in memory
 	// for clients that come back. 0 is DefaultReplayMemory.
 	ReplayMemory int
@@ -102,6 +109,7 @@ type Hub struct {
 	stopRest context.CancelFunc // ends the shards, after clients are closed
 	tasks    sync.WaitGroup
 	census   census
+	started  time.Time
 }
 
 // tenant is an app with its state on this node.
@@ -125,7 +133,7 @@ func NewHub(ctx context.Context, cfg Config, apps *app.Registry, b *broker.Broke
 		history: replay.NewHistory(b, cfg.ReplayMemory), memory: replay.NewMemory(cfg.ReplayMemory),
 		slots:   make(chan struct{}, replaySlots*cfg.Shards),
 		tenants: make(map[*app.App]*tenant),
-		census:  census{gone: make(chan struct{})},
+		census:  census{gone: make(chan struct{})}, started: time.Now(),
 		janitor: &janitor{linger: cfg.Linger, maxLinger: cfg.LingeringChannels, refused: make(map[*refused]struct{})},
 	}
 	h.ctx, h.stop = context.WithCancel(context.WithoutCancel(ctx))

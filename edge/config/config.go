@@ -41,6 +41,7 @@ type Config struct {
 	WriteTimeout     time.Duration
 	HandshakeTimeout time.Duration
 	PongTimeout      time.Duration
+	PingInterval     time.Duration // 0: none
 	Linger           time.Duration
 
 	SessionTime        time.Duration
