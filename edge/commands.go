@@ -121,7 +121,7 @@ func (c *client) subscribeTo(in pusher.Subscribe) (wait func()) {
 
 func (c *client) subscribeAgain(known *subscription) {
 	if c.app.LenientSubscribe {
-		known.ch.repeatSuccess(c)
+		known.ch.repeatSuccess(c, known.userID)
 		return
 	}
 	c.fail(pusher.Errorf(0, "Existing subscription to channel %s", known.ch.name))

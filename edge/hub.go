@@ -31,7 +31,7 @@ const (
 	// DefaultPingInterval is below the minute after which nginx, HAProxy and
 	// the balancers of clouds cut what is silent.
 	DefaultPingInterval = 45 * time.Second
-	DefaultReplayMemory      = 64 << 20
+	DefaultReplayMemory = 64 << 20
 )
 
 // attachTimeout bounds the first subscription to a channel: what it needs from

@@ -12,16 +12,16 @@ import (
 // below.
 const janitorPeriod = 250 * time.Millisecond
 
-// janitor does what is put off: channels that linger, subscription counts of
-// large channels, users whose last connection just went. Each kind has one
-// delay, so each queue is in order of time.
+// janitor does what is put off: channels that linger, users whose last
+// connection just went, what is gathered before it is told. Each queue has one
+// delay and so is in order of time; later has any.
 type janitor struct {
+	later     later
 	linger    time.Duration
 	maxLinger int
 
 	mu     sync.Mutex
 	idles  []idleChannel
-	counts []dueCount
 	absent []absentUser
 	// refused are connections that wait for the peer to close.
 	refused map[*refused]struct{}
@@ -30,11 +30,6 @@ type janitor struct {
 type idleChannel struct {
 	ch    *channel
 	since time.Time
-}
-
-type dueCount struct {
-	ch *channel
-	at time.Time
 }
 
 type absentUser struct {
@@ -48,13 +43,6 @@ func (j *janitor) idle(ch *channel, since time.Time) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.idles = append(j.idles, idleChannel{ch: ch, since: since})
-}
-
-// countDue queues a channel whose count is to be sent at the time given.
-func (j *janitor) countDue(ch *channel, at time.Time) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.counts = append(j.counts, dueCount{ch: ch, at: at})
 }
 
 // userGone queues a user whose last connection closed.
@@ -110,15 +98,12 @@ func (j *janitor) sweep(now time.Time) {
 	idles := takeWhile(&j.idles, func(i idleChannel, left int) bool {
 		return left > j.maxLinger || now.Sub(i.since) >= j.linger
 	})
-	counts := takeWhile(&j.counts, func(d dueCount, _ int) bool { return !d.at.After(now) })
 	absent := takeWhile(&j.absent, func(a absentUser, _ int) bool { return now.Sub(a.since) >= offlineGrace })
 	j.mu.Unlock()
 	for _, i := range idles {
 		i.ch.app.channels.expire(i.ch, i.since)
 	}
-	for _, d := range counts {
-		d.ch.sendDueCount(now)
-	}
+	j.later.run(now)
 	for _, a := range absent {
 		a.app.users.expire(a.user, a.since)
 	}

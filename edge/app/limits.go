@@ -27,7 +27,7 @@ const (
 	// four seconds.
 	DefaultMessagesPerSecond     = 500     // messages of a connection
 	DefaultMessageBytesPerSecond = 1 << 20 // bytes of them
-	DefaultMaxConnections        = 0     // 0: no limit
+	DefaultMaxConnections        = 0       // 0: no limit
 	DefaultCacheTTL              = 30 * time.Minute
 	DefaultRequestBytes          = 1 << 20 // bytes of an HTTP body
 	DefaultReplayEvents          = 1000    // events of one replay
