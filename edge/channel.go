@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"container/list"
 	"context"
 	"fmt"
 	"slices"
@@ -37,15 +38,18 @@ type channel struct {
 	refs      int       // subscriptions, and those on their way
 	idleSince time.Time // when refs became 0
 
+	// Guarded by lingering of hub.
+	idle *list.Element // nil while somebody is on the channel
+
 	mu        sync.Mutex
 	tail      *replay.Tail  // nil until attached
 	attaching chan struct{} // closed when the attempt under way ended; else nil
 	subs      int
-	perShard  []int32 // subscribers by shard
-	wanting   int     // subscribers that want positions
-	members   roster.Roster
-	// cached is the newest stored event of a cache channel.
-	cached broker.Event
+	perShard  []int32        // subscribers by shard
+	wanting   int            // subscribers that want positions
+	members   *roster.Roster // presence channels; else nil
+	// cached is the newest stored event of a cache channel; else nil.
+	cached *broker.Event
 	// ring holds recent events for clients that come back.
 	ring  replay.Ring
 	share replay.Share
@@ -93,7 +97,12 @@ func newChannel(h *Hub, a *tenant, name string) *channel {
 		retained:  !h.broker.Retention(a.ID, name).Off,
 	}
 	ch.share.Evict = ch.dropRing
-	if !ch.kind.Has(pusher.Presence) {
+	if ch.kind.Has(pusher.Cache) {
+		ch.cached = &broker.Event{}
+	}
+	if ch.kind.Has(pusher.Presence) {
+		ch.members = &roster.Roster{}
+	} else {
 		ch.success = textFrame(pusher.AppendSubscriptionSucceeded(nil, name, "{}"))
 	}
 	return ch
@@ -147,7 +156,7 @@ func (ch *channel) Start(last broker.Event) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	if ch.kind.Has(pusher.Cache) {
-		ch.cached = last
+		*ch.cached = last
 	}
 	ch.ring.Start(last.Sequence)
 }
@@ -171,7 +180,7 @@ func (ch *channel) Deliver(ev broker.Event) {
 // positioned frame if somebody wants it now.
 func (ch *channel) keepLocked(ev *broker.Event, o *op) {
 	if ch.kind.Has(pusher.Cache) {
-		ch.cached = *ev
+		*ch.cached = *ev
 	}
 	kept := replay.Entry{Sequence: ev.Sequence, Exclude: ev.Exclude, Frame: o.frame}
 	if ch.wanting > 0 {
@@ -430,7 +439,7 @@ func (ch *channel) afterSuccessLocked() []byte {
 	if !ch.kind.Has(pusher.Cache) {
 		return nil
 	}
-	if _, fresh := ch.app.remaining(ch.cached, time.Now()); fresh {
+	if _, fresh := ch.app.remaining(*ch.cached, time.Now()); fresh {
 		return socket.Frame(ch.cached.Frame)
 	}
 	return textFrame(pusher.AppendCacheMiss(nil, ch.name))
@@ -468,12 +477,19 @@ func (ch *channel) close() {
 func (ch *channel) info() ChannelInfo {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	return ChannelInfo{Subscriptions: ch.subs, Users: ch.members.Len()}
+	info := ChannelInfo{Subscriptions: ch.subs}
+	if ch.members != nil {
+		info.Users = ch.members.Len()
+	}
+	return info
 }
 
 func (ch *channel) memberIDs() []string {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
+	if ch.members == nil {
+		return []string{}
+	}
 	ids := ch.members.IDs()
 	slices.Sort(ids)
 	return ids

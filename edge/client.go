@@ -24,13 +24,15 @@ type client struct {
 	id    pusher.SocketID
 
 	// Owned by the shard.
-	firstRef, lastRef int32 // frames linked in the current batch
-	index             int32 // in shard.clients
+	firstRef, lastRef int32  // frames linked in the current batch
+	index             int32  // in shard.clients
+	pingAt            uint32 // seconds of the hub's clock: when the next ping is due
+	openedAt          int64  // Unix seconds; never changes
 	pinged            bool
-	pingAt            time.Duration // hub clock: when the next ping is due
+	protocol          uint8 // never changes
 
-	protocol uint8 // never changes
-	openedAt int64 // Unix seconds; never changes
+	// authorized is set once and read by the shard.
+	authorized atomic.Bool
 
 	// Owned by the goroutine that handles the connection's messages.
 	subs     []*subscription
@@ -42,9 +44,6 @@ type client struct {
 
 	// session is nil for most clients; it never changes.
 	session *sessionConn
-
-	// authorized is set once and read by the shard.
-	authorized atomic.Bool
 }
 
 var (
@@ -121,11 +120,11 @@ func (c *client) tick(now time.Time) {
 // the fan-out nothing.
 func (c *client) breakSilence(now time.Time) {
 	hub := c.app.channels.hub
-	at := now.Sub(hub.started)
+	at := seconds(now.Sub(hub.started))
 	if hub.cfg.PingInterval == 0 || at < c.pingAt {
 		return
 	}
-	c.pingAt = at + hub.cfg.PingInterval
+	c.pingAt = at + max(1, seconds(hub.cfg.PingInterval))
 	// What waits for the peer to read is no silence.
 	if c.conn.Queued() == 0 {
 		c.conn.Ping()
@@ -135,9 +134,13 @@ func (c *client) breakSilence(now time.Time) {
 // firstPing is when, on the hub's clock, a client that is new gets its first
 // ping: at random in the second half of the interval, so that clients which
 // came together are not pinged together for ever.
-func (h *Hub) firstPing(id pusher.SocketID) time.Duration {
+func (h *Hub) firstPing(id pusher.SocketID) uint32 {
 	half := h.cfg.PingInterval / 2
-	return time.Since(h.started) + half + time.Duration(float64(half)*float64(id.A)/(1<<32))
+	return seconds(time.Since(h.started) + half + time.Duration(float64(half)*float64(id.A)/(1<<32)))
+}
+
+func seconds(d time.Duration) uint32 {
+	return uint32(d / time.Second) //nolint:gosec // 136 years
 }
 
 // find returns the client's subscription to the channel called name, or nil.

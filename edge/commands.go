@@ -95,9 +95,7 @@ func (c *client) subscribeTo(in pusher.Subscribe) (wait func()) {
 		return nil
 	}
 	if n := c.app.Limits.ChannelsPerConnection; n > 0 && len(c.subs) >= n {
-		over := c.overLimit(limit.Subscriptions, "The limit of %d channels per connection is reached (%s)", n)
-		over.Code = 0 // it is no matter of rate
-		c.refuse(in.Channel, over, http.StatusForbidden)
+		c.refuse(in.Channel, c.overLimit(0, limit.Subscriptions, "The limit of %d channels per connection is reached (%s)", n), http.StatusForbidden)
 		return nil
 	}
 	member, refusal := c.authorize(in)
@@ -105,7 +103,12 @@ func (c *client) subscribeTo(in pusher.Subscribe) (wait func()) {
 		c.refuse(in.Channel, refusal, http.StatusUnauthorized)
 		return nil
 	}
-	ch := c.app.channels.acquire(in.Channel)
+	ch := c.app.channels.admit(in.Channel)
+	if ch == nil {
+		c.refuse(in.Channel, c.overLimit(0, limit.ChannelMemory, "The server's limit of %d bytes for channels is reached (%s)",
+			c.app.channels.hub.cfg.ChannelMemory), http.StatusServiceUnavailable)
+		return nil
+	}
 	if r := c.newResume(ch, member, in.Replay); r != nil {
 		if r.try() {
 			return nil
@@ -326,7 +329,7 @@ func (c *client) checkClientEvent(m pusher.Message) (*subscription, *pusher.Erro
 		return nil, pusher.Errorf(0, "Client event rejected: not subscribed to channel %s", cut(m.Channel))
 	}
 	if n := limits.ClientEventsPerSecond; n > 0 && !c.rate.Take(1, n, n, time.Now()) {
-		return nil, c.overLimit(limit.ClientEvents, "Client event rejected: the limit of %d events a second is reached (%s)", n)
+		return nil, c.overLimit(pusher.CodeClientEventRejected, limit.ClientEvents, "Client event rejected: the limit of %d events a second is reached (%s)", n)
 	}
 	return sub, nil
 }

@@ -22,8 +22,8 @@ const (
 // are.
 type subscriptionCount struct {
 	bucket limit.Bucket
-	sent   time.Time
-	due    bool // it will be sent, whatever it is then
+	sent   int64 // Unix nanoseconds
+	due    bool  // it will be sent, whatever it is then
 }
 
 // changed says whether to tell the count now. If not, and wait is not 0, it is
@@ -31,7 +31,8 @@ type subscriptionCount struct {
 func (c *subscriptionCount) changed(subs int, now time.Time) (tell bool, wait time.Duration) {
 	switch {
 	case subs > manySubscribers:
-		wait = countPeriod - now.Sub(c.sent)
+		// A clock that was set back must not put it off for longer.
+		wait = min(countPeriod, countPeriod-time.Duration(now.UnixNano()-c.sent))
 	case !c.bucket.Take(1, countRate, countBurst, now):
 		wait = time.Second / countRate
 	}
@@ -60,7 +61,7 @@ func (ch *channel) countChangedLocked(now time.Time) {
 }
 
 func (ch *channel) sendCountLocked(now time.Time) {
-	ch.count.sent, ch.count.due = now, false
+	ch.count.sent, ch.count.due = now.UnixNano(), false
 	ch.tellLocked(textFrame(pusher.AppendSubscriptionCount(nil, ch.name, ch.subs)), pusher.SocketID{})
 }
 

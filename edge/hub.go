@@ -25,13 +25,15 @@ import (
 const (
 	// DefaultLinger outlasts a stock pusher-js that waits 15 s after a
 	// refused port (PROTOCOL §11.6) several times over.
-	DefaultLinger            = 120 * time.Second
-	DefaultLingeringChannels = 100_000
-	DefaultPongTimeout       = 30 * time.Second
+	DefaultLinger      = 120 * time.Second
+	DefaultPongTimeout = 30 * time.Second
 	// DefaultPingInterval is below the minute after which nginx, HAProxy and
 	// the balancers of clouds cut what is silent.
 	DefaultPingInterval = 45 * time.Second
 	DefaultReplayMemory = 64 << 20
+	// DefaultChannelMemory is for about 100,000 channels.
+	DefaultChannelMemory = 512 << 20
+	DefaultLingerMemory  = 64 << 20
 )
 
 // attachTimeout bounds the first subscription to a channel: what it needs from
@@ -47,9 +49,13 @@ type Config struct {
 	// Linger is how long a channel without subscribers is still followed.
 	// 0 is DefaultLinger.
 	Linger time.Duration
-	// LingeringChannels bounds how many such channels are kept, oldest
-	// dropped first. 0 is DefaultLingeringChannels.
-	LingeringChannels int
+	// LingerMemory bounds the bytes of such channels, oldest dropped first.
+	// 0 is DefaultLingerMemory.
+	LingerMemory int
+	// ChannelMemory bounds the bytes of channels with subscribers, and of the
+	// subscriptions; above it subscriptions are refused. 0 is
+	// DefaultChannelMemory.
+	ChannelMemory int
 	// PongTimeout is how long after a ping a client may stay silent before
 	// it is closed with 4201 (PROTOCOL §2.2). 0 is DefaultPongTimeout.
 	PongTimeout time.Duration
@@ -74,7 +80,8 @@ type Config struct {
 func (c Config) withDefaults() Config {
 	c.Shards = cmp.Or(c.Shards, runtime.GOMAXPROCS(0))
 	c.Linger = cmp.Or(c.Linger, DefaultLinger)
-	c.LingeringChannels = cmp.Or(c.LingeringChannels, DefaultLingeringChannels)
+	c.LingerMemory = cmp.Or(c.LingerMemory, DefaultLingerMemory)
+	c.ChannelMemory = cmp.Or(c.ChannelMemory, DefaultChannelMemory)
 	c.PongTimeout = cmp.Or(c.PongTimeout, DefaultPongTimeout)
 	c.ReplayMemory = cmp.Or(c.ReplayMemory, DefaultReplayMemory)
 	c.MaxQueuedBytes = cmp.Or(c.MaxQueuedBytes, socket.DefaultMaxQueuedBytes)
@@ -99,6 +106,9 @@ type Hub struct {
 	tenants map[*app.App]*tenant
 	shards  []*shard
 	janitor *janitor
+	// channelMemory and lingering bound the channels.
+	channelMemory channelMemory
+	lingering     lingering
 	// nextShard spreads new clients.
 	nextShard atomic.Uint32
 
@@ -134,8 +144,10 @@ func NewHub(ctx context.Context, cfg Config, apps *app.Registry, b *broker.Broke
 		slots:   make(chan struct{}, replaySlots*cfg.Shards),
 		tenants: make(map[*app.App]*tenant),
 		census:  census{gone: make(chan struct{})}, started: time.Now(),
-		janitor: &janitor{linger: cfg.Linger, maxLinger: cfg.LingeringChannels, refused: make(map[*refused]struct{})},
+		janitor: &janitor{refused: make(map[*refused]struct{})},
 	}
+	h.channelMemory.limit, h.lingering.limit = int64(cfg.ChannelMemory), int64(cfg.LingerMemory)
+	h.janitor.closeIdle = func(now time.Time) { h.closeIdle(now.Add(-cfg.Linger)) }
 	h.ctx, h.stop = context.WithCancel(context.WithoutCancel(ctx))
 	for _, a := range apps.All() {
 		h.tenants[a] = h.newTenant(a)

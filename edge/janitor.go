@@ -17,32 +17,17 @@ const janitorPeriod = 250 * time.Millisecond
 // delay and so is in order of time; later has any.
 type janitor struct {
 	later     later
-	linger    time.Duration
-	maxLinger int
-
-	mu     sync.Mutex
-	idles  []idleChannel
-	absent []absentUser
+	closeIdle func(now time.Time) // closes the channels that lingered long enough
+	mu        sync.Mutex
+	absent    []absentUser
 	// refused are connections that wait for the peer to close.
 	refused map[*refused]struct{}
-}
-
-type idleChannel struct {
-	ch    *channel
-	since time.Time
 }
 
 type absentUser struct {
 	app   *tenant
 	user  *user
 	since time.Time
-}
-
-// idle queues a channel that lost its last subscriber.
-func (j *janitor) idle(ch *channel, since time.Time) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.idles = append(j.idles, idleChannel{ch: ch, since: since})
 }
 
 // userGone queues a user whose last connection closed.
@@ -95,14 +80,9 @@ func (j *janitor) run(ctx context.Context) {
 // sweep takes what is due under the lock and does it without.
 func (j *janitor) sweep(now time.Time) {
 	j.mu.Lock()
-	idles := takeWhile(&j.idles, func(i idleChannel, left int) bool {
-		return left > j.maxLinger || now.Sub(i.since) >= j.linger
-	})
 	absent := takeWhile(&j.absent, func(a absentUser, _ int) bool { return now.Sub(a.since) >= offlineGrace })
 	j.mu.Unlock()
-	for _, i := range idles {
-		i.ch.app.channels.expire(i.ch, i.since)
-	}
+	j.closeIdle(now)
 	j.later.run(now)
 	for _, a := range absent {
 		a.app.users.expire(a.user, a.since)

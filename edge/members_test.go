@@ -266,7 +266,7 @@ func TestSubscriptionCountGathers(t *testing.T) {
 	if tell, wait := c.changed(8, now); tell || wait != 0 {
 		t.Errorf("while one is due: tell %v, wait %v", tell, wait)
 	}
-	c = subscriptionCount{sent: now}
+	c = subscriptionCount{sent: now.UnixNano()}
 	if tell, wait := c.changed(101, now.Add(time.Second)); tell || wait != countPeriod-time.Second {
 		t.Errorf("of a large channel: tell %v, wait %v", tell, wait)
 	}

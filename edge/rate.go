@@ -24,19 +24,19 @@ const (
 func (c *client) overRate(bytes int) *pusher.Error {
 	limits, now := &c.app.Limits, time.Now()
 	if n := limits.MessagesPerSecond; n > 0 && !c.messages.Take(1, n, rateBurst*n, now) {
-		return c.overLimit(limit.Messages, "Message rejected: the limit of %d messages a second is reached (%s)", n)
+		return c.overLimit(pusher.CodeClientEventRejected, limit.Messages, "Message rejected: the limit of %d messages a second is reached (%s)", n)
 	}
 	if n := limits.MessageBytesPerSecond; n > 0 && !c.bytes.Take(bytes, n, rateBurst*n, now) {
-		return c.overLimit(limit.MessageBytes, "Message rejected: the limit of %d bytes a second is reached (%s)", n)
+		return c.overLimit(pusher.CodeClientEventRejected, limit.MessageBytes, "Message rejected: the limit of %d bytes a second is reached (%s)", n)
 	}
 	return nil
 }
 
 // overLimit notes that the client is above a limit and makes the error that
 // says so; format gets the limit and the name of its setting.
-func (c *client) overLimit(reason limit.Reason, format string, n int) *pusher.Error {
+func (c *client) overLimit(code int, reason limit.Reason, format string, n int) *pusher.Error {
 	c.app.channels.hub.cfg.Ledger.Note(reason, slog.String("app", c.app.ID), slog.String("socket_id", c.id.String()))
-	return pusher.Errorf(pusher.CodeClientEventRejected, format, n, reason)
+	return pusher.Errorf(code, format, n, reason)
 }
 
 // limitRate is Message for a message above the rate: it is answered and not

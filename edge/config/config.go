@@ -43,6 +43,8 @@ type Config struct {
 	PongTimeout      time.Duration
 	PingInterval     time.Duration // 0: none
 	Linger           time.Duration
+	LingerMemory     int // bytes
+	ChannelMemory    int // bytes
 
 	SessionTime        time.Duration
 	SessionMemoryTime  time.Duration

@@ -72,6 +72,8 @@ var settings = []setting[Config]{
 	{key: "pong_timeout", def: span(edge.DefaultPongTimeout), help: "how long after a ping a client may stay silent (4201 above)", positive: true, bind: func(c *Config) any { return &c.PongTimeout }},
 	{key: "ping_interval", def: span(edge.DefaultPingInterval), help: "how long a client may hear nothing at all: then it gets a WebSocket ping, because proxies close what is silent for a minute; 0: only after activity_timeout", bind: func(c *Config) any { return &c.PingInterval }},
 	{key: "linger", def: span(edge.DefaultLinger), help: "how long a channel without subscribers is kept warm", positive: true, bind: func(c *Config) any { return &c.Linger }},
+	{key: "linger_memory", def: "64MiB", help: "bytes of channels without subscribers; those longest without go first", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.LingerMemory) }},
+	{key: "channel_memory", def: "512MiB", help: "bytes of channels with subscribers, about 5.5 KiB for each and 400 bytes for each further subscription; subscriptions above are refused, those to new channels above seven eighths", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.ChannelMemory) }},
 	{key: "drain_time", def: span(DefaultDrainTime), help: "time over which more than 1,000 clients are told to reconnect at a shutdown", bind: func(c *Config) any { return &c.DrainTime }},
 	{key: "shutdown_timeout", def: span(DefaultShutdownTimeout), help: "time for a clean stop", positive: true, bind: func(c *Config) any { return &c.ShutdownTimeout }},
 	{key: "shards", def: "0", help: "goroutines that write to clients; 0: one per core", bind: func(c *Config) any { return &c.Shards }},

@@ -73,7 +73,7 @@ func (n *Node) start(ctx context.Context) error {
 	}
 	n.hub, err = edge.NewHub(ctx, edge.Config{
 		PathPrefix: n.cfg.PathPrefix, Shards: n.cfg.Shards, Linger: n.cfg.Linger, PongTimeout: n.cfg.PongTimeout,
-		PingInterval: n.cfg.PingInterval,
+		PingInterval: n.cfg.PingInterval, LingerMemory: n.cfg.LingerMemory, ChannelMemory: n.cfg.ChannelMemory,
 		ReplayMemory: n.cfg.ReplayMemory, MaxQueuedBytes: n.cfg.MaxQueuedBytes, WriteTimeout: n.cfg.WriteTimeout,
 		Ledger: n.ledger,
 		Sessions: edge.SessionConfig{
