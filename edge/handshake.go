@@ -50,24 +50,6 @@ func (h *Hub) keyOf(path string) (key, session string, ok bool) {
 	return key, session, ok && key != "" && !strings.Contains(key, "/")
 }
 
-// refused is a connection that was refused: it waits for the peer's answer to
-// the close frame, which the janitor's ticks bound.
-type refused struct {
-	conn socket.Conn
-	hub  *Hub
-}
-
-var _ socket.Receiver = (*refused)(nil)
-
-// Message implements socket.Receiver.
-func (*refused) Message([]byte) func() { return nil }
-
-// Closed implements socket.Receiver.
-func (r *refused) Closed(error) {
-	r.hub.janitor.forget(r)
-	r.hub.census.leave()
-}
-
 // Open implements socket.Acceptor. A refusal is said in a frame and in the
 // close: browsers hide the status of a failed upgrade, and old clients read
 // only the frame (PROTOCOL §2.1).
@@ -87,7 +69,7 @@ func (h *Hub) Open(conn socket.Conn, r *socket.Request) socket.Receiver {
 		conn.Close(refusal.Code, refusal.Message)
 		h.census.enterRefused()
 		r := &refused{conn: conn, hub: h}
-		h.janitor.watch(r)
+		h.refusals.watch(r, time.Now())
 		return r
 	}
 	c := &client{

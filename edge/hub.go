@@ -106,6 +106,8 @@ type Hub struct {
 	tenants map[*app.App]*tenant
 	shards  []*shard
 	janitor *janitor
+	// refusals are connections that wait for the peer to close.
+	refusals refusals
 	// channelMemory and lingering bound the channels.
 	channelMemory channelMemory
 	lingering     lingering
@@ -144,9 +146,10 @@ func NewHub(ctx context.Context, cfg Config, apps *app.Registry, b *broker.Broke
 		slots:   make(chan struct{}, replaySlots*cfg.Shards),
 		tenants: make(map[*app.App]*tenant),
 		census:  census{gone: make(chan struct{})}, started: time.Now(),
-		janitor: &janitor{refused: make(map[*refused]struct{})},
+		janitor: &janitor{},
 	}
 	h.channelMemory.limit, h.lingering.limit = int64(cfg.ChannelMemory), int64(cfg.LingerMemory)
+	h.janitor.tick = h.refusals.tick
 	h.janitor.closeIdle = func(now time.Time) { h.closeIdle(now.Add(-cfg.Linger)) }
 	h.ctx, h.stop = context.WithCancel(context.WithoutCancel(ctx))
 	for _, a := range apps.All() {

@@ -2,8 +2,6 @@ package edge
 
 import (
 	"context"
-	"maps"
-	"slices"
 	"sync"
 	"time"
 )
@@ -18,10 +16,9 @@ const janitorPeriod = 250 * time.Millisecond
 type janitor struct {
 	later     later
 	closeIdle func(now time.Time) // closes the channels that lingered long enough
+	tick      func(now time.Time) // of refused connections
 	mu        sync.Mutex
 	absent    []absentUser
-	// refused are connections that wait for the peer to close.
-	refused map[*refused]struct{}
 }
 
 type absentUser struct {
@@ -37,28 +34,6 @@ func (j *janitor) userGone(a *tenant, u *user, since time.Time) {
 	j.absent = append(j.absent, absentUser{app: a, user: u, since: since})
 }
 
-// watch ticks a refused connection until forget.
-func (j *janitor) watch(r *refused) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.refused[r] = struct{}{}
-}
-
-func (j *janitor) forget(r *refused) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	delete(j.refused, r)
-}
-
-func (j *janitor) tickRefused(now time.Time) {
-	j.mu.Lock()
-	waiting := slices.Collect(maps.Keys(j.refused))
-	j.mu.Unlock()
-	for _, r := range waiting {
-		r.conn.Tick(now)
-	}
-}
-
 // run works until ctx ends.
 func (j *janitor) run(ctx context.Context) {
 	ticker := time.NewTicker(janitorPeriod)
@@ -68,7 +43,7 @@ func (j *janitor) run(ctx context.Context) {
 	for {
 		select {
 		case now := <-ticks.C:
-			j.tickRefused(now)
+			j.tick(now)
 		case now := <-ticker.C:
 			j.sweep(now)
 		case <-ctx.Done():
