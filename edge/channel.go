@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"container/list"
 	"context"
 	"fmt"
 	"slices"
@@ -8,17 +9,10 @@ import (
 	"time"
 
 	"reecho/broker"
-	"reecho/broker/presence"
 	"reecho/edge/pusher"
+	"reecho/edge/roster"
 	"reecho/edge/socket"
 	"reecho/replay"
-)
-
-// Subscription counts go out at once up to manySubscribers, above it at most
-// once in countPeriod (PROTOCOL §2.9).
-const (
-	manySubscribers = 100
-	countPeriod     = 5 * time.Second
 )
 
 // channel is one channel of one app while this node has, or lately had,
@@ -44,24 +38,25 @@ type channel struct {
 	refs      int       // subscriptions, and those on their way
 	idleSince time.Time // when refs became 0
 
+	// Guarded by lingering of hub.
+	idle *list.Element // nil while somebody is on the channel
+
 	mu        sync.Mutex
 	tail      *replay.Tail  // nil until attached
 	attaching chan struct{} // closed when the attempt under way ended; else nil
 	subs      int
-	perShard  []int32 // subscribers by shard
-	wanting   int     // subscribers that want positions
-	members   presence.Members
-	// cached is the newest stored event of a cache channel.
-	cached broker.Event
+	perShard  []int32        // subscribers by shard
+	wanting   int            // subscribers that want positions
+	members   *roster.Roster // presence channels; else nil
+	// cached is the newest stored event of a cache channel; else nil.
+	cached *broker.Event
 	// ring holds recent events for clients that come back.
 	ring  replay.Ring
 	share replay.Share
 	// extending is closed when the extension of the ring under way has ended;
 	// nil if there is none.
 	extending chan struct{}
-	// countSent and countDue belong to the subscription count.
-	countSent time.Time
-	countDue  bool
+	count     subscriptionCount
 }
 
 var _ replay.Sink = (*channel)(nil)
@@ -102,7 +97,12 @@ func newChannel(h *Hub, a *tenant, name string) *channel {
 		retained:  !h.broker.Retention(a.ID, name).Off,
 	}
 	ch.share.Evict = ch.dropRing
-	if !ch.kind.Has(pusher.Presence) {
+	if ch.kind.Has(pusher.Cache) {
+		ch.cached = &broker.Event{}
+	}
+	if ch.kind.Has(pusher.Presence) {
+		ch.members = &roster.Roster{}
+	} else {
 		ch.success = textFrame(pusher.AppendSubscriptionSucceeded(nil, name, "{}"))
 	}
 	return ch
@@ -156,7 +156,7 @@ func (ch *channel) Start(last broker.Event) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	if ch.kind.Has(pusher.Cache) {
-		ch.cached = last
+		*ch.cached = last
 	}
 	ch.ring.Start(last.Sequence)
 }
@@ -180,7 +180,7 @@ func (ch *channel) Deliver(ev broker.Event) {
 // positioned frame if somebody wants it now.
 func (ch *channel) keepLocked(ev *broker.Event, o *op) {
 	if ch.kind.Has(pusher.Cache) {
-		ch.cached = *ev
+		*ch.cached = *ev
 	}
 	kept := replay.Entry{Sequence: ev.Sequence, Exclude: ev.Exclude, Frame: o.frame}
 	if ch.wanting > 0 {
@@ -365,9 +365,10 @@ func (ch *channel) join(c *client, member pusher.Member) (*subscription, *pusher
 		return nil, refusal
 	}
 	sub := &subscription{ch: ch, userID: member.ID}
-	first := ch.enterLocked(c, sub, member)
-	frames := [][]byte{ch.successLocked(""), ch.afterSuccessLocked()}
-	ch.welcomeLocked(&op{client: c, sub: sub, more: frames}, member, first)
+	now := time.Now()
+	news := ch.enterLocked(c, sub, member, now)
+	frames := [][]byte{ch.successLocked(member.ID, ""), ch.afterSuccessLocked()}
+	ch.welcomeLocked(&op{client: c, sub: sub, more: frames}, news, now)
 	return sub, nil
 }
 
@@ -380,39 +381,38 @@ func (ch *channel) refuseLocked(member pusher.Member) *pusher.Error {
 	return pusher.Errorf(0, "Channel %s is full: a presence channel holds %d members", ch.name, limit)
 }
 
-// enterLocked counts a subscriber, and reports whether it brings a new member.
-func (ch *channel) enterLocked(c *client, sub *subscription, member pusher.Member) (first bool) {
+// enterLocked counts a subscriber, and returns what is new to the others.
+func (ch *channel) enterLocked(c *client, sub *subscription, member pusher.Member, now time.Time) (news roster.News) {
 	if ch.kind.Has(pusher.Presence) {
-		first = ch.members.Join(member.ID, member.Info)
+		news = ch.members.Join(member.ID, member.Info, now)
 	}
 	ch.subs++
 	ch.perShard[c.shard.index]++
 	if sub.positioned {
 		ch.wanting++
 	}
-	return first
+	return news
 }
 
 // welcomeLocked gives the subscriber of o its first frames, makes it one of the
 // audience and tells the others.
-func (ch *channel) welcomeLocked(o *op, member pusher.Member, newMember bool) {
+func (ch *channel) welcomeLocked(o *op, news roster.News, now time.Time) {
 	o.kind, o.ch = opJoin, ch
 	o.client.answer(o)
-	if newMember {
-		ch.tellLocked(textFrame(pusher.AppendMemberAdded(nil, ch.name, member.ID, member.Info)), o.client.id)
-	}
-	ch.countChangedLocked(time.Now())
+	ch.tellNewsLocked(o.sub.userID, news, now)
+	ch.countChangedLocked(now)
 }
 
 // successLocked is the subscription_succeeded frame for a subscriber that
-// joins now. outcome is what it is told of its replay, JSON, or "".
-func (ch *channel) successLocked(outcome string) []byte {
+// joins now, as member self of a presence channel. outcome is what it is told of
+// its replay, JSON, or "".
+func (ch *channel) successLocked(self, outcome string) []byte {
 	if ch.success != nil && outcome == "" {
 		return ch.success
 	}
 	data := []byte("{}")
 	if ch.kind.Has(pusher.Presence) {
-		data = ch.members.AppendSnapshot(make([]byte, 0, ch.members.SnapshotSize()+len(outcome)+16))
+		data = ch.members.Snapshot(self, len(outcome)+16)
 	}
 	if outcome != "" {
 		data = data[:len(data)-1]
@@ -428,10 +428,10 @@ func (ch *channel) successLocked(outcome string) []byte {
 
 // repeatSuccess answers a second subscription like the first, for apps that
 // ask for it.
-func (ch *channel) repeatSuccess(c *client) {
+func (ch *channel) repeatSuccess(c *client, self string) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	c.reply(ch.successLocked(""))
+	c.reply(ch.successLocked(self, ""))
 }
 
 // afterSuccessLocked is the frame that follows success on a cache channel:
@@ -440,7 +440,7 @@ func (ch *channel) afterSuccessLocked() []byte {
 	if !ch.kind.Has(pusher.Cache) {
 		return nil
 	}
-	if _, fresh := ch.app.remaining(ch.cached, time.Now()); fresh {
+	if _, fresh := ch.app.remaining(*ch.cached, time.Now()); fresh {
 		return socket.Frame(ch.cached.Frame)
 	}
 	return textFrame(pusher.AppendCacheMiss(nil, ch.name))
@@ -456,40 +456,11 @@ func (ch *channel) leave(c *client, sub *subscription) {
 		ch.wanting--
 	}
 	c.shard.inbox.push(&op{kind: opLeave, ch: ch, client: c, sub: sub})
-	if ch.kind.Has(pusher.Presence) && ch.members.Leave(sub.userID) {
-		ch.tellLocked(textFrame(pusher.AppendMemberRemoved(nil, ch.name, sub.userID)), pusher.SocketID{})
+	now := time.Now()
+	if ch.kind.Has(pusher.Presence) {
+		ch.tellNewsLocked(sub.userID, ch.members.Leave(sub.userID, now), now)
 	}
-	ch.countChangedLocked(time.Now())
-}
-
-// countChangedLocked tells subscribers how many they are, now or, on a large
-// channel that was told a moment ago, when the period is over.
-func (ch *channel) countChangedLocked(now time.Time) {
-	if !ch.app.SubscriptionCounts || ch.kind.Has(pusher.Presence) || ch.kind.Has(pusher.ServerToUser) {
-		return
-	}
-	if ch.subs > manySubscribers && now.Sub(ch.countSent) < countPeriod {
-		if !ch.countDue {
-			ch.countDue = true
-			ch.hub.janitor.countDue(ch, ch.countSent.Add(countPeriod))
-		}
-		return
-	}
-	ch.sendCountLocked(now)
-}
-
-func (ch *channel) sendCountLocked(now time.Time) {
-	ch.countSent, ch.countDue = now, false
-	ch.tellLocked(textFrame(pusher.AppendSubscriptionCount(nil, ch.name, ch.subs)), pusher.SocketID{})
-}
-
-// sendDueCount sends the count that countChangedLocked put off.
-func (ch *channel) sendDueCount(now time.Time) {
-	ch.mu.Lock()
-	defer ch.mu.Unlock()
-	if ch.countDue {
-		ch.sendCountLocked(now)
-	}
+	ch.countChangedLocked(now)
 }
 
 // close stops following. The caller made sure that nobody joins any more.
@@ -507,12 +478,19 @@ func (ch *channel) close() {
 func (ch *channel) info() ChannelInfo {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	return ChannelInfo{Subscriptions: ch.subs, Users: ch.members.Len()}
+	info := ChannelInfo{Subscriptions: ch.subs}
+	if ch.members != nil {
+		info.Users = ch.members.Len()
+	}
+	return info
 }
 
 func (ch *channel) memberIDs() []string {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
+	if ch.members == nil {
+		return []string{}
+	}
 	ids := ch.members.IDs()
 	slices.Sort(ids)
 	return ids

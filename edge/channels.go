@@ -2,10 +2,12 @@ package edge
 
 import (
 	"hash/maphash"
+	"log/slog"
 	"strings"
 	"sync"
 	"time"
 
+	"reecho/edge/limit"
 	"reecho/edge/pusher"
 )
 
@@ -32,20 +34,33 @@ func (cs *channels) stripe(name string) (mu *sync.Mutex, byName *map[string]*cha
 
 // acquire returns the channel called name, making it if need be, and keeps it
 // until release.
-func (cs *channels) acquire(name string) *channel {
+func (cs *channels) acquire(name string) *channel { return cs.take(name, true) }
+
+// admit is acquire for a subscriber: nil if there is no memory for it
+// (Config.ChannelMemory).
+func (cs *channels) admit(name string) *channel { return cs.take(name, false) }
+
+func (cs *channels) take(name string, force bool) *channel {
 	mu, byName := cs.stripe(name)
 	mu.Lock()
 	defer mu.Unlock()
 	ch := (*byName)[name]
 	if ch == nil {
 		// A name cut from a message must not keep the message alive.
-		name = strings.Clone(name)
-		ch = newChannel(cs.hub, cs.app, name)
-		if *byName == nil {
-			*byName = make(map[string]*channel)
-		}
-		(*byName)[name] = ch
+		ch = newChannel(cs.hub, cs.app, strings.Clone(name))
 	}
+	opening := int64(0)
+	if ch.refs == 0 {
+		opening = costOf(ch)
+	}
+	if !cs.hub.channelMemory.enter(opening, force) {
+		return nil
+	}
+	if *byName == nil {
+		*byName = make(map[string]*channel)
+	}
+	(*byName)[ch.name] = ch
+	cs.hub.lingering.remove(ch)
 	ch.refs++
 	return ch
 }
@@ -54,11 +69,34 @@ func (cs *channels) acquire(name string) *channel {
 func (cs *channels) release(ch *channel) {
 	mu, _ := cs.stripe(ch.name)
 	mu.Lock()
-	defer mu.Unlock()
 	ch.refs--
+	closing := int64(0)
 	if ch.refs == 0 {
+		closing = costOf(ch)
 		ch.idleSince = time.Now()
-		cs.hub.janitor.idle(ch, ch.idleSince)
+		cs.hub.lingering.add(ch, ch.idleSince)
+	}
+	cs.hub.channelMemory.leave(closing)
+	mu.Unlock()
+	if closing > 0 {
+		// Here and not in a sweep: within its period a crowd could open and
+		// leave more channels than there is memory.
+		cs.hub.closeIdle(time.Time{})
+	}
+}
+
+// closeIdle closes the channels that are idle since before the time given, and
+// the oldest of those for which there is no memory.
+func (h *Hub) closeIdle(before time.Time) {
+	for {
+		next, over, ok := h.lingering.next(before)
+		if !ok {
+			return
+		}
+		if over {
+			h.cfg.Ledger.Note(limit.LingerMemory, slog.String("app", next.ch.app.ID), slog.Int64("bytes", h.lingering.limit))
+		}
+		next.ch.app.channels.expire(next.ch, next.since)
 	}
 }
 
@@ -69,8 +107,9 @@ func (cs *channels) expire(ch *channel, idleSince time.Time) {
 	mu, byName := cs.stripe(ch.name)
 	mu.Lock()
 	defer mu.Unlock()
-	if ch.refs == 0 && ch.idleSince.Equal(idleSince) {
+	if ch.refs == 0 && ch.idleSince.Equal(idleSince) && (*byName)[ch.name] == ch {
 		delete(*byName, ch.name)
+		cs.hub.lingering.remove(ch)
 		ch.close()
 	}
 }

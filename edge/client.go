@@ -25,18 +25,23 @@ type client struct {
 	id    pusher.SocketID
 
 	// Owned by the shard.
-	firstRef, lastRef int32 // frames linked in the current batch
-	index             int32 // in shard.clients
+	firstRef, lastRef int32  // frames linked in the current batch
+	index             int32  // in shard.clients
+	pingAt            uint32 // seconds of the hub's clock: when the next ping is due
+	openedAt          int64  // Unix seconds; never changes
 	pinged            bool
+	protocol          uint8 // never changes
 
-	protocol uint8 // never changes
-	openedAt int64 // Unix seconds; never changes
+	// authorized is set once and read by the shard.
+	authorized atomic.Bool
 
 	// Owned by the goroutine that handles the connection's messages.
 	subs     []*subscription
 	byName   map[string]*subscription // nil below indexedSubscriptions
 	signedIn *signedIn                // nil until sign-in
 	rate     limit.Bucket             // of client events
+	messages limit.Bucket             // of messages
+	bytes    limit.Bucket             // of their bytes
 
 	// session is nil for most clients; it never changes.
 	session *sessionConn
@@ -45,9 +50,6 @@ type client struct {
 	// never changes.
 	work    work
 	address netip.Addr
-
-	// authorized is set once and read by the shard.
-	authorized atomic.Bool
 }
 
 var (
@@ -123,12 +125,41 @@ func (c *client) tick(now time.Time) {
 		c.pinged = true
 		c.conn.Ping()
 	}
+	c.breakSilence(now)
 	if c.session != nil {
 		c.session.tick(now)
 	}
 	if c.app.AuthorizedConnections && !c.authorized.Load() && now.Sub(time.Unix(c.openedAt, 0)) >= c.app.AuthorizationTimeout {
 		c.closeWith(pusher.Errorf(pusher.CodeUnauthorized, "Connection not authorized within timeout"))
 	}
+}
+
+// breakSilence pings a client that may have heard nothing for the interval. It
+// asks no clock when something is sent: a ping among events costs little, and
+// the fan-out nothing.
+func (c *client) breakSilence(now time.Time) {
+	hub := c.app.channels.hub
+	at := seconds(now.Sub(hub.started))
+	if hub.cfg.PingInterval == 0 || at < c.pingAt {
+		return
+	}
+	c.pingAt = at + max(1, seconds(hub.cfg.PingInterval))
+	// What waits for the peer to read is no silence.
+	if c.conn.Queued() == 0 {
+		c.conn.Ping()
+	}
+}
+
+// firstPing is when, on the hub's clock, a client that is new gets its first
+// ping: at random in the second half of the interval, so that clients which
+// came together are not pinged together for ever.
+func (h *Hub) firstPing(id pusher.SocketID) uint32 {
+	half := h.cfg.PingInterval / 2
+	return seconds(time.Since(h.started) + half + time.Duration(float64(half)*float64(id.A)/(1<<32)))
+}
+
+func seconds(d time.Duration) uint32 {
+	return uint32(d / time.Second) //nolint:gosec // 136 years
 }
 
 // find returns the client's subscription to the channel called name, or nil.

@@ -7,6 +7,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"reecho/edge/limit"
 	"reecho/edge/pusher"
 )
 
@@ -24,11 +25,19 @@ var pongFrame = textFrame(pusher.AppendPong(nil))
 // Message implements socket.Receiver.
 func (c *client) Message(payload []byte) (wait func()) {
 	c.app.channels.hub.throttle()
+	if over := c.overRate(len(payload)); over != nil {
+		return c.limitRate(payload, over)
+	}
 	m, err := pusher.DecodeMessage(payload)
 	if err != nil {
 		c.fail(pusher.Errorf(0, "Invalid message: %v", err))
 		return nil
 	}
+	return c.handle(m)
+}
+
+// handle does what a message asks for.
+func (c *client) handle(m pusher.Message) (wait func()) {
 	switch m.Event {
 	case commandPing:
 		c.reply(pongFrame)
@@ -54,8 +63,14 @@ func (c *client) Message(payload []byte) (wait func()) {
 
 // Binary implements socket.BinaryReceiver: the protocol has no binary
 // messages (PROTOCOL §1.4).
-func (c *client) Binary() {
+func (c *client) Binary(bytes int) (wait func()) {
+	c.app.channels.hub.throttle()
+	if over := c.overRate(bytes); over != nil {
+		c.fail(over)
+		return c.pause
+	}
 	c.fail(pusher.Errorf(0, "Binary messages are not supported, send JSON text"))
+	return nil
 }
 
 // subscribe answers every request, with success or with an error. A channel
@@ -79,8 +94,8 @@ func (c *client) subscribeTo(in pusher.Subscribe) (wait func()) {
 		c.subscribeAgain(known)
 		return nil
 	}
-	if limit := c.app.Limits.ChannelsPerConnection; limit > 0 && len(c.subs) >= limit {
-		c.refuse(in.Channel, pusher.Errorf(0, "A connection may subscribe to %d channels", limit), http.StatusForbidden)
+	if n := c.app.Limits.ChannelsPerConnection; n > 0 && len(c.subs) >= n {
+		c.refuse(in.Channel, c.overLimit(0, limit.Subscriptions, "The limit of %d channels per connection is reached (%s)", n), http.StatusForbidden)
 		return nil
 	}
 	member, refusal := c.authorize(in)
@@ -88,7 +103,12 @@ func (c *client) subscribeTo(in pusher.Subscribe) (wait func()) {
 		c.refuse(in.Channel, refusal, http.StatusUnauthorized)
 		return nil
 	}
-	ch := c.app.channels.acquire(in.Channel)
+	ch := c.app.channels.admit(in.Channel)
+	if ch == nil {
+		c.refuse(in.Channel, c.overLimit(0, limit.ChannelMemory, "The server's limit of %d bytes for channels is reached (%s)",
+			c.app.channels.hub.cfg.ChannelMemory), http.StatusServiceUnavailable)
+		return nil
+	}
 	if r := c.newResume(ch, member, in.Replay); r != nil {
 		if r.try() {
 			return nil
@@ -104,7 +124,7 @@ func (c *client) subscribeTo(in pusher.Subscribe) (wait func()) {
 
 func (c *client) subscribeAgain(known *subscription) {
 	if c.app.LenientSubscribe {
-		known.ch.repeatSuccess(c)
+		known.ch.repeatSuccess(c, known.userID)
 		return
 	}
 	c.fail(pusher.Errorf(0, "Existing subscription to channel %s", known.ch.name))
@@ -328,8 +348,7 @@ func (c *client) checkClientEvent(m pusher.Message, data string) (*subscription,
 		return nil, pusher.Errorf(0, "Client event rejected: not subscribed to channel %s", pusher.Cut(m.Channel))
 	}
 	if n := limits.ClientEventsPerSecond; n > 0 && !c.rate.Take(1, n, n, time.Now()) {
-		return nil, pusher.Errorf(pusher.CodeClientEventRejected,
-			"Client event rejected: the rate limit is %d events a second", limits.ClientEventsPerSecond)
+		return nil, c.overLimit(pusher.CodeClientEventRejected, limit.ClientEvents, "Client event rejected: the limit of %d events a second is reached (%s)", n)
 	}
 	return sub, nil
 }

@@ -187,13 +187,13 @@ func BenchmarkRing(b *testing.B) {
 	const events = 100_000
 	text := pusher.AppendEvent(nil, "match.1", "score", fmt.Sprintf("%0200d", 0), "")
 	for b.Loop() {
-		before := heap()
+		before := heapBytes()
 		var ring replay.Ring
 		ring.Start(1)
 		for i := range uint64(events) {
 			ring.Append(replay.Entry{Sequence: i + 2, Frame: socket.Frame(text)})
 		}
-		b.ReportMetric(float64(heap()-before)/events, "heap-B/event")
+		b.ReportMetric(float64(heapBytes()-before)/events, "heap-B/event")
 		b.ReportMetric(float64(ring.Bytes())/events, "counted-B/event")
 		runtime.KeepAlive(&ring)
 	}
@@ -204,14 +204,14 @@ func BenchmarkRing(b *testing.B) {
 func BenchmarkSession(b *testing.B) {
 	const sessions = 10_000
 	for b.Loop() {
-		before := heap()
+		before := heapBytes()
 		ss := &sessionsForMemory{}
 		for i := range sessions {
 			s := &session{key: fmt.Sprintf("77/%036d", i), marks: map[string]mark{"match.1": {prefix: "E-1-", sequence: 1}}, sockets: []string{"1.2"}}
 			ss.all = append(ss.all, s)
 			ss.conns = append(ss.conns, &sessionConn{session: s, subs: []*subscription{{}}, awaiting: make([]awaited, 1)})
 		}
-		b.ReportMetric(float64(heap()-before)/sessions, "heap-B/session")
+		b.ReportMetric(float64(heapBytes()-before)/sessions, "heap-B/session")
 		runtime.KeepAlive(ss)
 	}
 }
@@ -221,7 +221,7 @@ type sessionsForMemory struct {
 	conns []*sessionConn
 }
 
-func heap() uint64 {
+func heapBytes() uint64 {
 	runtime.GC()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)

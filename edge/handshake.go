@@ -53,24 +53,6 @@ func (h *Hub) keyOf(path string) (key, session string, ok bool) {
 	return key, session, ok && key != "" && !strings.Contains(key, "/")
 }
 
-// refused is a connection that was refused: it waits for the peer's answer to
-// the close frame, which the janitor's ticks bound.
-type refused struct {
-	conn socket.Conn
-	hub  *Hub
-}
-
-var _ socket.Receiver = (*refused)(nil)
-
-// Message implements socket.Receiver.
-func (*refused) Message([]byte) func() { return nil }
-
-// Closed implements socket.Receiver.
-func (r *refused) Closed(error) {
-	r.hub.janitor.forget(r)
-	r.hub.census.leave()
-}
-
 // Open implements socket.Acceptor. A refusal is said in a frame and in the
 // close: browsers hide the status of a failed upgrade, and old clients read
 // only the frame (PROTOCOL §2.1).
@@ -93,13 +75,14 @@ func (h *Hub) Open(conn socket.Conn, r *socket.Request) socket.Receiver {
 		conn.Close(refusal.Code, refusal.Message)
 		h.census.enterRefused()
 		r := &refused{conn: conn, hub: h}
-		h.janitor.watch(r)
+		h.refusals.watch(r, time.Now())
 		return r
 	}
 	c := &client{
 		conn: conn, app: a, id: pusher.NewSocketID(), protocol: protocol, openedAt: time.Now().Unix(), address: r.Client,
 		shard: h.shards[h.nextShard.Add(1)%uint32(len(h.shards))], //nolint:gosec // few shards
 	}
+	c.pingAt = h.firstPing(c.id)
 	var scratch [160]byte // stays on the stack
 	_ = conn.Send([][]byte{textFrame(pusher.AppendConnectionEstablished(scratch[:0], c.id, int(a.ActivityTimeout.Seconds())))})
 	if named {
@@ -128,10 +111,11 @@ func (c *client) beginSession(id string) {
 
 // count makes the connection one of the app's and the hub's, if there is room.
 func (h *Hub) count(a *tenant) *pusher.Error {
-	limit := int64(a.Limits.MaxConnections)
-	if a.connections.Add(1) > limit && limit > 0 {
+	allowed := int64(a.Limits.MaxConnections)
+	if a.connections.Add(1) > allowed && allowed > 0 {
 		a.connections.Add(-1)
-		return pusher.Errorf(pusher.CodeOverQuota, "The connection limit of the app, %d, is reached", limit)
+		h.cfg.Ledger.Note(limit.AppConnections, slog.String("app", a.ID))
+		return pusher.Errorf(pusher.CodeOverQuota, "The app's limit of %d connections is reached (max_connections)", allowed)
 	}
 	if !h.census.enter() {
 		a.connections.Add(-1)

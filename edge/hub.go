@@ -25,10 +25,15 @@ import (
 const (
 	// DefaultLinger outlasts a stock pusher-js that waits 15 s after a
 	// refused port (PROTOCOL §11.6) several times over.
-	DefaultLinger            = 120 * time.Second
-	DefaultLingeringChannels = 100_000
-	DefaultPongTimeout       = 30 * time.Second
-	DefaultReplayMemory      = 64 << 20
+	DefaultLinger      = 120 * time.Second
+	DefaultPongTimeout = 30 * time.Second
+	// DefaultPingInterval is below the minute after which nginx, HAProxy and
+	// the balancers of clouds cut what is silent.
+	DefaultPingInterval = 45 * time.Second
+	DefaultReplayMemory = 64 << 20
+	// DefaultChannelMemory is for about 100,000 channels.
+	DefaultChannelMemory = 512 << 20
+	DefaultLingerMemory  = 64 << 20
 )
 
 // attachTimeout bounds the first subscription to a channel: what it needs from
@@ -44,12 +49,20 @@ type Config struct {
 	// Linger is how long a channel without subscribers is still followed.
 	// 0 is DefaultLinger.
 	Linger time.Duration
-	// LingeringChannels bounds how many such channels are kept, oldest
-	// dropped first. 0 is DefaultLingeringChannels.
-	LingeringChannels int
+	// LingerMemory bounds the bytes of such channels, oldest dropped first.
+	// 0 is DefaultLingerMemory.
+	LingerMemory int
+	// ChannelMemory bounds the bytes of channels with subscribers, and of the
+	// subscriptions; above it subscriptions are refused. 0 is
+	// DefaultChannelMemory.
+	ChannelMemory int
 	// PongTimeout is how long after a ping a client may stay silent before
 	// it is closed with 4201 (PROTOCOL §2.2). 0 is DefaultPongTimeout.
 	PongTimeout time.Duration
+	// PingInterval is how long a client may hear nothing; then it gets a
+	// WebSocket ping. It bounds the silence to within a second. 0: none are
+	// sent for this.
+	PingInterval time.Duration
 	// ReplayMemory bounds the bytes of recent events that are kept in memory
 	// for clients that come back. 0 is DefaultReplayMemory.
 	ReplayMemory int
@@ -75,7 +88,8 @@ type Config struct {
 func (c Config) withDefaults() Config {
 	c.Shards = cmp.Or(c.Shards, runtime.GOMAXPROCS(0))
 	c.Linger = cmp.Or(c.Linger, DefaultLinger)
-	c.LingeringChannels = cmp.Or(c.LingeringChannels, DefaultLingeringChannels)
+	c.LingerMemory = cmp.Or(c.LingerMemory, DefaultLingerMemory)
+	c.ChannelMemory = cmp.Or(c.ChannelMemory, DefaultChannelMemory)
 	c.PongTimeout = cmp.Or(c.PongTimeout, DefaultPongTimeout)
 	c.ReplayMemory = cmp.Or(c.ReplayMemory, DefaultReplayMemory)
 	c.ReplaysPerAddress = cmp.Or(c.ReplaysPerAddress, DefaultReplaysPerAddress)
@@ -110,6 +124,11 @@ type Hub struct {
 	tenants map[*app.App]*tenant
 	shards  []*shard
 	janitor *janitor
+	// refusals are connections that wait for the peer to close.
+	refusals refusals
+	// channelMemory and lingering bound the channels.
+	channelMemory channelMemory
+	lingering     lingering
 	// nextShard spreads new clients.
 	nextShard atomic.Uint32
 
@@ -121,6 +140,7 @@ type Hub struct {
 	tasks    sync.WaitGroup
 	census   census
 	streams  streamCounts
+	started  time.Time
 }
 
 // tenant is an app with its state on this node.
@@ -148,9 +168,12 @@ func NewHub(ctx context.Context, cfg Config, apps *app.Registry, b *broker.Broke
 		history: replay.NewHistory(b, cfg.ReplayMemory), memory: replay.NewMemory(cfg.ReplayMemory),
 		slots:   make(chan struct{}, replaySlots*cfg.Shards),
 		tenants: make(map[*app.App]*tenant),
-		census:  census{gone: make(chan struct{})},
-		janitor: &janitor{linger: cfg.Linger, maxLinger: cfg.LingeringChannels, refused: make(map[*refused]struct{})},
+		census:  census{gone: make(chan struct{})}, started: time.Now(),
+		janitor: &janitor{},
 	}
+	h.channelMemory.limit, h.lingering.limit = int64(cfg.ChannelMemory), int64(cfg.LingerMemory)
+	h.janitor.tick = h.refusals.tick
+	h.janitor.closeIdle = func(now time.Time) { h.closeIdle(now.Add(-cfg.Linger)) }
 	h.ctx, h.stop = context.WithCancel(context.WithoutCancel(ctx))
 	for _, a := range apps.All() {
 		h.tenants[a] = h.newTenant(a)

@@ -23,10 +23,10 @@ const inboxKeepOps = 16384
 type op struct {
 	kind   opKind
 	except pusher.SocketID // opEvent: the socket left out; zero: none
-	ch     *channel        // opEvent, opJoin, opLeave
+	ch     *channel        // opEvent, opMember, opJoin, opLeave, opGap
 	client *client         // all but opEvent
-	sub    *subscription   // opJoin, opLeave
-	frame  []byte          // opEvent, opReply, opTell, opGap
+	sub    *subscription   // opJoin, opLeave; opMember: one of the member
+	frame  []byte          // opEvent, opMember, opReply, opTell, opGap
 	more   [][]byte        // opJoin, opSend: the frames; nil ones are left out
 	wave   uint32          // opDrain
 
@@ -42,6 +42,7 @@ type opKind uint8
 
 const (
 	opEvent  opKind = iota // write frame to each subscriber of ch but except
+	opMember               // write frame to the subscribers of ch that are not of the member of sub
 	opJoin                 // write more to client, register sub, then close done
 	opLeave                // unregister sub
 	opGap                  // write frame to the subscribers of ch that are told of gaps

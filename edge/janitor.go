@@ -2,8 +2,6 @@ package edge
 
 import (
 	"context"
-	"maps"
-	"slices"
 	"sync"
 	"time"
 )
@@ -12,29 +10,15 @@ import (
 // below.
 const janitorPeriod = 250 * time.Millisecond
 
-// janitor does what is put off: channels that linger, subscription counts of
-// large channels, users whose last connection just went. Each kind has one
-// delay, so each queue is in order of time.
+// janitor does what is put off: channels that linger, users whose last
+// connection just went, what is gathered before it is told. Each queue has one
+// delay and so is in order of time; later has any.
 type janitor struct {
-	linger    time.Duration
-	maxLinger int
-
-	mu     sync.Mutex
-	idles  []idleChannel
-	counts []dueCount
-	absent []absentUser
-	// refused are connections that wait for the peer to close.
-	refused map[*refused]struct{}
-}
-
-type idleChannel struct {
-	ch    *channel
-	since time.Time
-}
-
-type dueCount struct {
-	ch *channel
-	at time.Time
+	later     later
+	closeIdle func(now time.Time) // closes the channels that lingered long enough
+	tick      func(now time.Time) // of refused connections
+	mu        sync.Mutex
+	absent    []absentUser
 }
 
 type absentUser struct {
@@ -43,47 +27,11 @@ type absentUser struct {
 	since time.Time
 }
 
-// idle queues a channel that lost its last subscriber.
-func (j *janitor) idle(ch *channel, since time.Time) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.idles = append(j.idles, idleChannel{ch: ch, since: since})
-}
-
-// countDue queues a channel whose count is to be sent at the time given.
-func (j *janitor) countDue(ch *channel, at time.Time) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.counts = append(j.counts, dueCount{ch: ch, at: at})
-}
-
 // userGone queues a user whose last connection closed.
 func (j *janitor) userGone(a *tenant, u *user, since time.Time) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.absent = append(j.absent, absentUser{app: a, user: u, since: since})
-}
-
-// watch ticks a refused connection until forget.
-func (j *janitor) watch(r *refused) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.refused[r] = struct{}{}
-}
-
-func (j *janitor) forget(r *refused) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	delete(j.refused, r)
-}
-
-func (j *janitor) tickRefused(now time.Time) {
-	j.mu.Lock()
-	waiting := slices.Collect(maps.Keys(j.refused))
-	j.mu.Unlock()
-	for _, r := range waiting {
-		r.conn.Tick(now)
-	}
 }
 
 // run works until ctx ends.
@@ -95,7 +43,7 @@ func (j *janitor) run(ctx context.Context) {
 	for {
 		select {
 		case now := <-ticks.C:
-			j.tickRefused(now)
+			j.tick(now)
 		case now := <-ticker.C:
 			j.sweep(now)
 		case <-ctx.Done():
@@ -107,18 +55,10 @@ func (j *janitor) run(ctx context.Context) {
 // sweep takes what is due under the lock and does it without.
 func (j *janitor) sweep(now time.Time) {
 	j.mu.Lock()
-	idles := takeWhile(&j.idles, func(i idleChannel, left int) bool {
-		return left > j.maxLinger || now.Sub(i.since) >= j.linger
-	})
-	counts := takeWhile(&j.counts, func(d dueCount, _ int) bool { return !d.at.After(now) })
 	absent := takeWhile(&j.absent, func(a absentUser, _ int) bool { return now.Sub(a.since) >= offlineGrace })
 	j.mu.Unlock()
-	for _, i := range idles {
-		i.ch.app.channels.expire(i.ch, i.since)
-	}
-	for _, d := range counts {
-		d.ch.sendDueCount(now)
-	}
+	j.closeIdle(now)
+	j.later.run(now)
 	for _, a := range absent {
 		a.app.users.expire(a.user, a.since)
 	}

@@ -238,7 +238,8 @@ func (r *resume) finishLocked(entries []replay.Entry, written chan<- struct{}) (
 	}
 	head := ch.ring.Pos()
 	sub := &subscription{ch: ch, userID: r.member.ID, positioned: r.ask != nil, told: true, joined: head}
-	first := ch.enterLocked(c, sub, r.member)
+	now := time.Now()
+	news := ch.enterLocked(c, sub, r.member, now)
 	// A client that came back has the cached event, or gets it again with the
 	// rest.
 	cached := len(entries) == 0 && !r.started && (!r.returning || r.reason != "")
@@ -248,7 +249,7 @@ func (r *resume) finishLocked(entries []replay.Entry, written chan<- struct{}) (
 	if cached {
 		frames = append(frames, ch.afterSuccessLocked())
 	}
-	ch.welcomeLocked(&op{client: c, sub: sub, more: frames, done: written}, r.member, first)
+	ch.welcomeLocked(&op{client: c, sub: sub, more: frames, done: written}, news, now)
 	if r.ask == nil && (r.reason != "" || !ch.retained) {
 		c.session.start(ch.name, r.markLocked(head))
 		c.session.sessions.saveSoon(c.session.session)
@@ -273,9 +274,9 @@ func (r *resume) openingLocked(entries []replay.Entry) [][]byte {
 	frames := make([][]byte, 0, len(entries)+3)
 	n := r.count(entries)
 	if r.ask == nil {
-		frames = append(frames, r.ch.successLocked(""))
+		frames = append(frames, r.ch.successLocked(r.member.ID, ""))
 	} else {
-		frames = append(frames, r.ch.successLocked(string(pusher.AppendOutcome(nil, pusher.Outcome{
+		frames = append(frames, r.ch.successLocked(r.member.ID, string(pusher.AppendOutcome(nil, pusher.Outcome{
 			Events: n, Position: string(r.positionLocked(entries)), Reason: string(r.reason),
 		}))))
 	}

@@ -224,6 +224,8 @@ func (s *shard) do(o *op) {
 		s.linkAll(a.plain, o, o.frame)
 		s.linkAll(a.positioned, o, o.positionedFrame())
 		a.passed(o.sequence)
+	case opMember:
+		s.linkOthers(o)
 	case opGap:
 		s.gap(o)
 	case opJoin:
@@ -261,6 +263,18 @@ func (s *shard) linkAll(subscribers []entry, o *op, frame []byte) {
 	for _, e := range subscribers {
 		if e.client.id != o.except {
 			s.link(e.client, frame, false)
+		}
+	}
+}
+
+// linkOthers links a frame about a member for all who are somebody else.
+func (s *shard) linkOthers(o *op) {
+	a := &o.ch.audiences[s.index]
+	for _, list := range [...][]entry{a.plain, a.positioned} {
+		for _, e := range list {
+			if e.sub.userID != o.sub.userID {
+				s.link(e.client, o.frame, false)
+			}
 		}
 	}
 }

@@ -81,6 +81,22 @@ func (m *Members) Leave(id string) (last bool) {
 // Has reports whether user id is present.
 func (m *Members) Has(id string) bool { return m.byID[id] != nil }
 
+// Info is the JSON that is kept of user id: null if none was given, nil if the
+// user is not present.
+func (m *Members) Info(id string) []byte {
+	if known := m.byID[id]; known != nil {
+		return known.info
+	}
+	return nil
+}
+
+// Each calls visit for every user present, with what Info returns.
+func (m *Members) Each(visit func(id string, info []byte)) {
+	for _, entry := range m.order {
+		visit(entry.id, entry.info)
+	}
+}
+
 // Len is the number of users present.
 func (m *Members) Len() int { return len(m.order) }
 

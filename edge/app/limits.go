@@ -22,8 +22,15 @@ const (
 	DefaultWatchlistUsers        = 100   // users
 	DefaultClientEventsPerSecond = 10    // events a connection
 	DefaultClientEventDataBytes  = 10240 // bytes
-	DefaultChannelsPerConnection = 0     // 0: no limit
-	DefaultMaxConnections        = 0     // 0: no limit
+	// DefaultChannelsPerConnection is more than a page shows, and keeps one
+	// client from filling the memory with channels.
+	DefaultChannelsPerConnection = 200 // subscriptions; 0: no limit
+	// DefaultMessagesPerSecond and DefaultMessageBytesPerSecond are far above
+	// what any client library sends by itself; of each a connection may save up
+	// four seconds.
+	DefaultMessagesPerSecond     = 500     // messages of a connection
+	DefaultMessageBytesPerSecond = 1 << 20 // bytes of them
+	DefaultMaxConnections        = 0       // 0: no limit
 	DefaultCacheTTL              = 30 * time.Minute
 	DefaultRequestBytes          = 1 << 20 // bytes of an HTTP body
 	DefaultReplayEvents          = 1000    // events of one replay
@@ -49,6 +56,8 @@ type Limits struct {
 	ClientEventsPerSecond int           // per connection; 0: no limit
 	ClientEventDataBytes  int           // bytes of one client event's data
 	ChannelsPerConnection int           // subscriptions; 0: no limit
+	MessagesPerSecond     int           // of a connection, of any kind; 0: no limit
+	MessageBytesPerSecond int           // bytes of them; 0: no limit
 	MaxConnections        int           // connections of the app on this node; 0: no limit
 	CacheTTL              time.Duration // how long a cache channel remembers
 	RequestBytes          int           // bytes of an HTTP API body
@@ -75,6 +84,8 @@ func DefaultLimits() Limits {
 		ClientEventsPerSecond: DefaultClientEventsPerSecond,
 		ClientEventDataBytes:  DefaultClientEventDataBytes,
 		ChannelsPerConnection: DefaultChannelsPerConnection,
+		MessagesPerSecond:     DefaultMessagesPerSecond,
+		MessageBytesPerSecond: DefaultMessageBytesPerSecond,
 		MaxConnections:        DefaultMaxConnections,
 		CacheTTL:              DefaultCacheTTL,
 		RequestBytes:          DefaultRequestBytes,

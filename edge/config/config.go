@@ -47,7 +47,10 @@ type Config struct {
 	HandshakeTimeout time.Duration
 	MaxHeaderBytes   int
 	PongTimeout      time.Duration
+	PingInterval     time.Duration // 0: none
 	Linger           time.Duration
+	LingerMemory     int // bytes
+	ChannelMemory    int // bytes
 
 	MaxQueryParameters     int
 	EventStreams           int

@@ -31,7 +31,8 @@ func (b *Bucket) Take(n, perSecond, burst int, now time.Time) bool {
 
 func (b *Bucket) refill(perSecond int, now time.Time) {
 	ns := now.UnixNano()
-	b.spent = max(0, b.spent-float32(time.Duration(ns-b.at).Seconds())*float32(perSecond))
+	// A clock that was set back gives nothing, and takes nothing away.
+	b.spent = max(0, b.spent-float32(time.Duration(max(0, ns-b.at)).Seconds())*float32(perSecond))
 	b.at = ns
 }
 

@@ -45,6 +45,20 @@ func TestBucketGivesMoreThanItHolds(t *testing.T) {
 	}
 }
 
+// A clock that is set back must not leave a client without tokens for as long.
+func TestBucketSurvivesAClockSetBack(t *testing.T) {
+	now := time.Unix(10_000, 0)
+	var b Bucket
+	b.Take(20, 10, 20, now)
+	now = now.Add(-time.Hour)
+	if b.Take(1, 10, 20, now) {
+		t.Error("the clock gave a token")
+	}
+	if !b.Take(1, 10, 20, now.Add(time.Second)) {
+		t.Error("refused a second later")
+	}
+}
+
 func TestAddress(t *testing.T) {
 	for in, want := range map[string]string{
 		"192.0.2.7":                 "192.0.2.7",

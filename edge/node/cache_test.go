@@ -16,8 +16,15 @@ func TestCache(t *testing.T) {
 	if f := a.wantOn("cache-a", "pusher:cache_miss"); f.text(t) != "{}" {
 		t.Errorf("got %s", f.raw)
 	}
+	other := s.connect(t)
+	other.subscribe("cache-a")
+	other.wantOn("cache-a", "pusher:cache_miss")
 	s.publish("cache-a", "price", "1", "")
 	s.publish("cache-a", "price", "2", a.socketID)
+	// Stored is not delivered yet: a subscriber that comes in between gets the
+	// first, and the second live.
+	other.wantOn("cache-a", "price")
+	other.wantOn("cache-a", "price")
 	a.wantOn("cache-a", "price")
 	a.wantNothing()
 	b := s.connect(t)

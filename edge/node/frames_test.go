@@ -64,6 +64,29 @@ func TestLiveness(t *testing.T) {
 	alive.wantNothing()
 }
 
+// A client that only listens is pinged long before the activity timeout, which
+// is announced as ever; 0 leaves it in peace.
+func TestSilenceTowardsClients(t *testing.T) {
+	t.Parallel()
+	s := startServerWith(t, func(c *config.Config) { c.PingInterval = time.Second })
+	c := s.dial(t, "/app/"+key+goodQuery)
+	if f := c.established(); !strings.Contains(f.raw, `\"activity_timeout\":120`) {
+		t.Errorf("got %s", f.raw)
+	}
+	quiet := startServerWith(t, func(c *config.Config) { c.PingInterval = 0 }).connect(t)
+	for range 3 {
+		select {
+		case <-c.pings:
+		case <-time.After(patience):
+			t.Fatal("no ping")
+		}
+	}
+	c.wantNothing()
+	if len(quiet.pings) != 0 {
+		t.Error("pinged although that is off")
+	}
+}
+
 // B-30, B-31, B-32, §11.7: what cannot be understood is an error, and the
 // connection stays.
 func TestMessagesThatAreErrors(t *testing.T) {

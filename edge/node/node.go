@@ -80,6 +80,7 @@ func (n *Node) start(ctx context.Context) error {
 	queues := socket.NewBudget(n.cfg.QueueMemory, n.ledger)
 	n.hub, err = edge.NewHub(ctx, edge.Config{
 		PathPrefix: n.cfg.PathPrefix, Shards: n.cfg.Shards, Linger: n.cfg.Linger, PongTimeout: n.cfg.PongTimeout,
+		PingInterval: n.cfg.PingInterval, LingerMemory: n.cfg.LingerMemory, ChannelMemory: n.cfg.ChannelMemory,
 		ReplayMemory: n.cfg.ReplayMemory, MaxQueuedBytes: n.cfg.MaxQueuedBytes, WriteTimeout: n.cfg.WriteTimeout,
 		Budget: queues, Ledger: n.ledger, ReplaysPerAddress: n.cfg.ReplaysPerAddress,
 		EventStreams: n.cfg.EventStreams, EventStreamsPerAddress: n.cfg.EventStreamsPerAddress,

@@ -25,7 +25,7 @@ func TestStreamLimits(t *testing.T) {
 	}{
 		"node":    {func(c *config.Config) { c.EventStreams = 2 }, http.StatusServiceUnavailable, "event_streams is 2"},
 		"address": {func(c *config.Config) { c.EventStreamsPerAddress = 2 }, http.StatusTooManyRequests, "event_streams_per_address is 2"},
-		"app":     {func(c *config.Config) { c.Apps[0].Limits.MaxConnections = 2 }, http.StatusServiceUnavailable, "connection limit of the app, 2"},
+		"app":     {func(c *config.Config) { c.Apps[0].Limits.MaxConnections = 2 }, http.StatusServiceUnavailable, "limit of 2 connections is reached (max_connections)"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -335,6 +336,34 @@ func TestWaitPausesOneConnection(t *testing.T) {
 		close(release)
 		for _, m := range []string{"kept 1", "kept 2", "wait", "kept 3"} {
 			p.want(t, m)
+		}
+	})
+}
+
+// TestWaitsLoseNothing has a wait behind every message of more than a buffer
+// holds: what was in the kernel before the pause is read after it, though
+// nothing new comes to tell of it.
+func TestWaitsLoseNothing(t *testing.T) {
+	eachTransport(t, func(t on) {
+		h := mustHost(t, t.transport, Config{Pollers: 1}, func(h *host) {
+			h.wait = func(*peer, string) func() { return func() {} }
+		})
+		c, p := mustConnect(t, h)
+		const messages = 100
+		var all []byte
+		for i := range messages {
+			all = append(all, text(fmt.Sprintf("%d%s", i, strings.Repeat(".", 20<<10)))...)
+		}
+		c.send(all)
+		for i := range messages {
+			select {
+			case m := <-p.messages:
+				if number, _, _ := strings.Cut(m, "."); number != strconv.Itoa(i) {
+					t.Fatalf("got message %s, want %d", number, i)
+				}
+			case <-time.After(patience):
+				t.Fatalf("message %d did not come", i)
+			}
 		}
 	})
 }

@@ -438,7 +438,7 @@ func (l *link) deliver(m message) (wait func()) {
 		return l.receiver.Message(m.payload)
 	}
 	if r, ok := l.receiver.(BinaryReceiver); ok {
-		r.Binary()
+		return r.Binary(len(m.payload))
 	}
 	return nil
 }

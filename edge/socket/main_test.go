@@ -93,7 +93,10 @@ func (p *peer) Message(payload []byte) func() {
 	return nil
 }
 
-func (p *peer) Binary() { p.messages <- "(binary)" }
+func (p *peer) Binary(int) (wait func()) {
+	p.messages <- "(binary)"
+	return nil
+}
 
 func (p *peer) Closed(err error) {
 	p.calls.Add(1)

@@ -74,10 +74,10 @@ type Receiver interface {
 
 // BinaryReceiver is implemented by a Receiver that wants to answer binary
 // messages, which the Pusher protocol does not know. Without it they are
-// ignored. It is not told what was in the message.
+// ignored. It is not told what was in the message, only how long it was.
 type BinaryReceiver interface {
-	// Binary is called in the place of Message.
-	Binary()
+	// Binary is called in the place of Message, and like it.
+	Binary(bytes int) (wait func())
 }
 
 // HangupReceiver is implemented by a Receiver whose waits may be long: they

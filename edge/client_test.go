@@ -1,0 +1,128 @@
+package edge
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"reecho/edge/app"
+	"reecho/edge/pusher"
+)
+
+// silentConn is a connection on which the peer says nothing, or answers pings
+// alone. Its clock is that of the ticks.
+type silentConn struct {
+	answers bool
+	now     time.Time
+	heard   time.Time // when the peer was last heard
+	pings   []time.Time
+	queued  int
+	code    int // of the close; 0: open
+}
+
+func (c *silentConn) Send([][]byte) error { return nil }
+
+func (c *silentConn) Answer([][]byte) error { return nil }
+
+func (*silentConn) Owe(int, int) {}
+
+func (c *silentConn) Close(code int, _ string) { c.code = code }
+
+func (c *silentConn) Ping() {
+	c.pings = append(c.pings, c.now)
+	if c.answers {
+		c.heard = c.now
+	}
+}
+
+func (c *silentConn) Tick(now time.Time) time.Duration {
+	c.now = now
+	return now.Sub(c.heard)
+}
+
+func (c *silentConn) Queued() int { return c.queued }
+
+func (*silentConn) Remote() netip.AddrPort { return netip.AddrPort{} }
+
+func newSilentHub(interval time.Duration) (*Hub, *tenant) {
+	hub := &Hub{cfg: Config{PingInterval: interval, PongTimeout: DefaultPongTimeout}, started: time.Now()}
+	return hub, hub.newTenant(&app.App{ID: "77", ActivityTimeout: app.DefaultActivityTimeout, Limits: app.DefaultLimits()})
+}
+
+// Silence towards a client lasts no longer than the interval and a tick, and
+// clients that came at the same moment are not pinged at the same moment.
+func TestSilenceIsBroken(t *testing.T) {
+	t.Parallel()
+	const clients, minutes = 1000, 10
+	hub, owner := newSilentHub(DefaultPingInterval)
+	second := make(map[int]int) // pings in each
+	for range clients {
+		conn := &silentConn{answers: true, heard: hub.started}
+		c := &client{conn: conn, app: owner, id: pusher.NewSocketID(), protocol: newestProtocol}
+		c.pingAt = hub.firstPing(c.id)
+		last := hub.started
+		for at := range minutes * 60 {
+			n := len(conn.pings)
+			c.tick(hub.started.Add(time.Duration(at) * time.Second))
+			for _, ping := range conn.pings[n:] {
+				if silence := ping.Sub(last); silence > DefaultPingInterval+tickPeriod {
+					t.Fatalf("silent for %v", silence)
+				}
+				last = ping
+				second[at]++
+			}
+		}
+		if conn.code != 0 {
+			t.Fatalf("a client that answers pings was closed with %d", conn.code)
+		}
+		if n := len(conn.pings); n < minutes*60/46 || n > minutes*60/45+1 {
+			t.Fatalf("%d pings in %d minutes", n, minutes)
+		}
+	}
+	for at, n := range second {
+		if n > clients/10 {
+			t.Errorf("%d of %d clients were pinged in second %d", n, clients, at)
+		}
+	}
+}
+
+// Pings against silence change nothing about who is closed and when: a client
+// that answers nothing goes with 4201 after activity_timeout and pong_timeout,
+// and without them it is pinged after activity_timeout as before.
+func TestPingsDoNotHideTheDead(t *testing.T) {
+	t.Parallel()
+	for name, interval := range map[string]time.Duration{"on": DefaultPingInterval, "off": 0, "long": time.Hour} {
+		hub, owner := newSilentHub(interval)
+		conn := &silentConn{heard: hub.started}
+		c := &client{conn: conn, app: owner, id: pusher.NewSocketID(), protocol: newestProtocol}
+		c.pingAt = hub.firstPing(c.id)
+		at := time.Duration(0)
+		for ; conn.code == 0 && at < time.Hour; at += time.Second {
+			c.tick(hub.started.Add(at))
+		}
+		if want := app.DefaultActivityTimeout + DefaultPongTimeout + time.Second; conn.code != pusher.CodePongTimeout || at != want {
+			t.Errorf("%s: closed with %d after %v, want 4201 after %v", name, conn.code, at, want)
+		}
+		pinged := false
+		for _, ping := range conn.pings {
+			pinged = pinged || ping.Sub(hub.started) == app.DefaultActivityTimeout
+		}
+		if !pinged {
+			t.Errorf("%s: no ping after activity_timeout, pings at %v", name, conn.pings)
+		}
+	}
+}
+
+// A peer that does not read gets no pings on top of what waits for it.
+func TestNoPingsBehindAQueue(t *testing.T) {
+	t.Parallel()
+	hub, owner := newSilentHub(time.Second)
+	conn := &silentConn{heard: hub.started, queued: 1}
+	c := &client{conn: conn, app: owner, id: pusher.NewSocketID(), protocol: newestProtocol}
+	for at := range 100 {
+		c.tick(hub.started.Add(time.Duration(at) * time.Second))
+	}
+	if len(conn.pings) != 0 {
+		t.Errorf("%d pings", len(conn.pings))
+	}
+}

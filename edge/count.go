@@ -1,0 +1,77 @@
+package edge
+
+import (
+	"time"
+
+	"reecho/edge/limit"
+	"reecho/edge/pusher"
+)
+
+// Subscription counts go out with each change up to manySubscribers, above it at
+// most once in countPeriod (PROTOCOL §2.9). Below it they are gathered too once
+// there were countBurst changes in quick succession: who subscribes and
+// unsubscribes in a loop must not flood all others.
+const (
+	manySubscribers = 100
+	countPeriod     = 5 * time.Second
+	countBurst      = 2 * manySubscribers // a channel that fills up, and empties, shows each
+	countRate       = 1                   // a second, after the burst
+)
+
+// subscriptionCount is when the subscribers of a channel are told how many they
+// are.
+type subscriptionCount struct {
+	bucket limit.Bucket
+	sent   int64 // Unix nanoseconds
+	due    bool  // it will be sent, whatever it is then
+}
+
+// changed says whether to tell the count now. If not, and wait is not 0, it is
+// to be sent after wait.
+func (c *subscriptionCount) changed(subs int, now time.Time) (tell bool, wait time.Duration) {
+	switch {
+	case subs > manySubscribers:
+		// A clock that was set back must not put it off for longer.
+		wait = min(countPeriod, countPeriod-time.Duration(now.UnixNano()-c.sent))
+	case !c.bucket.Take(1, countRate, countBurst, now):
+		wait = time.Second / countRate
+	}
+	switch {
+	case wait <= 0:
+		return true, 0
+	case c.due:
+		return false, 0
+	}
+	c.due = true
+	return false, wait
+}
+
+// countChangedLocked tells subscribers how many they are, now or in a while.
+func (ch *channel) countChangedLocked(now time.Time) {
+	if !ch.app.SubscriptionCounts || ch.kind.Has(pusher.Presence) || ch.kind.Has(pusher.ServerToUser) {
+		return
+	}
+	tell, wait := ch.count.changed(ch.subs, now)
+	switch {
+	case tell:
+		ch.sendCountLocked(now)
+	case wait > 0:
+		ch.hub.janitor.later.add(now.Add(wait), ch.sendDueCount)
+	}
+}
+
+func (ch *channel) sendCountLocked(now time.Time) {
+	ch.count.sent, ch.count.due = now.UnixNano(), false
+	ch.tellLocked(textFrame(pusher.AppendSubscriptionCount(nil, ch.name, ch.subs)), pusher.SocketID{})
+}
+
+// sendDueCount sends the count that countChangedLocked put off.
+func (ch *channel) sendDueCount(now time.Time) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	if ch.count.due {
+		// Else what comes next would be told on top of it.
+		ch.count.bucket.Take(1, countRate, countBurst, now)
+		ch.sendCountLocked(now)
+	}
+}

@@ -1,0 +1,201 @@
+//go:build unix
+
+package edge
+
+import (
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"reecho/broker"
+	"reecho/broker/brokertest"
+	"reecho/edge/app"
+	"reecho/edge/limit"
+	"reecho/edge/pusher"
+	"reecho/edge/socket"
+)
+
+// newMemoryHub is a hub with one app and its real broker.
+func newMemoryHub(t testing.TB, cfg Config) (*Hub, *tenant) {
+	t.Helper()
+	log := brokertest.Start(t, broker.Config{})
+	apps, err := app.NewRegistry([]*app.App{{
+		ID: "77", Credentials: []app.Credential{{Key: "demo-key-01", Secret: "demo-secret-01"}}, Enabled: true,
+		ActivityTimeout: app.DefaultActivityTimeout, Limits: app.DefaultLimits(),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hub, err := NewHub(t.Context(), cfg, apps, log, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = hub.Close(t.Context(), 0) }) // a cancelled context: clients of no server never end
+	return hub, hub.tenants[apps.All()[0]]
+}
+
+// subscriber is a client without a network.
+func (h *Hub) subscriber(owner *tenant, conn socket.Conn) *client {
+	c := &client{conn: conn, app: owner, shard: h.shards[h.nextShard.Add(1)%uint32(len(h.shards))], id: pusher.NewSocketID()}
+	c.shard.inbox.push(&op{kind: opAdd, client: c})
+	return c
+}
+
+func (c *client) mustSubscribe(name string) {
+	if wait := c.subscribeTo(pusher.Subscribe{Channel: name}); wait != nil {
+		wait()
+	}
+}
+
+func (c *client) mustLeave(name string) {
+	c.unsubscribe([]byte(`{"channel":"` + name + `"}`))
+}
+
+// open is how many channels the node follows.
+func (cs *channels) open() (n int) {
+	cs.each(func(*channel) { n++ })
+	return n
+}
+
+// Channels that nobody is on take no more memory than they may at any moment,
+// also between two sweeps: those longest without subscribers go first, and each
+// that somebody came back to is a new one.
+func TestLingerMemory(t *testing.T) {
+	t.Parallel()
+	ledger := limit.NewLedger(slog.New(slog.DiscardHandler))
+	cost := costOf(&channel{name: "chat.100"})
+	hub, owner := newMemoryHub(t, Config{LingerMemory: int(10 * cost), Ledger: ledger})
+	c := hub.subscriber(owner, &sinkConn{})
+	for i := range 50 {
+		name := fmt.Sprintf("chat.%d", 100+i)
+		c.mustSubscribe(name)
+		c.mustLeave(name)
+		// Somebody comes back to the first again and again.
+		c.mustSubscribe("chat.100")
+		c.mustLeave("chat.100")
+		if n := owner.channels.open(); n > 10 {
+			t.Fatalf("%d channels linger after %d, limit 10", n, i+1)
+		}
+	}
+	for name, want := range map[string]bool{"chat.100": true, "chat.149": true, "chat.141": true, "chat.140": false, "chat.101": false} {
+		if got := owner.channels.find(name) != nil; got != want {
+			t.Errorf("%s is followed: %v, want %v", name, got, want)
+		}
+	}
+	if got := ledger.Total(limit.LingerMemory); got != 40 {
+		t.Errorf("the ledger has %d, want 40", got)
+	}
+	hub.closeIdle(time.Now())
+	if n, bytes := owner.channels.open(), hub.lingering.bytes; n != 0 || bytes != 0 {
+		t.Errorf("%d channels of %d bytes are left after the linger time", n, bytes)
+	}
+	if used := hub.channelMemory.used.Load(); used != 0 {
+		t.Errorf("%d bytes are counted for subscribers, there are none", used)
+	}
+}
+
+// Above the memory for channels no new one is made; those that are there can be
+// subscribed to for a while longer, and whoever leaves makes room.
+func TestChannelMemory(t *testing.T) {
+	t.Parallel()
+	each := costOf(&channel{name: "chat.100"}) + subscriptionCost
+	hub, owner := newMemoryHub(t, Config{ChannelMemory: int(80 * each)})
+	c := hub.subscriber(owner, &sinkConn{})
+	for i := range 100 {
+		c.mustSubscribe(fmt.Sprintf("chat.%d", 100+i))
+	}
+	if got := len(c.subs); got != 70 {
+		t.Errorf("%d channels were made, want 70", got)
+	}
+	joined := 0
+	for ; joined < 10_000; joined++ {
+		other := hub.subscriber(owner, &sinkConn{})
+		if other.mustSubscribe("chat.100"); len(other.subs) == 0 {
+			break
+		}
+	}
+	if want := int(10 * each / subscriptionCost); joined != want {
+		t.Errorf("%d joined a channel that exists, want %d", joined, want)
+	}
+	for i := range 40 {
+		c.mustLeave(fmt.Sprintf("chat.%d", 100+i))
+	}
+	if c.mustSubscribe("chat.later"); len(c.subs) != 31 {
+		t.Errorf("%d subscriptions, want 31: refused though there is room", len(c.subs))
+	}
+}
+
+// Whatever clients do at once, what is counted is what there is.
+func TestChannelsAreCounted(t *testing.T) {
+	t.Parallel()
+	seed := firstSeed(t)
+	cost := costOf(&channel{name: "chat.0"})
+	hub, owner := newMemoryHub(t, Config{LingerMemory: int(5 * cost), ChannelMemory: int(12 * cost)})
+	var tasks sync.WaitGroup
+	for worker := range uint64(8) {
+		tasks.Go(func() {
+			random := rand.New(rand.NewPCG(seed, worker))
+			c := hub.subscriber(owner, &sinkConn{})
+			for range 1000 {
+				name := fmt.Sprintf("chat.%d", random.IntN(20))
+				if c.find(name) == nil {
+					c.mustSubscribe(name)
+				} else {
+					c.mustLeave(name)
+				}
+			}
+			for len(c.subs) > 0 {
+				c.mustLeave(c.subs[0].ch.name)
+			}
+		})
+	}
+	tasks.Wait()
+	if used := hub.channelMemory.used.Load(); used != 0 {
+		t.Errorf("%d bytes are counted for subscribers, there are none", used)
+	}
+	bytes := int64(0)
+	owner.channels.each(func(ch *channel) { bytes += costOf(ch) })
+	if bytes != hub.lingering.bytes || bytes > 5*cost {
+		t.Errorf("%d bytes linger, %d are counted, limit %d", bytes, hub.lingering.bytes, 5*cost)
+	}
+	if n := hub.lingering.idle.Len(); n != owner.channels.open() {
+		t.Errorf("%d channels wait for their end, there are %d", n, owner.channels.open())
+	}
+}
+
+// BenchmarkChannelMemory is the heap of a channel with one subscriber, and of
+// one more subscriber, for short and for long names. What the process takes is
+// twice that, for the collector lets the heap grow to it: channelCost,
+// channelNameCost and subscriptionCost are made of these figures.
+func BenchmarkChannelMemory(b *testing.B) {
+	const channels, perClient = 20_000, 200
+	for _, more := range []int{0, 150} {
+		b.Run(fmt.Sprintf("name=%d", len("channel.20000")+more), func(b *testing.B) {
+			for b.Loop() {
+				hub, owner := newMemoryHub(b, Config{ChannelMemory: 1 << 30, LingerMemory: 1 << 30})
+				subscribe := func(offset int) (clients []*client) {
+					for i := range channels {
+						if i%perClient == 0 {
+							clients = append(clients, hub.subscriber(owner, &sinkConn{}))
+						}
+						clients[len(clients)-1].mustSubscribe(fmt.Sprintf("channel.%05d%s", i+offset, strings.Repeat("x", more)))
+					}
+					return clients
+				}
+				all := subscribe(channels) // the tables have their size
+				before := heapBytes()
+				all = append(all, subscribe(0)...)
+				b.ReportMetric(float64(heapBytes()-before)/channels, "heap-B/channel")
+				before = heapBytes()
+				all = append(all, subscribe(0)...)
+				b.ReportMetric(float64(heapBytes()-before)/channels, "heap-B/subscription")
+				runtime.KeepAlive(all)
+			}
+		})
+	}
+}

@@ -1,0 +1,189 @@
+package node_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/gobwas/ws"
+
+	"reecho/edge/app"
+	"reecho/edge/config"
+	"reecho/edge/limit"
+)
+
+// errorText is the message of a frame if it is a pusher:error with code, else "".
+func (f frame) errorText(code int) string {
+	var data struct {
+		Code    *int   `json:"code"`
+		Message string `json:"message"`
+	}
+	if f.Event != "pusher:error" || json.Unmarshal(f.Data, &data) != nil || data.Code == nil || *data.Code != code {
+		return ""
+	}
+	return data.Message
+}
+
+// Whatever a connection sends above its rate is answered with an error that
+// names the limit, one for each message, and is not done; the connection stays,
+// and others notice nothing.
+func TestMessageRate(t *testing.T) {
+	t.Parallel()
+	const rate, burst, sent = 5, 20, 60
+	for name, text := range map[string]func(i int) string{
+		"ping":        func(int) string { return `{"event":"pusher:ping","data":{}}` },
+		"subscribe":   func(i int) string { return fmt.Sprintf(`{"event":"pusher:subscribe","data":{"channel":"chat.%d"}}`, i) },
+		"sign-in":     func(int) string { return `{"event":"pusher:signin","data":{"auth":"x","user_data":"{}"}}` },
+		"whisper":     func(int) string { return `{"event":"client-x","channel":"private-x","data":{}}` },
+		"unknown":     func(int) string { return `{"event":"foo"}` },
+		"ill-formed":  func(int) string { return `{` },
+		"not an ask":  func(int) string { return `{"event":"pusher:subscribe","data":5}` },
+		"binary":      nil,
+		"large texts": func(int) string { return `{"event":"foo","data":"` + strings.Repeat("x", 50<<10) + `"}` },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := startServer(t, demoApp(func(a *app.App) { a.Limits.MessagesPerSecond = rate }))
+			c, other := s.connect(t), s.connect(t)
+			for i := range sent {
+				if text != nil {
+					c.sendText(text(i))
+				} else if err := c.write(ws.NewBinaryFrame([]byte{1, 2, 3})); err != nil {
+					t.Fatal(err)
+				}
+			}
+			refused := 0
+			for i := range sent {
+				message := c.next().errorText(4301)
+				if message == "" {
+					continue
+				}
+				refused++
+				if i < burst {
+					t.Errorf("message %d of a burst of %d was refused", i+1, burst)
+				}
+				if !strings.Contains(message, "limit of 5 messages a second") || !strings.Contains(message, "(messages_per_second)") {
+					t.Errorf("the error does not name the limit: %s", message)
+				}
+			}
+			if refused < sent/3 {
+				t.Errorf("%d of %d messages were refused", refused, sent)
+			}
+			if got := s.Ledger().Total(limit.Messages); got != uint64(refused) {
+				t.Errorf("the ledger has %d, refused were %d", got, refused)
+			}
+			other.wantNothing()
+		})
+	}
+}
+
+// The bytes of messages have a rate too. A message as large as may be is taken
+// whatever the rate is, once there was quiet.
+func TestMessageByteRate(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, demoApp(func(a *app.App) { a.Limits.MessageBytesPerSecond = 1000 }))
+	c := s.connect(t)
+	c.sendText(`{"event":"foo","data":"` + strings.Repeat("x", 90<<10) + `"}`)
+	c.wantError(0, "Unsupported event")
+	c.sendText(`{"event":"pusher:ping"}`)
+	c.wantError(4301, "limit of 1000 bytes a second is reached (message_bytes_per_second)")
+	if got := s.Ledger().Total(limit.MessageBytes); got != 1 {
+		t.Errorf("the ledger has %d, want 1", got)
+	}
+}
+
+// A refused subscription is told in both forms, with the channel, for pusher-js
+// waits for ever; a later one succeeds.
+func TestMessageRateAnswersSubscriptions(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, demoApp(func(a *app.App) { a.Limits.MessagesPerSecond, a.SubscriptionErrors = 5, true }))
+	c := s.connect(t)
+	const channels = 40
+	for i := range channels {
+		c.trySubscribe(fmt.Sprintf("chat.%d", i), "")
+	}
+	answered := map[string]bool{}
+	for len(answered) < channels {
+		f := c.next()
+		switch f.Event {
+		case "pusher_internal:subscription_succeeded":
+		case "pusher:subscription_error":
+			if !strings.Contains(f.raw, `\"status\":429`) {
+				t.Errorf("got %s", f.raw)
+			}
+		case "pusher:error":
+			continue
+		}
+		answered[*f.Channel] = true
+	}
+	poll(t, "the rate to allow a message", func() bool {
+		c.trySubscribe("later", "")
+		for {
+			if f := c.next(); f.Channel != nil && *f.Channel == "later" {
+				return f.Event == "pusher_internal:subscription_succeeded"
+			}
+		}
+	})
+}
+
+// A pong and an unsubscription are done whatever the rate: sessions rely on the
+// one, and a client believes in the other without an answer.
+func TestMessageRateNeverRefusesWhatHasNoAnswer(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, demoApp(func(a *app.App) { a.Limits.MessagesPerSecond = 5 }))
+	c := s.connect(t)
+	for i := range 15 {
+		c.subscribe(fmt.Sprintf("chat.%d", i))
+	}
+	for range 40 {
+		c.sendText(`{"event":"pusher:pong","data":{}}`)
+	}
+	for i := range 15 {
+		c.send("pusher:unsubscribe", "", map[string]any{"channel": fmt.Sprintf("chat.%d", i)})
+	}
+	hub := s.Hub()
+	poll(t, "all channels to be left", func() bool { return len(hub.Channels(hub.Apps().ByID(appID), "")) == 0 })
+	select {
+	case f := <-c.frames:
+		t.Errorf("got %s", f.raw)
+	default:
+	}
+}
+
+// Off is off.
+func TestMessageRateOff(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, demoApp(func(a *app.App) { a.Limits.MessagesPerSecond, a.Limits.MessageBytesPerSecond = 0, 0 }))
+	c := s.connect(t)
+	const sent = 5000
+	for range sent {
+		c.sendText(`{"event":"pusher:ping"}`)
+	}
+	for range sent {
+		c.want("pusher:pong")
+	}
+}
+
+// The limits of what one connection and one app have are told by name.
+func TestLimitsAreNamed(t *testing.T) {
+	t.Parallel()
+	s := startServerWith(t, func(*config.Config) {}, demoApp(func(a *app.App) {
+		a.Limits.ChannelsPerConnection, a.Limits.MaxConnections = 3, 2
+	}))
+	c := s.connect(t)
+	for i := range 3 {
+		c.subscribe(fmt.Sprintf("chat.%d", i))
+	}
+	c.trySubscribe("chat.3", "")
+	c.wantError(0, "The limit of 3 channels per connection is reached (channels_per_connection)")
+	s.connect(t)
+	third := s.dial(t, "/app/"+key+goodQuery)
+	third.wantError(4004, "limit of 2 connections is reached (max_connections)")
+	third.wantClose(4004)
+	for reason, want := range map[limit.Reason]uint64{limit.Subscriptions: 1, limit.AppConnections: 1} {
+		if got := s.Ledger().Total(reason); got != want {
+			t.Errorf("the ledger has %d of %s, want %d", got, reason, want)
+		}
+	}
+}

@@ -1,0 +1,72 @@
+package edge
+
+import (
+	"log/slog"
+	"net/http"
+	"time"
+
+	"reecho/edge/limit"
+	"reecho/edge/pusher"
+)
+
+const (
+	// rateBurst is how many seconds of its rate a connection may save up: a
+	// page subscribes to all its channels at once.
+	rateBurst = 4
+	// refusalPause is how long nothing is read from a connection after a
+	// message above the rate: reading, and answering with an error, would else
+	// cost as much as doing what was asked.
+	refusalPause = 10 * time.Millisecond
+)
+
+// overRate takes a message of so many bytes from the connection's rates. If
+// there is no room it returns what the client is told.
+func (c *client) overRate(bytes int) *pusher.Error {
+	limits, now := &c.app.Limits, time.Now()
+	if n := limits.MessagesPerSecond; n > 0 && !c.messages.Take(1, n, rateBurst*n, now) {
+		return c.overLimit(pusher.CodeClientEventRejected, limit.Messages, "Message rejected: the limit of %d messages a second is reached (%s)", n)
+	}
+	if n := limits.MessageBytesPerSecond; n > 0 && !c.bytes.Take(bytes, n, rateBurst*n, now) {
+		return c.overLimit(pusher.CodeClientEventRejected, limit.MessageBytes, "Message rejected: the limit of %d bytes a second is reached (%s)", n)
+	}
+	return nil
+}
+
+// overLimit notes that the client is above a limit and makes the error that
+// says so; format gets the limit and the name of its setting.
+func (c *client) overLimit(code int, reason limit.Reason, format string, n int) *pusher.Error {
+	c.app.channels.hub.cfg.Ledger.Note(reason, slog.String("app", c.app.ID), slog.String("socket_id", c.id.String()))
+	return pusher.Errorf(code, format, n, reason)
+}
+
+// limitRate is Message for a message above the rate: it is answered and not
+// done, and the connection is read from no further for a moment. A pong is
+// never refused, nor is an unsubscription, which the client believes in without
+// an answer; they just take longer.
+func (c *client) limitRate(payload []byte, over *pusher.Error) (wait func()) {
+	m, err := pusher.DecodeMessage(payload)
+	switch {
+	case err == nil && (m.Event == commandPong || m.Event == commandUnsubscribe):
+		c.handle(m)
+	case err == nil && m.Event == commandSubscribe:
+		// pusher-js waits for an answer to each for ever (PROTOCOL §2.3).
+		if in, err := pusher.DecodeSubscribe(m.Data); err == nil {
+			c.refuse(pusher.Cut(in.Channel), over, http.StatusTooManyRequests)
+			break
+		}
+		c.fail(over)
+	default:
+		c.fail(over)
+	}
+	return c.pause
+}
+
+// pause holds the connection's reading up.
+func (c *client) pause() {
+	timer := time.NewTimer(refusalPause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-c.app.channels.hub.ctx.Done():
+	}
+}
