@@ -150,7 +150,7 @@ func (s *store) publishUntilRefused(t *testing.T, size int) {
 func (s *store) wantNotReady(t *testing.T, cause string) {
 	t.Helper()
 	var err error
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); runtimePause() {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); moment() {
 		if err = s.Ready(t.Context()); err != nil && strings.Contains(err.Error(), cause) {
 			break
 		}
@@ -167,7 +167,7 @@ func (s *store) wantNotReady(t *testing.T, cause string) {
 func (s *store) wantMended(t *testing.T) {
 	t.Helper()
 	var err error
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); runtimePause() {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); moment() {
 		if err = s.Ready(t.Context()); err == nil {
 			break
 		}
@@ -210,9 +210,6 @@ func (s *store) wantAnswered(t *testing.T) {
 		}
 	}
 }
-
-// runtimePause is a moment between two looks at something that has no signal.
-func runtimePause() { <-time.After(10 * time.Millisecond) }
 
 // mustMount mounts a tmpfs of size bytes and returns a data folder in it.
 func mustMount(t *testing.T, size int) (mount, dir string) {
