@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"time"
 
@@ -98,7 +99,14 @@ func (b *Broker) openHealth(d Dialer) {
 	h.keeper, _ = d.(Keeper)
 	b.health = h
 	b.tasks.Go(func() { h.run(b.run) })
+	if h.keeper != nil {
+		b.tasks.Go(func() { h.listen(b.run) })
+	}
 }
+
+// Failure returns nil while events can be stored, else an ErrUnavailable that
+// says why not and since when. It asks nothing; the change has been logged.
+func (b *Broker) Failure() error { return b.health.failure() }
 
 // Ready returns nil if publishes can be stored, else why not and since when. It
 // asks for nothing that is known since half a second, so anybody may call it at
@@ -189,20 +197,27 @@ func (h *health) refusals(now time.Time) error {
 func (h *health) run(ctx context.Context) {
 	ticker := time.NewTicker(checkPeriod)
 	defer ticker.Stop()
-	var failures <-chan error
-	if h.keeper != nil {
-		failures = h.keeper.Failures()
-	}
 	for {
 		select {
-		case err := <-failures:
-			h.breakDown(ctx, err)
 		case now := <-ticker.C:
 			if failed, due := h.state(now); !failed {
 				h.look(ctx, now)
 			} else if due {
 				h.mend(ctx)
 			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// listen takes failures from the server, also while run waits for a disk that
+// hangs.
+func (h *health) listen(ctx context.Context) {
+	for {
+		select {
+		case err := <-h.keeper.Failures():
+			h.breakDown(ctx, err)
 		case <-ctx.Done():
 			return
 		}
@@ -301,6 +316,9 @@ func (h *health) fail(ctx context.Context, cause error) {
 		}
 	}
 	h.broker.log.Error("the event log has failed: publishes are refused until it works again", slog.Any("error", h.causeNow()))
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.next = time.Now().Add(h.pause)
 }
 
 // begin is the change from working to failed; false: it had failed before.
@@ -323,7 +341,9 @@ func (h *health) setFailed(cause error) {
 		h.pause = 0
 	}
 	h.pause = min(2*h.pause+checkPeriod/2, maxMendPause)
-	h.cause, h.since, h.next = cause, now, now.Add(h.pause)
+	h.cause, h.since = cause, now
+	// Not before the failure is told of.
+	h.next = now.Add(math.MaxInt64)
 }
 
 // setCause says better why the log has failed, if it still has.

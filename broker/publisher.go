@@ -89,17 +89,17 @@ func (b *Broker) hand(c *call, records []Record) error {
 		return b.handOne(c, &records[0], l)
 	}
 	lanes := make([]*lane, len(records))
-	bytes := make([]int, len(b.lanes)) // by lane
+	sizes := make([]int, len(b.lanes)) // by lane, in bytes
 	for i := range records {
 		l, err := b.accept(&records[i])
 		if err != nil {
 			return err
 		}
 		lanes[i] = l
-		bytes[l.index] += len(records[i].Frame)
+		sizes[l.index] += len(records[i].Frame)
 	}
 	// Always in the order of the lanes: two calls must not wait for each other.
-	for i, n := range bytes {
+	for i, n := range sizes {
 		if p := b.publishers[i]; p != nil && n > 0 {
 			p.mu.Lock()
 			defer p.mu.Unlock()
@@ -133,18 +133,17 @@ func (b *Broker) handOne(c *call, r *Record, l *lane) error {
 	return nil
 }
 
-const (
-	// maxToken is how many bytes of a subject stand for one of a name.
-	maxToken = len("%XX")
-	// messageOverhead is more than NATS adds to an event, without Exclude:
-	// the headers' names, an id, the rest of the subject, and what a file adds to
-	// a record.
-	messageOverhead = 256
-)
+// messageOverhead is more than NATS adds to an event, without Exclude: the
+// headers' names, an id, the rest of the subject, and what a file adds to a
+// record.
+const messageOverhead = 256
 
 // accept returns the lane of r, or a TooLargeError.
 func (b *Broker) accept(r *Record) (*lane, error) {
 	l := b.laneOf(r.App, r.Channel)
+	if err := checkNames(r.App, r.Channel); err != nil {
+		return nil, err
+	}
 	limit := l.maxMessage - messageOverhead - len(r.Exclude) - maxToken*(len(r.App)+len(r.Channel))
 	if len(r.Frame) > limit {
 		return nil, &TooLargeError{Channel: r.Channel, Size: len(r.Frame), Limit: limit}

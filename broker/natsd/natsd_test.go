@@ -121,6 +121,35 @@ func TestRestart(t *testing.T) {
 	}
 }
 
+// A mark that cannot be written stays as it was. Seen: a start on a full disk
+// emptied it, and after the next one all positions were void.
+func TestMarkIsWrittenWholeOrNotAtAll(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	mark := filepath.Join(dir, markFile)
+	if err := os.WriteFile(mark, []byte("another boot\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// What stands in the way of the new mark is no file.
+	if err := os.Mkdir(mark+".new", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openMarks(dir); err == nil {
+		t.Error("the folder was marked")
+	}
+	if text, err := os.ReadFile(mark); err != nil || string(text) != "another boot\n" {
+		t.Errorf("the mark is %q, %v", text, err)
+	}
+	for range 2 {
+		if trusted, err := openMarks(dir); err != nil || trusted {
+			t.Errorf("trusted is %v, %v", trusted, err)
+		}
+		if err := os.WriteFile(mark, []byte("another boot\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // A folder that could not be written to the end does not count as closed.
 func TestCloseAfterFailure(t *testing.T) {
 	t.Parallel()
