@@ -451,7 +451,7 @@ func inChild(t *testing.T, test func(t *testing.T, dir string)) {
 	t.Parallel()
 	dir := t.TempDir()
 	// The child may become another user.
-	if err := os.Chmod(filepath.Dir(dir), 0o711); err != nil { //nolint:gosec // a test's own folder
+	if err := os.Chmod(filepath.Dir(dir), 0o711); err != nil {
 		t.Fatal(err)
 	}
 	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
@@ -465,6 +465,7 @@ func inChild(t *testing.T, test func(t *testing.T, dir string)) {
 // stream nor one that had been closed.
 func TestNoDescriptors(t *testing.T) {
 	inChild(t, func(t *testing.T, dir string) {
+		t.Helper()
 		limit := unix.Rlimit{Cur: 200, Max: 200}
 		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 			t.Fatal(err)
@@ -496,6 +497,7 @@ func TestNoDescriptors(t *testing.T) {
 // JetStream then, by itself.
 func TestPermissionLostForAWhile(t *testing.T) {
 	inChild(t, func(t *testing.T, dir string) {
+		t.Helper()
 		const nobody = 65534
 		if err := errors.Join(os.Chown(dir, nobody, nobody), syscall.Setuid(nobody)); err != nil {
 			t.Skipf("cannot become another user (%v): run as root", err)

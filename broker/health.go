@@ -112,26 +112,36 @@ func (b *Broker) Failure() error { return b.health.failure() }
 // asks for nothing that is known since half a second, so anybody may call it at
 // any rate; else it writes to the data folder and asks every stream.
 func (b *Broker) Ready(ctx context.Context) error {
-	h := b.health
-	h.mu.Lock()
-	if err := h.failureLocked(); err != nil || time.Since(h.proven) < readyAge {
-		err = errors.Join(err, h.answer)
-		h.mu.Unlock()
+	p, err := b.health.know() //nolint:contextcheck // a proof is shared by callers, so it has none of theirs
+	if p == nil {
 		return err
 	}
-	p := h.proof
-	if p == nil {
-		p = &proof{done: make(chan struct{})}
-		h.proof = p
-		b.tasks.Go(func() { h.prove(p) }) //nolint:contextcheck // shared by callers, so none of theirs
-	}
-	h.mu.Unlock()
 	select {
 	case <-p.done:
 		return p.err
 	case <-ctx.Done():
 		return fmt.Errorf("ask the event log: %w", ctx.Err())
 	}
+}
+
+// know returns what is known, or a proof to wait for.
+func (h *health) know() (*proof, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch err := h.failureLocked(); {
+	case h.broker.run.Err() != nil:
+		return nil, ErrClosed
+	case err != nil:
+		return nil, err
+	case h.proof != nil:
+		return h.proof, nil
+	case time.Since(h.proven) < readyAge:
+		return nil, h.answer
+	}
+	p := &proof{done: make(chan struct{})}
+	h.proof = p
+	h.broker.tasks.Go(func() { h.prove(p) })
+	return p, nil
 }
 
 // failure is what to answer while the log has failed, nil while it works.

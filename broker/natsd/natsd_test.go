@@ -80,8 +80,11 @@ func TestFolderThatOthersCanWrite(t *testing.T) {
 		}
 		mustClose(t, s)
 		text := said.String()
-		if warned := strings.Contains(text, "other users can write"); warned != (want != "") || warned && !(strings.Contains(text, "mode="+want) && strings.Contains(text, "chmod 700 "+dir)) {
+		if strings.Contains(text, "other users can write") != (want != "") {
 			t.Errorf("mode %o: %s", mode, text)
+		}
+		if want != "" && (!strings.Contains(text, "mode="+want) || !strings.Contains(text, "chmod 700 "+dir)) {
+			t.Errorf("mode %o, the warning does not say what to do: %s", mode, text)
 		}
 	}
 }

@@ -203,7 +203,8 @@ func (s *Server) Restart(ctx context.Context) error {
 		return err
 	}
 	select {
-	case <-s.failures: // of the life that has ended
+	case err := <-s.failures:
+		s.log.Debug("the NATS server that was ended had failed", slog.Any("error", err))
 	default:
 	}
 	if err := s.launch(ctx, true); err != nil {
