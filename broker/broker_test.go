@@ -25,6 +25,19 @@ func TestMain(m *testing.M) {
 
 const patience = 20 * time.Second
 
+// poll waits until done is true.
+func poll(t testing.TB, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !done(); moment() {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not in time", what)
+		}
+	}
+}
+
+// moment is the pause between two looks at something that has no signal.
+func moment() { <-time.After(10 * time.Millisecond) }
+
 // recorder is a Receiver that keeps what it gets.
 type recorder struct {
 	events chan broker.Event

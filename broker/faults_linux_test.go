@@ -150,7 +150,7 @@ func (s *store) publishUntilRefused(t *testing.T, size int) {
 func (s *store) wantNotReady(t *testing.T, cause string) {
 	t.Helper()
 	var err error
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); runtimePause() {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); moment() {
 		if err = s.Ready(t.Context()); err != nil && strings.Contains(err.Error(), cause) {
 			break
 		}
@@ -167,7 +167,7 @@ func (s *store) wantNotReady(t *testing.T, cause string) {
 func (s *store) wantMended(t *testing.T) {
 	t.Helper()
 	var err error
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); runtimePause() {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); moment() {
 		if err = s.Ready(t.Context()); err == nil {
 			break
 		}
@@ -211,13 +211,16 @@ func (s *store) wantAnswered(t *testing.T) {
 	}
 }
 
-// runtimePause is a moment between two looks at something that has no signal.
-func runtimePause() { <-time.After(10 * time.Millisecond) }
-
 // mustMount mounts a tmpfs of size bytes and returns a data folder in it.
 func mustMount(t *testing.T, size int) (mount, dir string) {
 	t.Helper()
 	mount = t.TempDir()
+	mustMountAt(t, mount, size)
+	return mount, filepath.Join(mount, "data")
+}
+
+func mustMountAt(t *testing.T, mount string, size int) {
+	t.Helper()
 	if err := unix.Mount("reecho-test", mount, "tmpfs", 0, fmt.Sprint("size=", size)); err != nil {
 		t.Skipf("cannot mount a file system (%v): run as root", err)
 	}
@@ -226,7 +229,6 @@ func mustMount(t *testing.T, size int) (mount, dir string) {
 			t.Error(err)
 		}
 	})
-	return mount, filepath.Join(mount, "data")
 }
 
 func mustRemount(t *testing.T, mount string, flags uintptr, options string) {
@@ -412,47 +414,109 @@ func TestFolderReplaced(t *testing.T) {
 	s.wantAnswered(t)
 }
 
-// childFaults is set for the child process of TestNoDescriptors: the data
-// folder. Descriptors are of a process, so it has one of its own.
-const childFaults = "REECHO_TEST_NO_DESCRIPTORS_DIR"
+// A disk of which one stream alone has a part: the log fails and is mended again
+// and again, until there is room.
+func TestOneStreamOfSeveralFails(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "data")
+	mount := filepath.Join(dir, "nats", "jetstream", "$G", "streams", "EVENTS-1")
+	if err := os.MkdirAll(mount, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	mustMountAt(t, mount, 4<<20)
+	s := openStore(t, dir, broker.Config{Partitions: 4})
+	s.mustPublishAll(t)
+	s.publishUntilRefused(t, 20<<10)
+	mustRemount(t, mount, 0, fmt.Sprint("size=", 64<<20))
+	// It may look mended before.
+	for c := range faultChannels {
+		poll(t, "events are stored again", func() bool { return s.publish(t, fmt.Sprint("match.", c), 20<<10) == nil })
+	}
+	s.wantMended(t)
+	s.mustPublishAll(t)
+	s.wantAnswered(t)
+}
 
-// No file descriptors are left: the streams fail when they need a new file.
-func TestNoDescriptors(t *testing.T) {
-	if dir := os.Getenv(childFaults); dir != "" {
-		noDescriptors(t, dir)
+// childFault is set for a child process that suffers a fault which a process has
+// for itself: the data folder.
+const childFault = "REECHO_TEST_FAULT_DIR"
+
+// inChild runs test in a process of its own.
+func inChild(t *testing.T, test func(t *testing.T, dir string)) {
+	t.Helper()
+	if dir := os.Getenv(childFault); dir != "" {
+		test(t, dir)
 		return
 	}
 	t.Parallel()
-	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestNoDescriptors$", "-test.v")
-	child.Env = append(os.Environ(), childFaults+"="+t.TempDir())
+	dir := t.TempDir()
+	// The child may become another user.
+	if err := os.Chmod(filepath.Dir(dir), 0o711); err != nil {
+		t.Fatal(err)
+	}
+	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+	child.Env = append(os.Environ(), childFault+"="+dir)
 	if out, err := child.CombinedOutput(); err != nil {
 		t.Errorf("%v:\n%s", err, out)
 	}
 }
 
-func noDescriptors(t *testing.T, dir string) {
-	t.Helper()
-	limit := unix.Rlimit{Cur: 200, Max: 200}
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-		t.Fatal(err)
-	}
-	s := openStore(t, dir, broker.Config{Partitions: 2})
-	s.mustPublishAll(t)
-	var taken []*os.File
-	for {
-		file, err := os.Open(os.DevNull)
-		if err != nil {
-			break
+// No file descriptors are left: nothing can be opened, neither a new file of a
+// stream nor one that had been closed.
+func TestNoDescriptors(t *testing.T) {
+	inChild(t, func(t *testing.T, dir string) {
+		t.Helper()
+		limit := unix.Rlimit{Cur: 200, Max: 200}
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+			t.Fatal(err)
 		}
-		taken = append(taken, file)
-	}
-	s.wantNotReady(t, "too many open files")
-	s.publishUntilRefused(t, 100)
-	for _, file := range taken {
-		_ = file.Close()
-	}
-	s.wantMended(t)
-	s.mustPublishAll(t)
-	s.wantAnswered(t)
-	s.log.wantOnce(t, "too many open files")
+		s := openStore(t, dir, broker.Config{Partitions: 2})
+		s.mustPublishAll(t)
+		var taken []*os.File
+		for {
+			file, err := os.Open(os.DevNull)
+			if err != nil {
+				break
+			}
+			taken = append(taken, file)
+		}
+		// So much that streams need new files.
+		s.publishUntilRefused(t, 20<<10)
+		s.wantNotReady(t, "too many open files")
+		for _, file := range taken {
+			_ = file.Close()
+		}
+		s.wantMended(t)
+		s.mustPublishAll(t)
+		s.wantAnswered(t)
+		s.log.wantOnce(t, "too many open files")
+	})
+}
+
+// The folder of a stream cannot be written any more: nats-server ends all of
+// JetStream then, by itself.
+func TestPermissionLostForAWhile(t *testing.T) {
+	inChild(t, func(t *testing.T, dir string) {
+		t.Helper()
+		const nobody = 65534
+		if err := errors.Join(os.Chown(dir, nobody, nobody), syscall.Setuid(nobody)); err != nil {
+			t.Skipf("cannot become another user (%v): run as root", err)
+		}
+		s := openStore(t, dir, broker.Config{Partitions: 2})
+		s.mustPublishAll(t)
+		messages := filepath.Join(dir, "nats", "jetstream", "$G", "streams", "EVENTS-1", "msgs")
+		if err := os.Chmod(messages, 0o500); err != nil {
+			t.Fatal(err)
+		}
+		s.publishUntilRefused(t, 200<<10)
+		s.wantNotReady(t, "ermission denied")
+		if err := os.Chmod(messages, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		for c := range faultChannels {
+			poll(t, "events are stored again", func() bool { return s.publish(t, fmt.Sprint("match.", c), 100) == nil })
+		}
+		s.wantMended(t)
+		s.wantAnswered(t)
+	})
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"time"
 
@@ -98,32 +99,49 @@ func (b *Broker) openHealth(d Dialer) {
 	h.keeper, _ = d.(Keeper)
 	b.health = h
 	b.tasks.Go(func() { h.run(b.run) })
+	if h.keeper != nil {
+		b.tasks.Go(func() { h.listen(b.run) })
+	}
 }
+
+// Failure returns nil while events can be stored, else an ErrUnavailable that
+// says why not and since when. It asks nothing; the change has been logged.
+func (b *Broker) Failure() error { return b.health.failure() }
 
 // Ready returns nil if publishes can be stored, else why not and since when. It
 // asks for nothing that is known since half a second, so anybody may call it at
 // any rate; else it writes to the data folder and asks every stream.
 func (b *Broker) Ready(ctx context.Context) error {
-	h := b.health
-	h.mu.Lock()
-	if err := h.failureLocked(); err != nil || time.Since(h.proven) < readyAge {
-		err = errors.Join(err, h.answer)
-		h.mu.Unlock()
+	p, err := b.health.know() //nolint:contextcheck // a proof is shared by callers, so it has none of theirs
+	if p == nil {
 		return err
 	}
-	p := h.proof
-	if p == nil {
-		p = &proof{done: make(chan struct{})}
-		h.proof = p
-		b.tasks.Go(func() { h.prove(p) }) //nolint:contextcheck // shared by callers, so none of theirs
-	}
-	h.mu.Unlock()
 	select {
 	case <-p.done:
 		return p.err
 	case <-ctx.Done():
 		return fmt.Errorf("ask the event log: %w", ctx.Err())
 	}
+}
+
+// know returns what is known, or a proof to wait for.
+func (h *health) know() (*proof, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch err := h.failureLocked(); {
+	case h.broker.run.Err() != nil:
+		return nil, ErrClosed
+	case err != nil:
+		return nil, err
+	case h.proof != nil:
+		return h.proof, nil
+	case time.Since(h.proven) < readyAge:
+		return nil, h.answer
+	}
+	p := &proof{done: make(chan struct{})}
+	h.proof = p
+	h.broker.tasks.Go(func() { h.prove(p) })
+	return p, nil
 }
 
 // failure is what to answer while the log has failed, nil while it works.
@@ -189,20 +207,27 @@ func (h *health) refusals(now time.Time) error {
 func (h *health) run(ctx context.Context) {
 	ticker := time.NewTicker(checkPeriod)
 	defer ticker.Stop()
-	var failures <-chan error
-	if h.keeper != nil {
-		failures = h.keeper.Failures()
-	}
 	for {
 		select {
-		case err := <-failures:
-			h.breakDown(ctx, err)
 		case now := <-ticker.C:
 			if failed, due := h.state(now); !failed {
 				h.look(ctx, now)
 			} else if due {
 				h.mend(ctx)
 			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// listen takes failures from the server, also while run waits for a disk that
+// hangs.
+func (h *health) listen(ctx context.Context) {
+	for {
+		select {
+		case err := <-h.keeper.Failures():
+			h.breakDown(ctx, err)
 		case <-ctx.Done():
 			return
 		}
@@ -301,6 +326,9 @@ func (h *health) fail(ctx context.Context, cause error) {
 		}
 	}
 	h.broker.log.Error("the event log has failed: publishes are refused until it works again", slog.Any("error", h.causeNow()))
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.next = time.Now().Add(h.pause)
 }
 
 // begin is the change from working to failed; false: it had failed before.
@@ -323,7 +351,9 @@ func (h *health) setFailed(cause error) {
 		h.pause = 0
 	}
 	h.pause = min(2*h.pause+checkPeriod/2, maxMendPause)
-	h.cause, h.since, h.next = cause, now, now.Add(h.pause)
+	h.cause, h.since = cause, now
+	// Not before the failure is told of.
+	h.next = now.Add(math.MaxInt64)
 }
 
 // setCause says better why the log has failed, if it still has.

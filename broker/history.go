@@ -84,7 +84,7 @@ func (b *Broker) scan(ctx context.Context, l *lane, from, to uint64, visit func(
 		MemoryStorage: true, Replicas: 1, InactiveThreshold: scanInactive,
 	})
 	if err != nil {
-		return err
+		return unanswered(err)
 	}
 	defer func() {
 		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), readTimeout)
@@ -99,7 +99,7 @@ func (b *Broker) scan(ctx context.Context, l *lane, from, to uint64, visit func(
 	for size := scanBatchFirst; ; size = s.nextBatch() {
 		batch, err := consumer.FetchNoWait(size)
 		if err != nil {
-			return err
+			return unanswered(err)
 		}
 		more, err := s.take(batch)
 		if err != nil || !more {
@@ -150,7 +150,10 @@ func (s *scanner) take(batch jetstream.MessageBatch) (more bool, err error) {
 		}
 	}
 	// An empty batch: what was pending has been trimmed.
-	return more && s.events > 0, errors.Join(err, batch.Error())
+	if lost := batch.Error(); lost != nil {
+		err = errors.Join(err, unanswered(lost))
+	}
+	return more && s.events > 0, err
 }
 
 func (s *scanner) takeOne(m jetstream.Msg) (more bool, err error) {
@@ -273,7 +276,7 @@ func (b *Broker) askState(l *lane) (State, error) {
 	defer cancel()
 	m, err := b.reader().RequestWithContext(ctx, "$JS.API.STREAM.INFO."+l.stream, nil)
 	if err != nil {
-		return State{}, fmt.Errorf("ask stream %s for its state: %w", l.stream, err)
+		return State{}, fmt.Errorf("ask stream %s for its state: %w", l.stream, unanswered(err))
 	}
 	var answer struct {
 		Error *struct {

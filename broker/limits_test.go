@@ -6,45 +6,10 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"reecho/broker"
 	"reecho/broker/brokertest"
 )
-
-// overload makes the queue of a broker with a window of 1 full, and returns
-// what a publish was told then.
-func overload(t *testing.T, b *broker.Broker, records ...broker.Record) error {
-	t.Helper()
-	batch := make([]broker.Record, 2000)
-	for i := range batch {
-		batch[i] = record("busy", "more than ten bytes")
-	}
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
-		done := make(chan error, 1)
-		go func() { done <- b.Publish(t.Context(), batch) }()
-		var err error
-		for running := true; running && err == nil; {
-			select {
-			case batchErr := <-done:
-				if batchErr != nil {
-					t.Fatalf("a batch larger than the queue, which was empty: %v", batchErr)
-				}
-				running = false
-			default:
-				err = b.Publish(t.Context(), records)
-			}
-		}
-		if err != nil {
-			if batchErr := <-done; batchErr != nil && !errors.Is(batchErr, broker.ErrOverloaded) {
-				t.Fatal(batchErr)
-			}
-			return err
-		}
-	}
-	t.Fatal("the queue never filled")
-	return nil
-}
 
 // What is refused because the queue is full is not stored, none of it; what is
 // larger than the queue is taken when the queue is empty. Seen: a queue smaller
@@ -52,28 +17,51 @@ func overload(t *testing.T, b *broker.Broker, records ...broker.Record) error {
 func TestFullQueueRefusesAllOrNothing(t *testing.T) {
 	t.Parallel()
 	b := brokertest.Start(t, broker.Config{Partitions: 1, PublishWindow: 1, PublishQueueBytes: 10, EventsPerChannel: 1 << 20})
+	batch := make([]broker.Record, 2000)
+	for i := range batch {
+		batch[i] = record("busy", "more than ten bytes")
+	}
+	mustPublish(t, b, batch...)
+	pair := []broker.Record{record("match.1", "a large event"), record("match.2", "x")}
 	stored := 0
-	err := overload(t, b, record("match.1", fmt.Sprint("large event ", stored)), record("match.2", "x"))
-	if !errors.Is(err, broker.ErrOverloaded) {
-		t.Fatalf("got %v, want ErrOverloaded", err)
-	}
-	tails := 0
-	for _, name := range []string{"match.1", "match.2"} {
-		n := 0
-		if err := b.Scan(t.Context(), 0, 0, 1<<40, func(ref broker.Ref, _ broker.Event) bool {
-			if ref.Channel == name {
-				n++
+	poll(t, "the queue is full", func() bool {
+		done := make(chan error, 1)
+		go func() { done <- b.Publish(t.Context(), batch) }()
+		for {
+			switch err := b.Publish(t.Context(), pair); {
+			case errors.Is(err, broker.ErrOverloaded):
+				<-done
+				return true
+			case err != nil:
+				t.Fatal(err)
 			}
-			return true
-		}); err != nil {
-			t.Fatal(err)
+			stored++
+			select {
+			case <-done:
+				return false
+			default:
+			}
 		}
-		if name == "match.1" {
-			tails = n
-		} else if n != tails {
-			t.Errorf("match.1 has %d events, match.2 %d: a part of a refused call is stored", tails, n)
+	})
+	for _, r := range pair {
+		if n := count(t, b, r.Channel); n != stored {
+			t.Errorf("%d pairs were stored, of %s there are %d", stored, r.Channel, n)
 		}
 	}
+}
+
+// count is how many events of a channel are stored; there is one stream.
+func count(t *testing.T, b *broker.Broker, channel string) (n int) {
+	t.Helper()
+	if err := b.Scan(t.Context(), 0, 0, 1<<40, func(ref broker.Ref, _ broker.Event) bool {
+		if ref.Channel == channel {
+			n++
+		}
+		return true
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // An event that can never be stored is refused before anything is, with the
@@ -150,11 +138,38 @@ func TestCallerThatLeavesDoesNotDecide(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	got := 0
-	if err := b.Scan(t.Context(), 0, 0, 1<<40, func(broker.Ref, broker.Event) bool { got++; return true }); err != nil {
-		t.Fatal(err)
-	}
+	got := count(t, b, "match.1")
 	if got != want {
 		t.Errorf("%d publishes were answered as stored, %d events are", want, got)
 	}
+}
+
+// Names of any length are stored or refused; none ends the connection that all
+// publishes go over. Seen: with channel_name_length raised, one name of 4,000
+// characters ended it again and again.
+func TestLongNames(t *testing.T) {
+	t.Parallel()
+	b := brokertest.Start(t, broker.Config{Partitions: 1})
+	for _, tt := range []struct {
+		name string
+		want error
+	}{
+		{strings.Repeat("n", 200), nil},
+		{strings.Repeat("n", 5000), nil},
+		{strings.Repeat("é", 2500), nil},
+		{strings.Repeat("n", 6000), broker.ErrTooLarge},
+		{strings.Repeat("é", 100_000), broker.ErrTooLarge},
+	} {
+		err := b.Publish(t.Context(), []broker.Record{record(tt.name, "x")})
+		if !errors.Is(err, tt.want) || len(fmt.Sprint(err)) > 500 {
+			t.Errorf("%d bytes: got %.200v, want %v", len(tt.name), err, tt.want)
+		}
+		if _, ok, err := b.Last(t.Context(), "app-1", tt.name); !errors.Is(err, tt.want) || ok != (err == nil) {
+			t.Errorf("%d bytes: stored is %v, %.200v", len(tt.name), ok, err)
+		}
+		if _, err := b.Subscribe(t.Context(), "app-1", tt.name, newRecorder()); !errors.Is(err, tt.want) {
+			t.Errorf("%d bytes: subscribe: %.200v", len(tt.name), err)
+		}
+	}
+	mustPublish(t, b, record("match.1", "x"))
 }

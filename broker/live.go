@@ -91,6 +91,9 @@ func (b *Broker) openLive(d Dialer) (*live, error) {
 // every event stored afterwards by a publisher on this node is delivered or
 // shows as a gap. There is at most one subscription to a channel at a time.
 func (b *Broker) Subscribe(ctx context.Context, app, channel string, r Receiver) (*Subscription, error) {
+	if err := checkNames(app, channel); err != nil {
+		return nil, err
+	}
 	lane := b.laneOf(app, channel)
 	s := &Subscription{
 		live: b.live, lane: lane, ref: Ref{App: app, Channel: channel}, receiver: r,
@@ -217,6 +220,9 @@ func stamp(h nats.Header) int64 {
 // follow the channel. It never comes back to this node. Frame must not be
 // changed until it returns. It gives no promise of delivery.
 func (b *Broker) PublishEphemeral(app, channel string, frame []byte, exclude string) error {
+	if err := checkNames(app, channel); err != nil {
+		return err
+	}
 	m := nats.Msg{Subject: b.laneOf(app, channel).subject(liveRoot, app, channel), Data: frame}
 	if exclude != "" {
 		m.Header = nats.Header{headerExclude: {exclude}}

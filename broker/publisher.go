@@ -42,14 +42,14 @@ type call struct {
 	done chan struct{}
 }
 
-// finish counts n records as stored, or failed with err.
-func (c *call) finish(n int, err error) {
+// finish counts one record as stored, or failed with err.
+func (c *call) finish(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err != nil && c.err == nil {
 		c.err = err
 	}
-	c.left -= n
+	c.left--
 	if c.left == 0 {
 		close(c.done)
 	}
@@ -89,17 +89,17 @@ func (b *Broker) hand(c *call, records []Record) error {
 		return b.handOne(c, &records[0], l)
 	}
 	lanes := make([]*lane, len(records))
-	bytes := make([]int, len(b.lanes)) // by lane
+	sizes := make([]int, len(b.lanes)) // by lane, in bytes
 	for i := range records {
 		l, err := b.accept(&records[i])
 		if err != nil {
 			return err
 		}
 		lanes[i] = l
-		bytes[l.index] += len(records[i].Frame)
+		sizes[l.index] += len(records[i].Frame)
 	}
 	// Always in the order of the lanes: two calls must not wait for each other.
-	for i, n := range bytes {
+	for i, n := range sizes {
 		if p := b.publishers[i]; p != nil && n > 0 {
 			p.mu.Lock()
 			defer p.mu.Unlock()
@@ -112,7 +112,7 @@ func (b *Broker) hand(c *call, records []Record) error {
 		if p := b.publishers[lanes[i].index]; p != nil {
 			p.addLocked(c, &records[i])
 		} else {
-			c.finish(1, b.deliver(lanes[i], &records[i]))
+			c.finish(b.deliver(lanes[i], &records[i]))
 		}
 	}
 	return nil
@@ -121,7 +121,7 @@ func (b *Broker) hand(c *call, records []Record) error {
 func (b *Broker) handOne(c *call, r *Record, l *lane) error {
 	p := b.publishers[l.index]
 	if p == nil {
-		c.finish(1, b.deliver(l, r))
+		c.finish(b.deliver(l, r))
 		return nil
 	}
 	p.mu.Lock()
@@ -133,18 +133,17 @@ func (b *Broker) handOne(c *call, r *Record, l *lane) error {
 	return nil
 }
 
-const (
-	// maxToken is how many bytes of a subject stand for one of a name.
-	maxToken = len("%XX")
-	// messageOverhead is more than NATS adds to an event, without Exclude:
-	// the headers' names, an id, the rest of the subject, and what a file adds to
-	// a record.
-	messageOverhead = 256
-)
+// messageOverhead is more than NATS adds to an event, without Exclude: the
+// headers' names, an id, the rest of the subject, and what a file adds to a
+// record.
+const messageOverhead = 256
 
 // accept returns the lane of r, or a TooLargeError.
 func (b *Broker) accept(r *Record) (*lane, error) {
 	l := b.laneOf(r.App, r.Channel)
+	if err := checkNames(r.App, r.Channel); err != nil {
+		return nil, err
+	}
 	limit := l.maxMessage - messageOverhead - len(r.Exclude) - maxToken*(len(r.App)+len(r.Channel))
 	if len(r.Frame) > limit {
 		return nil, &TooLargeError{Channel: r.Channel, Size: len(r.Frame), Limit: limit}
@@ -261,7 +260,7 @@ func (p *publisher) firstSendLocked(e *pending, now time.Time) {
 	p.inFlight[e.number] = e
 	if err := p.sendLocked(e, now); err != nil {
 		delete(p.inFlight, e.number)
-		e.call.finish(1, fmt.Errorf("%w: %w", ErrUnavailable, err))
+		e.call.finish(fmt.Errorf("%w: %w", ErrUnavailable, err))
 	}
 }
 
@@ -311,7 +310,7 @@ func (p *publisher) acknowledged(m *nats.Msg) {
 	if err == nil && (e.retried || a.duplicate) {
 		p.broker.nudge(p.lane, liveRoot+e.subject[len(storedRoot):], a.sequence)
 	}
-	e.call.finish(1, err)
+	e.call.finish(err)
 }
 
 // answeredLocked takes down what the answer says of the stream.
@@ -390,10 +389,10 @@ func (p *publisher) repair(now time.Time) {
 		case now.Sub(e.sent) <= ackTimeout:
 		case p.failure != nil:
 			delete(p.inFlight, number)
-			e.call.finish(1, p.failure)
+			e.call.finish(p.failure)
 		case now.Sub(e.first) > p.broker.cfg.PublishTimeout:
 			delete(p.inFlight, number)
-			e.call.finish(1, errLate)
+			e.call.finish(errLate)
 		default:
 			e.retried = true
 			// An error leaves it late, for the next round.
@@ -409,7 +408,7 @@ var errLate = fmt.Errorf("%w: the stream did not answer in time", ErrUnavailable
 // stored.
 func (p *publisher) expireLocked(now time.Time) {
 	for len(p.queue) > 0 && now.Sub(p.queue[0].first) > p.broker.cfg.PublishTimeout {
-		p.shiftLocked().call.finish(1, errLate)
+		p.shiftLocked().call.finish(errLate)
 	}
 }
 
@@ -433,7 +432,7 @@ func (p *publisher) fail(err error) {
 	p.failure = err
 	for len(p.queue) > 0 {
 		p.refused++
-		p.shiftLocked().call.finish(1, err)
+		p.shiftLocked().call.finish(err)
 	}
 }
 
@@ -487,10 +486,10 @@ func (p *publisher) close() {
 	p.closed = true
 	for number, e := range p.inFlight {
 		delete(p.inFlight, number)
-		e.call.finish(1, ErrClosed)
+		e.call.finish(ErrClosed)
 	}
 	for _, e := range p.queue {
-		e.call.finish(1, ErrClosed)
+		e.call.finish(ErrClosed)
 	}
 	p.queue = nil
 }

@@ -31,6 +31,9 @@ const (
 func (b *Broker) Last(ctx context.Context, app, channel string) (ev Event, ok bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
+	if err := checkNames(app, channel); err != nil {
+		return Event{}, false, err
+	}
 	l := b.laneOf(app, channel)
 	stored := l.subject(storedRoot, app, channel)
 	switch {
@@ -52,7 +55,7 @@ func (b *Broker) lastDirect(ctx context.Context, l *lane, stored string) (Event,
 	m, err := b.reader().RequestWithContext(ctx, "$JS.API.DIRECT.GET."+l.stream+"."+stored, nil)
 	switch {
 	case err != nil:
-		return Event{}, false, err
+		return Event{}, false, unanswered(err)
 	case value(m.Header, "Status") == statusNotFound:
 		return Event{}, false, nil
 	case value(m.Header, "Status") != "":
@@ -68,7 +71,7 @@ func (b *Broker) lastOfLeader(ctx context.Context, l *lane, stored string) (Even
 	}
 	m, err := b.reader().RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+l.stream, request)
 	if err != nil {
-		return Event{}, false, err
+		return Event{}, false, unanswered(err)
 	}
 	var answer struct {
 		Error *struct {
@@ -104,6 +107,10 @@ func (b *Broker) lastOfLeader(ctx context.Context, l *lane, stored string) (Even
 func (b *Broker) reader() *nats.Conn {
 	return b.reads[rand.IntN(len(b.reads))] //nolint:gosec // spreads load
 }
+
+// unanswered is the error of a question that the server has not answered, or not
+// in full.
+func unanswered(err error) error { return fmt.Errorf("%w: %w", ErrUnavailable, err) }
 
 func statusError(m *nats.Msg) error {
 	return fmt.Errorf("the event log answered %s %s", value(m.Header, "Status"), value(m.Header, "Description"))
@@ -144,6 +151,9 @@ func (b *Broker) Read(ctx context.Context, app, channel string, from uint64, lim
 }
 
 func (b *Broker) read(ctx context.Context, app, channel string, request getRequest) (events []Event, more bool, err error) {
+	if err := checkNames(app, channel); err != nil {
+		return nil, false, err
+	}
 	l := b.laneOf(app, channel)
 	if !l.retained() {
 		return nil, false, nil
@@ -172,21 +182,21 @@ func (b *Broker) get(ctx context.Context, l *lane, request getRequest, visit, en
 	inbox := nats.NewInbox()
 	sub, err := nc.SubscribeSync(inbox)
 	if err != nil {
-		return err
+		return unanswered(err)
 	}
 	defer func() { _ = sub.Unsubscribe() }()
 	if err := nc.PublishRequest("$JS.API.DIRECT.GET."+l.stream, inbox, body); err != nil {
-		return err
+		return unanswered(err)
 	}
 	before := uint64(0)
 	for {
 		m, err := sub.NextMsgWithContext(ctx)
 		if err != nil {
-			return err
+			return unanswered(err)
 		}
 		status := value(m.Header, "Status")
 		if (status == "" || status == statusEnd) && number(m.Header, headerPrevious) != before {
-			return errTorn
+			return unanswered(errTorn)
 		}
 		switch status {
 		case "":

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"errors"
+	"fmt"
 	"hash/fnv"
 	"strconv"
 )
@@ -14,6 +15,23 @@ const (
 	nudgeRoot  = "nudge"
 	storeRoot  = "store"
 )
+
+const (
+	// maxToken is how many bytes of a subject stand for one of a name.
+	maxToken = len("%XX")
+	// maxNames bounds the names in a subject, in bytes of it. A server ends the
+	// connection of whoever sends a protocol line that is too long for it, and
+	// with it all that is under way there.
+	maxNames = 15 << 10
+)
+
+// checkNames refuses names that no server takes. The error is ErrTooLarge.
+func checkNames(app, channel string) error {
+	if n := maxToken * (len(app) + len(channel)); n > maxNames {
+		return fmt.Errorf("%w: the ids of app and channel are %d bytes, at most %d can be a subject", ErrTooLarge, n/maxToken, maxNames/maxToken)
+	}
+	return nil
+}
 
 var errToken = errors.New("not a subject token of a name")
 

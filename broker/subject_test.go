@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"errors"
 	"strings"
 	"testing"
 )
@@ -57,6 +58,9 @@ func TestParseAck(t *testing.T) {
 		{in: `{"stream":"EVENTS-0","domain":"d","seq":42,"duplicate":true}`, want: ack{sequence: 42, duplicate: true}},
 		{in: `{"seq":7}`, want: ack{sequence: 7}},
 		{in: `{"error":{"code":503,"err_code":10077,"description":"maximum messages exceeded"},"stream":"EVENTS-0","seq":0}`, err: "maximum messages exceeded"},
+		{in: `{"error":{"code":503,"err_code":10023,"description":"insufficient resources"},"stream":"EVENTS-0","seq":0}`, err: "insufficient resources"},
+		{in: `{"error":{"code":500,"err_code":10047,"description":"insufficient storage resources available"}}`, err: "(code 10047)"},
+		{in: `{"error":{"code":400,"err_code":10054,"description":"message size exceeds maximum allowed"},"stream":"EVENTS-0","seq":0}`, err: ErrTooLarge.Error()},
 		{in: `{}`, err: "[unexpected]"},
 		{in: `x`, err: "read its answer"},
 		{in: ``, err: "read its answer"},
@@ -65,6 +69,10 @@ func TestParseAck(t *testing.T) {
 		got, err := parseAck([]byte(tt.in))
 		if got != tt.want || (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
 			t.Errorf("%s: got %+v, error %v", tt.in, got, err)
+		}
+		// Callers branch on these alone.
+		if err != nil && !errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrTooLarge) {
+			t.Errorf("%s: %v is neither ErrUnavailable nor ErrTooLarge", tt.in, err)
 		}
 	}
 }

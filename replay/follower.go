@@ -230,7 +230,7 @@ func (f *Follower) compare(tails []*Tail) {
 		batch := tails[:min(len(tails), sweepBatch)]
 		tails = tails[len(batch):]
 		if err := f.compareBatch(batch); err != nil {
-			if f.ctx.Err() == nil {
+			if f.ctx.Err() == nil && f.broker.Failure() == nil {
 				f.log.Warn("cannot compare channels with the stream", slog.Any("error", err))
 			}
 			return

@@ -169,7 +169,8 @@ func (t *Tail) repairLocked() {
 func (t *Tail) fill(ctx context.Context) {
 	for pause := fillPause; ; pause = min(2*pause, fillPauseMax) {
 		progress, err := t.fillOnce(ctx)
-		if err != nil {
+		// A log that has failed is told of by the broker, once.
+		if err != nil && t.follower.broker.Failure() == nil {
 			t.follower.log.Warn("cannot read missed events, trying again",
 				slog.String("channel", t.ref.Channel), slog.Any("error", err))
 		}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 )
@@ -28,7 +29,8 @@ const othersMayWrite fs.FileMode = 0o022
 // events, or make the server read another's files.
 func warnOfMode(dir string, log *slog.Logger) {
 	info, err := os.Stat(dir)
-	if err != nil || info.Mode().Perm()&othersMayWrite == 0 {
+	// Windows has other rights, and shows all of these.
+	if err != nil || info.Mode().Perm()&othersMayWrite == 0 || runtime.GOOS == "windows" {
 		return
 	}
 	log.Warn("other users can write to the data folder, and so change or remove what is stored",

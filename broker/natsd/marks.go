@@ -31,10 +31,23 @@ func openMarks(dir string) (trusted bool, err error) {
 	default:
 		trusted = boot != "" && strings.TrimSpace(string(before)) == boot
 	}
-	if err := os.WriteFile(path, []byte(boot+"\n"), 0o600); err != nil {
+	if err := writeMark(path, boot+"\n", string(before)); err != nil {
 		return false, fmt.Errorf("mark the data folder as open: %w", err)
 	}
 	return trusted, nil
+}
+
+// writeMark writes what the mark is to say, all of it or nothing: a mark that a
+// full disk has cut would make all positions void at the next start.
+func writeMark(path, text, before string) error {
+	if text == before {
+		return nil
+	}
+	next := path + ".new"
+	if err := os.WriteFile(next, []byte(text), 0o600); err != nil {
+		return errors.Join(err, os.Remove(next))
+	}
+	return os.Rename(next, path)
 }
 
 // bootID is "" on systems without one; there every unclean end counts as a

@@ -43,6 +43,140 @@ func TestFolderIsForOneProcess(t *testing.T) {
 	}
 }
 
+// Seen: with the lock file removed a second server started in the folder of the
+// first, and both wrote to it.
+func TestFolderIsForOneProcessWithoutItsLockFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	first := mustStart(t, Config{Dir: dir})
+	defer mustClose(t, first)
+	if err := os.Remove(filepath.Join(dir, "lock")); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(dir, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, same := range []string{dir, link} {
+		_, err := Start(t.Context(), Config{Dir: same}, slog.New(slog.DiscardHandler))
+		if err == nil || !strings.Contains(err.Error(), "used by another process") {
+			t.Errorf("got %v", err)
+		}
+	}
+}
+
+// Whoever can write to the folder can change what is stored.
+func TestFolderThatOthersCanWrite(t *testing.T) {
+	t.Parallel()
+	for mode, want := range map[os.FileMode]string{0o700: "", 0o750: "", 0o755: "", 0o777: "0777", 0o770: "0770", 0o1777: "0777"} {
+		dir := t.TempDir()
+		if err := os.Chmod(dir, mode); err != nil {
+			t.Fatal(err)
+		}
+		var said strings.Builder
+		s, err := Start(t.Context(), Config{Dir: dir}, slog.New(slog.NewTextHandler(&said, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustClose(t, s)
+		text := said.String()
+		if strings.Contains(text, "other users can write") != (want != "") {
+			t.Errorf("mode %o: %s", mode, text)
+		}
+		if want != "" && (!strings.Contains(text, "mode="+want) || !strings.Contains(text, "chmod 700 "+dir)) {
+			t.Errorf("mode %o, the warning does not say what to do: %s", mode, text)
+		}
+	}
+}
+
+// A restart keeps the folder locked and open, and connections come back.
+func TestRestart(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := mustStart(t, Config{Dir: dir})
+	nc, err := s.Connect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	for range 3 {
+		if err := s.Restart(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for deadline := time.Now().Add(20 * time.Second); ; {
+			if _, err = nc.Request("$JS.API.INFO", nil, time.Second); err == nil {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatal(err)
+			}
+		}
+		if _, err := Start(t.Context(), Config{Dir: dir}, slog.New(slog.DiscardHandler)); err == nil {
+			t.Fatal("a second server started")
+		}
+	}
+	if err := s.Check(t.Context(), 1000, true); err != nil {
+		t.Error(err)
+	}
+	mustClose(t, s)
+	if _, err := os.Stat(filepath.Join(dir, markFile)); !os.IsNotExist(err) {
+		t.Errorf("the mark is still there: %v", err)
+	}
+}
+
+// A mark that cannot be written stays as it was. Seen: a start on a full disk
+// emptied it, and after the next one all positions were void.
+func TestMarkIsWrittenWholeOrNotAtAll(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	mark := filepath.Join(dir, markFile)
+	if err := os.WriteFile(mark, []byte("another boot\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// What stands in the way of the new mark is no file.
+	if err := os.Mkdir(mark+".new", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openMarks(dir); err == nil {
+		t.Error("the folder was marked")
+	}
+	if text, err := os.ReadFile(mark); err != nil || string(text) != "another boot\n" {
+		t.Errorf("the mark is %q, %v", text, err)
+	}
+	for range 2 {
+		if trusted, err := openMarks(dir); err != nil || trusted {
+			t.Errorf("trusted is %v, %v", trusted, err)
+		}
+		if err := os.WriteFile(mark, []byte("another boot\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A folder that could not be written to the end does not count as closed.
+func TestCloseAfterFailure(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := mustStart(t, Config{Dir: dir})
+	s.current.log.Errorf("JetStream stream '%s > %s' critical write error: %v", "$G", "EVENTS-0", os.ErrPermission)
+	s.current.log.Errorf("JetStream stream '%s > %s' critical write error: %v", "$G", "EVENTS-1", os.ErrPermission)
+	if err := <-s.Failures(); !strings.Contains(err.Error(), "EVENTS-0") {
+		t.Error(err)
+	}
+	if err := s.Close(t.Context()); err == nil {
+		t.Error("closed without an error")
+	}
+	if _, err := os.Stat(filepath.Join(dir, markFile)); err != nil {
+		t.Error(err)
+	}
+	s = mustStart(t, Config{Dir: dir})
+	s.current.log.Errorf("JetStream out of %s resources, will be DISABLED", "File")
+	if err := s.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	mustClose(t, s)
+}
+
 func TestFolderThatCannotBeMade(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "file")

@@ -33,6 +33,9 @@ const (
 	// maxPayload bounds one stored event with its headers, in bytes. It is
 	// above nats-server's 1 MB so that an app's event limit may be raised.
 	maxPayload = 8 << 20
+	// maxControlLine bounds the subjects of a message, in bytes. nats-server's
+	// 4 KB would end the connection of all publishes for one long name.
+	maxControlLine = 32 << 10
 )
 
 // Config of a Server. Dir is needed, the zero value of the rest is usable.
@@ -200,7 +203,8 @@ func (s *Server) Restart(ctx context.Context) error {
 		return err
 	}
 	select {
-	case <-s.failures: // of the life that has ended
+	case err := <-s.failures:
+		s.log.Debug("the NATS server that was ended had failed", slog.Any("error", err))
 	default:
 	}
 	if err := s.launch(ctx, true); err != nil {
@@ -231,6 +235,7 @@ func options(cfg Config) *server.Options {
 		SyncInterval:      interval,
 		SyncAlways:        cfg.SyncAlways,
 		MaxPayload:        maxPayload,
+		MaxControlLine:    maxControlLine,
 	}
 }
 

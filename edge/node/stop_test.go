@@ -34,15 +34,15 @@ import (
 const stopTime = 4 * time.Second
 
 // mustDial opens a connection and writes text to it.
-func (s *server) mustDial(t *testing.T, text string) net.Conn {
-	t.Helper()
+func (s *server) mustDial(text string) net.Conn {
+	s.t.Helper()
 	conn, err := net.Dial("tcp", s.addr)
 	if err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = conn.Close() })
+	s.t.Cleanup(func() { _ = conn.Close() })
 	if _, err := conn.Write([]byte(text)); err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
 	return conn
 }
@@ -61,52 +61,52 @@ func TestStopIsCleanWhateverClientsDo(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name string
-		do   func(t *testing.T, s *server)
+		do   func(s *server)
 	}{
-		{"nobody", func(*testing.T, *server) {}},
-		{"connection that says nothing", func(t *testing.T, s *server) { s.mustDial(t, "") }},
-		{"half a request", func(t *testing.T, s *server) { s.mustDial(t, "GET /app/"+key+" HT") }},
-		{"half a POST", func(t *testing.T, s *server) {
-			s.mustDial(t, halfPost()+"Host: x\r\nContent-Length: 100\r\n\r\n{")
+		{"nobody", func(*server) {}},
+		{"connection that says nothing", func(s *server) { s.mustDial("") }},
+		{"half a request", func(s *server) { s.mustDial("GET /app/" + key + " HT") }},
+		{"half a POST", func(s *server) {
+			s.mustDial(halfPost() + "Host: x\r\nContent-Length: 100\r\n\r\n{")
 		}},
-		{"half a POST, held open", func(t *testing.T, s *server) {
-			s.mustDial(t, halfPost()+"Host: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"nam")
+		{"half a POST, held open", func(s *server) {
+			s.mustDial(halfPost() + "Host: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"nam")
 		}},
-		{"answer that nobody reads", func(t *testing.T, s *server) {
-			s.mustDial(t, strings.Repeat("GET /client/reecho.js HTTP/1.1\r\nHost: x\r\n\r\n", 2000))
+		{"answer that nobody reads", func(s *server) {
+			s.mustDial(strings.Repeat("GET /client/reecho.js HTTP/1.1\r\nHost: x\r\n\r\n", 2000))
 		}},
-		{"event stream that nobody reads", func(t *testing.T, s *server) {
-			conn := s.mustDial(t, "GET /app/"+key+"/events?channels=chat HTTP/1.1\r\nHost: x\r\n\r\n")
+		{"event stream that nobody reads", func(s *server) {
+			conn := s.mustDial("GET /app/" + key + "/events?channels=chat HTTP/1.1\r\nHost: x\r\n\r\n")
 			if _, err := conn.Read(make([]byte, 1)); err != nil {
-				t.Fatal(err)
+				s.t.Fatal(err)
 			}
 			for range 100 {
 				s.publish("chat", "x", strings.Repeat("x", 9000), "")
 			}
 		}},
-		{"client that does not answer the close frame", func(t *testing.T, s *server) { s.dialSilently(t) }},
-		{"client that reads nothing", func(t *testing.T, s *server) {
-			s.dialSilently(t)
+		{"client that does not answer the close frame", func(s *server) { s.dialSilently(s.t) }},
+		{"client that reads nothing", func(s *server) {
+			s.dialSilently(s.t)
 			for range 30 {
 				s.publish("chat", "x", strings.Repeat("x", 9000), "")
 			}
 		}},
-		{"half a WebSocket message", func(t *testing.T, s *server) {
-			conn := s.dialSilently(t)
+		{"half a WebSocket message", func(s *server) {
+			conn := s.dialSilently(s.t)
 			frame := ws.MustCompileFrame(ws.MaskFrame(ws.NewTextFrame([]byte(`{"event":"pusher:ping"}`))))
 			if _, err := conn.Write(frame[:len(frame)-3]); err != nil {
-				t.Fatal(err)
+				s.t.Fatal(err)
 			}
 		}},
-		{"client with a session", func(t *testing.T, s *server) {
-			s.dialSession(t, "0123456789abcdefghij").subscribe("chat")
+		{"client with a session", func(s *server) {
+			s.dialSession(s.t, "0123456789abcdefghij").subscribe("chat")
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			s := startServerWith(t, func(c *config.Config) { c.DataDir = dir })
-			tt.do(t, s)
+			tt.do(s)
 			s.publish("kept", "x", "1", "")
 			s.wantCleanStop(dir)
 		})
@@ -133,7 +133,7 @@ func TestStopDuringTLSHandshake(t *testing.T) {
 	dir := t.TempDir()
 	cert, certKey := writeCertificate(t)
 	s := startServerWith(t, func(c *config.Config) { c.DataDir, c.TLSCert, c.TLSKey = dir, cert, certKey })
-	s.mustDial(t, "\x16\x03\x01\x02\x00\x01") // the beginning of a ClientHello
+	s.mustDial("\x16\x03\x01\x02\x00\x01") // the beginning of a ClientHello
 	conn, err := tls.Dial("tcp", s.addr, &tls.Config{InsecureSkipVerify: true})
 	if err != nil {
 		t.Fatal(err)
@@ -218,7 +218,7 @@ func TestStopStatus(t *testing.T) {
 	}
 	_, addr, _ := strings.Cut(strings.TrimSpace(line), "http://")
 	s := &server{t: t, addr: addr}
-	s.mustDial(t, halfPost()+"Host: x\r\nContent-Length: 100\r\n\r\n{")
+	s.mustDial(halfPost() + "Host: x\r\nContent-Length: 100\r\n\r\n{")
 	s.publish("kept", "x", "1", "")
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)

@@ -1,0 +1,137 @@
+package broker_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"reecho/broker"
+	"reecho/broker/natsd"
+)
+
+// brokenServer is a server that is reported as failed when a test says so, and
+// that does something between its failure and its restart.
+type brokenServer struct {
+	*natsd.Server
+	failures chan error
+	harm     func()
+}
+
+var _ broker.Keeper = (*brokenServer)(nil)
+
+// Failures implements broker.Keeper.
+func (s *brokenServer) Failures() <-chan error { return s.failures }
+
+// Restart implements broker.Keeper.
+func (s *brokenServer) Restart(ctx context.Context) error {
+	s.harm()
+	return s.Server.Restart(ctx)
+}
+
+// Sequences never go back while a broker lives, because positions of one epoch
+// are compared: not for a stream that has lost what it had acknowledged, and not
+// for one that was in memory only.
+func TestSequencesGoOnAfterALoss(t *testing.T) {
+	t.Parallel()
+	log := slog.New(slog.DiscardHandler)
+	server, err := natsd.Start(t.Context(), natsd.Config{Dir: t.TempDir()}, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nc, err := server.Connect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	keeper := &brokenServer{Server: server, failures: make(chan error, 1), harm: func() { loseNewest(t, nc, "EVENTS-0") }}
+	b, err := broker.New(t.Context(), broker.Config{Partitions: 1, Rules: []broker.Rule{{App: "app-1", Channels: "fast.*", Memory: true}}}, keeper, false, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := errors.Join(b.Close(ctx), server.Close(ctx)); err != nil {
+			t.Error(err)
+		}
+	})
+	channels := []string{"match.1", "fast.1"}
+	epochs, last := map[string]string{}, map[string]broker.Event{}
+	live := map[string]*recorder{}
+	for _, channel := range channels {
+		live[channel] = newRecorder()
+		mustSubscribe(t, b, "app-1", channel, live[channel])
+		for i := range 5 {
+			mustPublish(t, b, record(channel, fmt.Sprint(i)))
+			last[channel] = live[channel].want(t, fmt.Sprint(i))
+		}
+		epochs[channel] = b.Epoch("app-1", channel)
+	}
+	keeper.failures <- errors.New("critical write error")
+	poll(t, "the failure is known", func() bool { return b.Ready(t.Context()) != nil })
+	poll(t, "the failure is over", func() bool { return b.Ready(t.Context()) == nil })
+	for _, channel := range channels {
+		if got := b.Epoch("app-1", channel); got != epochs[channel] {
+			t.Errorf("%s: the epoch is %q, was %q", channel, got, epochs[channel])
+		}
+		if _, ok, err := b.Last(t.Context(), "app-1", channel); ok || err != nil {
+			t.Errorf("%s: events before the loss are kept, which hides the gap (%v)", channel, err)
+		}
+		mustPublish(t, b, record(channel, "after"))
+		ev := live[channel].want(t, "after")
+		if ev.Sequence <= last[channel].Sequence {
+			t.Errorf("%s: sequence %d after %d", channel, ev.Sequence, last[channel].Sequence)
+		}
+		state, err := b.State(t.Context(), "app-1", channel)
+		if err != nil || state.First <= last[channel].Sequence {
+			t.Errorf("%s: the stream begins at %d, what is lost ended at %d (%v)", channel, state.First, last[channel].Sequence, err)
+		}
+	}
+}
+
+// loseNewest makes a stream anew with the first two of its events.
+func loseNewest(t *testing.T, nc *nats.Conn, name string) {
+	t.Helper()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	stream, err := js.Stream(t.Context(), name)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	cfg := stream.CachedInfo().Config
+	var kept []*jetstream.RawStreamMsg
+	for sequence := range uint64(2) {
+		m, err := stream.GetMsg(t.Context(), sequence+1)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		kept = append(kept, m)
+	}
+	if err := js.DeleteStream(t.Context(), name); err != nil {
+		t.Error(err)
+	}
+	republish := cfg.RePublish
+	cfg.RePublish = nil
+	if _, err := js.CreateStream(t.Context(), cfg); err != nil {
+		t.Error(err)
+	}
+	for _, m := range kept {
+		if _, err := js.Publish(t.Context(), m.Subject, m.Data); err != nil {
+			t.Error(err)
+		}
+	}
+	cfg.RePublish = republish
+	if _, err := js.UpdateStream(t.Context(), cfg); err != nil {
+		t.Error(err)
+	}
+}
