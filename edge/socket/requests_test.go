@@ -82,9 +82,11 @@ func TestUpgradeAfterRequests(t *testing.T) {
 		{"event stream", []request{{"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n", 200}}},
 		{"upgrade to elsewhere", []request{{handshake("GET /elsewhere HTTP/1.1"), 404}}},
 		{"refused upgrades", []request{
-			{handshake(getApp, [2]string{"Sec-WebSocket-Key", ""}), 400}, get,
+			{handshake(getApp, [2]string{"Sec-WebSocket-Key", ""}), 400},
+			get,
 			{handshake(getApp, [2]string{"Sec-WebSocket-Version", "8"}), 426},
-			{handshake(getApp, [2]string{"Sec-WebSocket-Version", "8"}), 426}, post,
+			{handshake(getApp, [2]string{"Sec-WebSocket-Version", "8"}), 426},
+			post,
 		}},
 		{"many", repeated(50, get, post, request{chunked, 200})},
 	} {
