@@ -220,7 +220,7 @@ func ParseMode(text string) (fs.FileMode, error) {
 	if err != nil || n > uint64(fs.ModePerm) || text[0] != '0' {
 		return 0, fmt.Errorf("%.20q should be permissions in octal, like 0660 (in a file between quotes)", text)
 	}
-	return fs.FileMode(n), nil //nolint:gosec // bounded
+	return fs.FileMode(n), nil
 }
 
 func checkProxies(c *Config) error {
