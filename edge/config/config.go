@@ -233,13 +233,14 @@ func checkListen(listen string) error {
 // UnixListen is how the address of a Unix socket begins.
 const UnixListen = "unix:"
 
-// ParseMode reads permissions in octal, like 0660.
+// ParseMode reads permissions in octal, like 0660. The zero must be there: YAML
+// makes 432 of a number written so, which would be other permissions.
 func ParseMode(text string) (fs.FileMode, error) {
 	n, err := strconv.ParseUint(text, 8, 32)
-	if err != nil || n > uint64(fs.ModePerm) {
-		return 0, fmt.Errorf("%.20q should be permissions in octal, like 0660", text)
+	if err != nil || n > uint64(fs.ModePerm) || text[0] != '0' {
+		return 0, fmt.Errorf("%.20q should be permissions in octal, like 0660 (in a file between quotes)", text)
 	}
-	return fs.FileMode(n), nil //nolint:gosec // bounded
+	return fs.FileMode(n), nil
 }
 
 func checkProxies(c *Config) error {

@@ -78,6 +78,7 @@ func startProgram(t *testing.T, before string, args ...string) (*server, *exec.C
 
 // keptAlive is an HTTP connection that is used for one call after another.
 func keptAlive(t *testing.T) *http.Client {
+	t.Helper()
 	transport := &http.Transport{MaxConnsPerHost: 1}
 	t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport, Timeout: patience}

@@ -15,10 +15,17 @@ import (
 
 	"reecho/edge/app"
 	"reecho/edge/config"
+	"reecho/edge/limit"
 )
 
+// reply is an answer, and the head alone of an event stream.
+type reply struct {
+	status int
+	header http.Header
+}
+
 // askRaw sends a request as it is and returns the answer.
-func (s *server) askRaw(t testing.TB, request string) (*http.Response, string) {
+func (s *server) askRaw(t testing.TB, request string) (got reply, text string) {
 	t.Helper()
 	conn, err := net.Dial("tcp", s.addr)
 	if err != nil {
@@ -35,15 +42,16 @@ func (s *server) askRaw(t testing.TB, request string) (*http.Response, string) {
 		t.Fatalf("%.100q: %v", request, err)
 	}
 	defer response.Body.Close()
+	got = reply{status: response.StatusCode, header: response.Header}
 	if response.Header.Get("Content-Type") == "text/event-stream" {
 		_ = conn.Close() // closing the body would read it to its end
-		return response, ""
+		return got, ""
 	}
 	body, err := io.ReadAll(response.Body)
 	if err != nil {
 		t.Fatalf("%.100q: %v", request, err)
 	}
-	return response, string(body)
+	return got, string(body)
 }
 
 func get(path string) string { return "GET " + path + " HTTP/1.1\r\nHost: localhost\r\n\r\n" }
@@ -71,8 +79,8 @@ func TestDoubledSlashes(t *testing.T) {
 			"//health": 200, "//client//replay.js": 200, "//app//" + key + "//events?channel=chat": 200, "//app/" + key: 426,
 			"//nothing": 404,
 		} {
-			if response, body := s.askRaw(t, get(prefix+path)); response.StatusCode != want {
-				t.Errorf("%s%s: got %d %q, want %d", prefix, path, response.StatusCode, body, want)
+			if response, body := s.askRaw(t, get(prefix+path)); response.status != want {
+				t.Errorf("%s%s: got %d %q, want %d", prefix, path, response.status, body, want)
 			}
 		}
 		for _, tt := range []struct {
@@ -118,8 +126,8 @@ func TestEncodedSlashes(t *testing.T) {
 		"/app%2F" + key, "/app%2F" + key + "/events?channel=chat", "/app/" + key + "%2Fevents?channel=chat",
 		"/apps%2F77/events", "/apps/77%2Fevents", "/client%2Freplay.js", "/%2Fhealth",
 	} {
-		if response, body := s.askRaw(t, get(path)); response.StatusCode != 404 && response.StatusCode != 426 {
-			t.Errorf("%s: got %d %q, want 404", path, response.StatusCode, body)
+		if response, body := s.askRaw(t, get(path)); response.status != 404 && response.status != 426 {
+			t.Errorf("%s: got %d %q, want 404", path, response.status, body)
 		}
 	}
 	// In a name it is what it says.
@@ -156,18 +164,18 @@ func TestPlainRequestForWebSocketPath(t *testing.T) {
 		{"GET /app/" + key + " HTTP/1.1", "", 404, nil},
 	} {
 		response, body := s.askRaw(t, tt.line+"\r\nHost: localhost\r\n"+tt.headers+"\r\n")
-		if response.StatusCode != tt.status || len(body) > 1000 {
-			t.Errorf("%.100s: got %d %q, want %d", tt.line, response.StatusCode, body, tt.status)
+		if response.status != tt.status || len(body) > 1000 {
+			t.Errorf("%.100s: got %d %q, want %d", tt.line, response.status, body, tt.status)
 		}
 		for _, part := range tt.says {
 			if !strings.Contains(body, part) {
 				t.Errorf("%.100s: got %q, want a word on %q", tt.line, body, part)
 			}
 		}
-		if got := response.Header.Get("Upgrade"); tt.status == 426 && got != "websocket" {
+		if got := response.header.Get("Upgrade"); tt.status == 426 && got != "websocket" {
 			t.Errorf("%.100s: got Upgrade %q", tt.line, got)
 		}
-		if got := response.Header.Get("Allow"); tt.status == 405 && got != "GET" {
+		if got := response.header.Get("Allow"); tt.status == 405 && got != "GET" {
 			t.Errorf("%.100s: got Allow %q", tt.line, got)
 		}
 	}
@@ -192,10 +200,10 @@ func TestHeaderLimit(t *testing.T) {
 			}
 			response, body := s.askRaw(t, "GET "+path+" HTTP/1.1\r\nHost: localhost\r\n"+head+"\r\n")
 			switch {
-			case want && response.StatusCode != 200:
-				t.Errorf("%s with %d bytes: got %d %q", path, size, response.StatusCode, body)
-			case !want && (response.StatusCode != 431 || !strings.Contains(body, "16384") || !strings.Contains(body, "max_header_bytes")):
-				t.Errorf("%s with %d bytes: got %d %q, want 431 that names the limit", path, size, response.StatusCode, body)
+			case want && response.status != 200:
+				t.Errorf("%s with %d bytes: got %d %q", path, size, response.status, body)
+			case !want && (response.status != 431 || !strings.Contains(body, "16384") || !strings.Contains(body, "max_header_bytes")):
+				t.Errorf("%s with %d bytes: got %d %q, want 431 that names the limit", path, size, response.status, body)
 			}
 		}
 	}
@@ -228,8 +236,8 @@ func TestTLSOnlyBehindProxy(t *testing.T) {
 				want = 200
 			}
 			response, body := s.askRaw(t, "GET /app/"+key+"/events?channel=chat HTTP/1.1\r\nHost: localhost\r\n"+header+"\r\n\r\n")
-			if response.StatusCode != want {
-				t.Errorf("%s, trusted %t: event stream: got %d %q, want %d", header, trusted, response.StatusCode, body, want)
+			if response.status != want {
+				t.Errorf("%s, trusted %t: event stream: got %d %q, want %d", header, trusted, response.status, body, want)
 			}
 		}
 	}
@@ -264,4 +272,33 @@ func TestUnixSocket(t *testing.T) {
 		t.Fatalf("health: %v, %v", response, err)
 	}
 	_ = response.Body.Close()
+}
+
+// Above max_connections a client is told so in the way that it understands, and
+// events are stored all the same.
+func TestMaxConnections(t *testing.T) {
+	t.Parallel()
+	s := startServerWith(t, func(c *config.Config) { c.MaxConnections = 2 })
+	first, second := s.connect(t), s.connect(t)
+	first.subscribe("chat")
+	third := s.dial(t, "/app/"+key+goodQuery)
+	message := third.wantError(4100, "2 (max_connections)")
+	if reason := third.wantClose(4100); reason != message {
+		t.Errorf("frame says %q, close says %q", message, reason)
+	}
+	response, body := s.askRaw(t, get("/app/"+key+"/events?channel=chat"))
+	if response.status != 503 || !strings.Contains(body, "2 (max_connections)") {
+		t.Errorf("event stream: got %d %q, want 503", response.status, body)
+	}
+	s.publish("chat", "x", "stored", "")
+	if got := first.wantOn("chat", "x").text(t); got != "stored" {
+		t.Errorf("got %q", got)
+	}
+	if s.Ledger().Total(limit.Connections) == 0 {
+		t.Error("the ledger knows nothing")
+	}
+	_ = second.conn.Close()
+	poll(t, "a place for a new connection", func() bool {
+		return s.dial(t, "/app/"+key+goodQuery).next().Event == "pusher:connection_established"
+	})
 }

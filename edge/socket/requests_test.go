@@ -150,7 +150,7 @@ func upgradeAfter(t on, before []request, pipelined bool) {
 // TestUpgradeAfterRequestsOutlivesDeadlines: those of the requests before.
 func TestUpgradeAfterRequestsOutlivesDeadlines(t *testing.T) {
 	eachTransport(t, func(t on) {
-		cfg := Config{HandshakeTimeout: 100 * time.Millisecond, HTTPIdleTimeout: 100 * time.Millisecond, HTTPBodyTimeout: 100 * time.Millisecond}
+		cfg := Config{HandshakeTimeout: time.Second, HTTPIdleTimeout: time.Second, HTTPBodyTimeout: time.Second}
 		h := mustHost(t, t.transport, cfg)
 		c := mustDial(t, h)
 		c.send([]byte(postEcho))
@@ -172,7 +172,7 @@ func TestUpgradeAfterRequestsOutlivesDeadlines(t *testing.T) {
 func TestSlowSecondHead(t *testing.T) {
 	eachTransport(t, func(t on) {
 		for _, begun := range []string{"G", getApp + "\r\nHost: loc", "GET /echo HTTP/1.1\r\n"} {
-			c := mustDial(t, mustHost(t, t.transport, Config{HandshakeTimeout: 50 * time.Millisecond}))
+			c := mustDial(t, mustHost(t, t.transport, Config{HandshakeTimeout: time.Second}))
 			c.send([]byte(getEcho))
 			c.wantStatus("GET", 200)
 			c.send([]byte(begun))
