@@ -27,14 +27,14 @@ const streamRetry = 5
 
 // ServesEvents reports whether path is that of an event stream,
 // [prefix]/app/{key}/events, or of the socket ids for them,
-// [prefix]/app/{key}/events/socket_id.
+// [prefix]/app/{key}/events/socket_id, a trailing slash allowed.
 func (h *Hub) ServesEvents(path string) bool {
 	_, _, ok := h.eventsKey(path)
 	return ok
 }
 
 func (h *Hub) eventsKey(path string) (key string, ids, ok bool) {
-	path, ids = strings.CutSuffix(path, "/socket_id")
+	path, ids = strings.CutSuffix(strings.TrimSuffix(path, "/"), "/socket_id")
 	path, ok = strings.CutSuffix(path, "/events")
 	if !ok {
 		return "", false, false
@@ -149,6 +149,7 @@ func failStream(w http.ResponseWriter, err error) {
 	header := w.Header()
 	header.Set("Content-Type", "text/plain; charset=utf-8")
 	header.Set("Cache-Control", "no-store")
+	header.Set("X-Content-Type-Options", "nosniff") // the text repeats what was asked
 	if e.status == http.StatusMethodNotAllowed {
 		header.Set("Allow", "GET, HEAD, OPTIONS")
 	}

@@ -114,7 +114,7 @@ func TestStreamSocketID(t *testing.T) {
 		other.stream(t, signed(id, "private-chat"), "").wantID(1)
 	}
 	for target, status := range map[string]int{
-		"/app/nobody/events/socket_id": http.StatusNotFound, eventsPath + "/socket_ids": http.StatusNotFound,
+		eventsPath + "/socket_id/": http.StatusOK, eventsPath + "/?channel=match.1": http.StatusOK, "/app/nobody/events/socket_id": http.StatusNotFound, eventsPath + "/socket_ids": http.StatusNotFound,
 	} {
 		if response, text := s.ask(t, http.MethodGet, target, nil); response.StatusCode != status {
 			t.Errorf("%s: %s %s", target, response.Status, text)
