@@ -47,7 +47,7 @@ func (c *client) Message(payload []byte) (wait func()) {
 			c.clientEvent(m)
 			return nil
 		}
-		c.fail(pusher.Errorf(0, "Unsupported event received on socket: %s", pusher.Cut(m.Event)))
+		c.fail(pusher.Errorf(0, "Unsupported event received on socket: %s", cut(m.Event)))
 	}
 	return nil
 }
@@ -203,7 +203,7 @@ func (c *client) unsubscribe(data []byte) {
 		if pusher.KindOf(name).Has(pusher.ServerToUser) {
 			return
 		}
-		c.fail(pusher.Errorf(0, "No current subscription to channel %s, or subscription in progress", pusher.Cut(name)))
+		c.fail(pusher.Errorf(0, "No current subscription to channel %s, or subscription in progress", cut(name)))
 		return
 	}
 	sub.ch.leave(c, sub)
@@ -303,7 +303,7 @@ func (c *client) checkClientEvent(m pusher.Message, data string) (*subscription,
 	}
 	sub := c.find(m.Channel)
 	if sub == nil {
-		return nil, pusher.Errorf(0, "Client event rejected: not subscribed to channel %s", pusher.Cut(m.Channel))
+		return nil, pusher.Errorf(0, "Client event rejected: not subscribed to channel %s", cut(m.Channel))
 	}
 	if n := limits.ClientEventsPerSecond; n > 0 && !c.rate.Take(1, n, n, time.Now()) {
 		return nil, pusher.Errorf(pusher.CodeClientEventRejected,

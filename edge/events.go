@@ -72,7 +72,7 @@ type streamError struct {
 func (e *streamError) Error() string { return e.text }
 
 func streamErrorf(status int, format string, args ...any) *streamError {
-	return &streamError{status: status, text: pusher.Sentence(format, args...)}
+	return &streamError{status: status, text: fmt.Sprintf(format, args...)}
 }
 
 // ServeEvents answers GET [prefix]/app/{key}/events with the events of channels
@@ -133,7 +133,7 @@ func failStream(w http.ResponseWriter, err error) {
 func (h *Hub) streamApp(key string, r *http.Request) (*tenant, error) {
 	found := h.apps.ByKey(key)
 	if found == nil {
-		return nil, streamErrorf(http.StatusNotFound, "App key %s does not exist on this server. Check the key and the host", pusher.Cut(key))
+		return nil, streamErrorf(http.StatusNotFound, "App key %s does not exist on this server. Check the key and the host", cut(key))
 	}
 	a := h.tenants[found]
 	switch {
@@ -199,7 +199,7 @@ func (h *Hub) parseStream(a *tenant, r *http.Request) (*streamRequest, error) {
 	}
 	for i, name := range names {
 		if slices.Contains(names[:i], name) {
-			return nil, streamErrorf(http.StatusBadRequest, "Channel %s is named twice", pusher.Cut(name))
+			return nil, streamErrorf(http.StatusBadRequest, "Channel %s is named twice", cut(name))
 		}
 		in := pusher.Subscribe{Channel: name, Auth: auth[name]}
 		if err := s.check(in); err != nil {

@@ -124,7 +124,7 @@ func shuttingDown() *pusher.Error {
 func (h *Hub) admit(key string, r *socket.Request) (*tenant, uint8, *pusher.Error) {
 	found := h.apps.ByKey(key)
 	if found == nil {
-		return nil, 0, pusher.Errorf(pusher.CodeUnknownApp, "App key %s does not exist on this server. Check the key and the host", pusher.Cut(key))
+		return nil, 0, pusher.Errorf(pusher.CodeUnknownApp, "App key %s does not exist on this server. Check the key and the host", cut(key))
 	}
 	a := h.tenants[found]
 	if !a.Enabled {
@@ -158,11 +158,11 @@ func checkProtocol(a *app.App, query url.Values) (uint8, *pusher.Error) {
 		return 0, pusher.Errorf(pusher.CodeNoProtocol, "No protocol version supplied. Add protocol=%d to the connection URL", newestProtocol)
 	case !supported:
 		return 0, pusher.Errorf(pusher.CodeUnsupportedProtocol, "Unsupported protocol version %s. Supported are %d to %d",
-			pusher.Cut(text), oldestProtocol, newestProtocol)
+			cut(text), oldestProtocol, newestProtocol)
 	}
 	client := query.Get("version")
 	if client != "" && !a.LenientProtocol && !clientVersion.MatchString(client) {
-		return 0, pusher.Errorf(pusher.CodeVersion, "Invalid version string %s", pusher.Cut(client))
+		return 0, pusher.Errorf(pusher.CodeVersion, "Invalid version string %s", cut(client))
 	}
 	return uint8(version), nil //nolint:gosec // between oldestProtocol and newestProtocol
 }
@@ -193,3 +193,6 @@ func originAllowed(patterns []string, origin string) bool {
 	}
 	return false
 }
+
+// cut shortens text that came from a client to what an answer repeats of it.
+func cut(text string) string { return pusher.Cut(text) }

@@ -105,7 +105,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if rest, ok := strings.CutPrefix(path, "/apps/"); ok {
-		a.serveApp(w, r, rest)
+		a.serveApp(w, r, rest) //nolint:contextcheck // the ledger's line is not about one request
 		return
 	}
 	switch path {
@@ -266,7 +266,7 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 // failure turns an error into an answer; causes go to the log.
 func (a *API) failure(r *http.Request, err error) *failure {
 	var f *failure
-	var refusal *pusher.Refusal
+	var refusal *pusher.PublishError
 	switch {
 	case errors.As(err, &f):
 		return f
@@ -285,7 +285,7 @@ func (a *API) failure(r *http.Request, err error) *failure {
 }
 
 // refused is the answer for an event that is not published.
-func refused(r *pusher.Refusal) *failure {
+func refused(r *pusher.PublishError) *failure {
 	if r.TooLarge {
 		return failf(http.StatusRequestEntityTooLarge, "%s", r.Reason)
 	}
