@@ -197,15 +197,21 @@ func (a *API) findApp(id string, query *pusher.Query) (*app.App, error) {
 	return nil, failf(http.StatusNotFound, "There is no app %s on this server. Check the app id and the host", pusher.Quote(id))
 }
 
-// checkKey makes the checks that need no body.
+// checkKey makes the checks that need no body: whether the app may be used, and
+// in this way, too, as at its other doors.
 func (c *call) checkKey() error {
-	if err := c.query.CheckKey(c.app, c.r.ContentLength != 0, c.api.cfg.Now()); err != nil {
+	err := c.query.CheckKey(c.app, c.r.ContentLength != 0, c.api.cfg.Now())
+	switch {
+	case err != nil:
 		return failf(http.StatusUnauthorized, "%v", err)
+	case !c.app.Enabled:
+		return failf(http.StatusForbidden, "The app is disabled")
+	case c.app.TLSOnly && c.r.TLS == nil:
+		return failf(http.StatusForbidden, "The app only accepts TLS connections, use https")
 	}
 	return nil
 }
 
-// checkSignature checks the signature, then that the app may be used.
 func (c *call) checkSignature() error {
 	err := c.query.CheckSignature(c.app, pusher.Request{
 		Method: c.r.Method, Path: c.r.URL.Path, RawPath: c.r.URL.EscapedPath(),
@@ -213,9 +219,6 @@ func (c *call) checkSignature() error {
 	})
 	if err != nil {
 		return failf(http.StatusUnauthorized, "%v", err)
-	}
-	if !c.app.Enabled {
-		return failf(http.StatusForbidden, "The app is disabled")
 	}
 	return nil
 }

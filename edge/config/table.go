@@ -91,7 +91,7 @@ var appSettings = []setting[app.App]{
 	{key: "watchlist", def: "false", help: "send online and offline events of watched users", bind: func(a *app.App) any { return &a.Watchlist }},
 	{key: "max_connections", def: "0", help: "connections of the app (4004 above); 0: no limit", bind: func(a *app.App) any { return &a.Limits.MaxConnections }},
 	{key: "allowed_origins", help: "hosts that browsers may come from, like example.com or *.example.com (4009 else); empty: all", bind: func(a *app.App) any { return &a.AllowedOrigins }},
-	{key: "tls_only", def: "false", help: "plain WebSocket connections are closed with 4000; leave it off behind a proxy that ends TLS", bind: func(a *app.App) any { return &a.TLSOnly }},
+	{key: "tls_only", def: "false", help: "plain WebSocket connections are closed with 4000, plain HTTP requests answered 403; leave it off behind a proxy that ends TLS", bind: func(a *app.App) any { return &a.TLSOnly }},
 	{key: "authorized_connections", def: "false", help: "connections must sign in or subscribe with authorisation in time (4009 else)", bind: func(a *app.App) any { return &a.AuthorizedConnections }},
 	{key: "authorization_timeout", def: span(app.DefaultAuthorizationTimeout), help: "that time", positive: true, bind: func(a *app.App) any { return &a.AuthorizationTimeout }},
 	{key: "activity_timeout", def: span(app.DefaultActivityTimeout), help: "silence after which client and server ping", positive: true, bind: func(a *app.App) any { return &a.ActivityTimeout }},

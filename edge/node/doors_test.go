@@ -464,3 +464,28 @@ func (s *server) checkWatcher(watcher *client) {
 		}
 	}
 }
+
+// Q: what an app's switches promise holds at the API's door too, and before
+// anything is read.
+func TestSwitchesHoldForTheAPI(t *testing.T) {
+	t.Parallel()
+	for want, edit := range map[string]func(*app.App){
+		"The app is disabled":                  func(a *app.App) { a.Enabled = false },
+		"The app only accepts TLS connections": func(a *app.App) { a.TLSOnly = true },
+	} {
+		s := startServer(t, demoApp(edit))
+		for _, path := range []string{"/events", "/batch_events", "/channels/chat/events?name=x"} {
+			c := s.raw(t)
+			path, name, _ := strings.Cut(path, "?name=")
+			query := url.Values{}
+			if name != "" {
+				query.Set("name", name)
+			}
+			c.send("POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n", target("POST", base+path, query, "a body that never comes"))
+			if status, text := c.answer(); status != 403 || !strings.Contains(text, want) {
+				t.Errorf("%s: got %d %q, want 403 %q", path, status, text, want)
+			}
+		}
+		s.wantCall("GET", base+"/channels", nil, "", 403, want)
+	}
+}
