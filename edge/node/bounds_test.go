@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"reecho/edge/app"
 	"reecho/edge/config"
@@ -386,4 +387,29 @@ func (s *server) history(channel string) []string {
 	s.t.Helper()
 	_, text := s.call("GET", base+"/channels/"+channel+"/events", nil, "")
 	return strings.SplitAfter(text, `"position":`)[1:]
+}
+
+// Refusals are text, also of what was none: a frame that is not UTF-8 closes the
+// connections of browsers with 1007, and hides why.
+func TestRefusalsAreText(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	for _, at := range []string{"/app/%ff%fe" + goodQuery, "/app/" + key + "?protocol=%ff", "/app/" + key + goodQuery[:21] + "&version=%ed%a0%bd"} {
+		c := s.dial(t, at)
+		f, ok := <-c.frames
+		if !ok {
+			t.Fatalf("%s: closed without a frame", at)
+		}
+		checkFrame(t, f.raw)
+		if reason := (<-c.closed).reason; !utf8.ValidString(reason) {
+			t.Errorf("%s: closed with %q", at, reason)
+		}
+	}
+	for _, at := range []string{"/apps/%ff/events", base + "/channels/%ff", base + "/channels?info=%ff", "/app/%ff/events?channel=a", "/app/" + key + "/events?channel=%ff"} {
+		c := s.raw(t)
+		c.send("GET %s HTTP/1.1\r\nHost: x\r\n\r\n", at)
+		if status, text := c.answer(); status < 400 || !utf8.ValidString(text) {
+			t.Errorf("%s: %d %q", at, status, text)
+		}
+	}
 }
