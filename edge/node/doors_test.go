@@ -278,21 +278,37 @@ func checkFrame(t testing.TB, text string) (f frame) {
 	if err := json.Unmarshal([]byte(text), &f); err != nil {
 		t.Fatalf("%q: %v", text, err)
 	}
+	if strings.HasPrefix(f.Event, "pusher_internal:") || f.Event == "pusher:signin_success" {
+		// What the server says itself is JSON in the string, too.
+		if inner := f.text(t); !json.Valid([]byte(inner)) || halfEscape(inner) || !utf8.ValidString(inner) {
+			t.Fatalf("in the data: %q", inner)
+		}
+	}
 	return f
 }
 
-// halfEscape looks for escaped surrogates, of which we write none.
+// halfEscape looks for escapes of a surrogate without its other half.
 func halfEscape(text string) bool {
 	for i := 0; i < len(text); i++ {
 		if text[i] != '\\' {
 			continue
 		}
 		i++
-		if text[i] == 'u' && (text[i+1] == 'd' || text[i+1] == 'D') && text[i+2] >= '8' {
+		if text[i] != 'u' || !isSurrogate(text[i+1:]) {
+			continue
+		}
+		high := strings.IndexByte("89abAB", text[i+2]) >= 0
+		if !high || len(text) < i+11 || text[i+5:i+7] != `\u` || !isSurrogate(text[i+7:]) || strings.IndexByte("cdefCDEF", text[i+8]) < 0 {
 			return true
 		}
+		i += 10
 	}
 	return false
+}
+
+// isSurrogate reports whether hexadecimal digits begin with D8 to DF.
+func isSurrogate(digits string) bool {
+	return (digits[0] == 'd' || digits[0] == 'D') && digits[1] >= '8'
 }
 
 // watched are the channels that somebody watches while the doors are tried.
