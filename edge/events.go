@@ -54,7 +54,7 @@ type streamError struct {
 func (e *streamError) Error() string { return e.text }
 
 func streamErrorf(status int, format string, args ...any) *streamError {
-	return &streamError{status: status, text: pusher.Sentence(format, args...)}
+	return &streamError{status: status, text: fmt.Sprintf(format, args...)}
 }
 
 // ServeEvents answers GET [prefix]/app/{key}/events with the events of channels

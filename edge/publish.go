@@ -11,7 +11,7 @@ import (
 // Publish stores events, each once per channel named in it, and returns when
 // all are stored; subscribers get them from there. It checks all of them before
 // it stores any (pusher.Publish.Check, which changes them), so no way to publish
-// can do without; the error is a *pusher.Refusal then.
+// can do without; the error is a *pusher.PublishError then.
 //
 // An event's SocketID, if it is one of ours, does not get the event. What was
 // begun is finished whatever becomes of ctx, because an answer has to say what
@@ -42,7 +42,7 @@ const (
 
 // checkPublish applies the app's limits, and those of the store, which count
 // other bytes: of the frame, in which JSON escapes make up to six of one.
-func (h *Hub) checkPublish(a *app.App, ev *pusher.Publish) *pusher.Refusal {
+func (h *Hub) checkPublish(a *app.App, ev *pusher.Publish) *pusher.PublishError {
 	refusal := ev.Check(pusher.PublishLimits{
 		EventNameLength: a.Limits.EventNameLength, ChannelNameLength: a.Limits.ChannelNameLength,
 		EventDataBytes: a.Limits.EventDataBytes, Channels: a.Limits.ChannelsPerPublish,

@@ -17,6 +17,7 @@ import (
 	"reecho/edge/app"
 	"reecho/edge/limit"
 	"reecho/edge/pusher"
+	"reecho/edge/socket"
 )
 
 // Defaults of Config. A call is signed, but its query is read before that is
@@ -105,7 +106,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if rest, ok := strings.CutPrefix(path, "/apps/"); ok {
-		a.serveApp(w, r, rest)
+		a.serveApp(w, r, rest) //nolint:contextcheck // the ledger's line is not about one request
 		return
 	}
 	switch path {
@@ -197,15 +198,21 @@ func (a *API) findApp(id string, query *pusher.Query) (*app.App, error) {
 	return nil, failf(http.StatusNotFound, "There is no app %s on this server. Check the app id and the host", pusher.Quote(id))
 }
 
-// checkKey makes the checks that need no body.
+// checkKey makes the checks that need no body: whether the app may be used, and
+// in this way, too, as at its other doors.
 func (c *call) checkKey() error {
-	if err := c.query.CheckKey(c.app, c.r.ContentLength != 0, c.api.cfg.Now()); err != nil {
+	err := c.query.CheckKey(c.app, c.r.ContentLength != 0, c.api.cfg.Now())
+	switch {
+	case err != nil:
 		return failf(http.StatusUnauthorized, "%v", err)
+	case !c.app.Enabled:
+		return failf(http.StatusForbidden, "The app is disabled")
+	case c.app.TLSOnly && !socket.Secure(c.r):
+		return failf(http.StatusForbidden, "The app only accepts TLS connections, use https")
 	}
 	return nil
 }
 
-// checkSignature checks the signature, then that the app may be used.
 func (c *call) checkSignature() error {
 	err := c.query.CheckSignature(c.app, pusher.Request{
 		Method: c.r.Method, Path: c.r.URL.Path, RawPath: c.r.URL.EscapedPath(),
@@ -213,9 +220,6 @@ func (c *call) checkSignature() error {
 	})
 	if err != nil {
 		return failf(http.StatusUnauthorized, "%v", err)
-	}
-	if !c.app.Enabled {
-		return failf(http.StatusForbidden, "The app is disabled")
 	}
 	return nil
 }
@@ -273,7 +277,7 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 // failure turns an error into an answer; causes go to the log.
 func (a *API) failure(r *http.Request, err error) *failure {
 	var f *failure
-	var refusal *pusher.Refusal
+	var refusal *pusher.PublishError
 	switch {
 	case errors.As(err, &f):
 		return f
@@ -294,7 +298,7 @@ func (a *API) failure(r *http.Request, err error) *failure {
 }
 
 // refused is the answer for an event that is not published.
-func refused(r *pusher.Refusal) *failure {
+func refused(r *pusher.PublishError) *failure {
 	if r.TooLarge {
 		return failf(http.StatusRequestEntityTooLarge, "%s", r.Reason)
 	}

@@ -50,6 +50,11 @@ func (m *memory) take(n, size int) error {
 		"The bodies of all requests under way reached the limit of %d bytes (request_memory), try again", m.limit)
 }
 
+// largest is the largest body that there can ever be room for, in bytes.
+func (m *memory) largest() int {
+	return int(max(m.limit-m.limit/4, min(m.limit, keepBuffer)) - 1)
+}
+
 func (m *memory) give(n int) { m.used.Add(-int64(n)) }
 
 // buffer holds one request body. Decoded values are copies, so that it can be
@@ -86,14 +91,19 @@ func (b *buffer) release() {
 	}
 }
 
-// read reads a body of at most limit bytes, chunked or not, of any type.
+// read reads a body of at most limit bytes, chunked or not, of any type. What
+// there will never be memory for is too large, and not a matter of trying again.
 func (b *buffer) read(r *http.Request, limit int) ([]byte, error) {
 	if r.Body == nil || r.ContentLength == 0 {
 		b.whole = true
 		return nil, nil
 	}
+	setting := "request_bytes"
+	if most := b.memory.largest(); most < limit {
+		limit, setting = most, "request_memory"
+	}
 	if r.ContentLength > int64(limit) {
-		return nil, tooLarge(limit)
+		return nil, tooLarge(limit, setting)
 	}
 	b.bytes = b.bytes[:0]
 	for {
@@ -104,7 +114,7 @@ func (b *buffer) read(r *http.Request, limit int) ([]byte, error) {
 		b.bytes = b.bytes[:len(b.bytes)+n]
 		switch {
 		case len(b.bytes) > limit:
-			return nil, tooLarge(limit)
+			return nil, tooLarge(limit, setting)
 		case errors.Is(err, io.EOF):
 			b.whole = true
 			return b.bytes, nil
@@ -135,8 +145,8 @@ func (b *buffer) makeRoom(limit int) error {
 	return nil
 }
 
-func tooLarge(limit int) error {
-	return failf(http.StatusRequestEntityTooLarge, "The request body exceeds the allowed maximum (%d bytes)", limit)
+func tooLarge(limit int, setting string) error {
+	return failf(http.StatusRequestEntityTooLarge, "The request body exceeds the allowed maximum (%d bytes, %s)", limit, setting)
 }
 
 // closing makes a refusal go out before the body has come: net/http would wait

@@ -18,28 +18,36 @@ func TestBodyIsCounted(t *testing.T) {
 	const most = 1 << 20
 	ledger := limit.NewLedger(slog.New(slog.DiscardHandler))
 	for _, tt := range []struct {
-		size      int
-		announced bool
-		memory    int64
-		status    int // 0: read
+		size         int
+		announced    bool
+		memory, used int64
+		status       int // 0: read
 	}{
-		{0, true, 1 << 30, 0},
-		{1, true, 4 << 10, 0},
-		{1, true, 4<<10 - 1, 503},
-		{4 << 10, false, 8 << 10, 0},
-		{4 << 10, false, 8<<10 - 1, 503},
-		{most, true, 2 * most, 0},
-		{most, false, 2 * most, 0},
-		{most, false, most, 503},
-		{most + 1, true, 2 * most, 413},
-		{most + 1, false, 2 * most, 413},
-		{most + 1, true, 0, 413}, // is not read at all
+		{0, true, 1 << 30, 0, 0},
+		{1, true, 4 << 10, 0, 0},
+		{1, true, 1 << 20, 1<<20 - 4<<10, 0},
+		{1, true, 1 << 20, 1<<20 - 4<<10 + 1, 503},
+		{4 << 10, false, 1 << 20, 1<<20 - 8<<10, 0},
+		{4 << 10, false, 1 << 20, 1<<20 - 8<<10 + 1, 503},
+		{most, true, 2 * most, 0, 0},
+		{most, false, 2 * most, 0, 0},
+		{most, false, 2 * most, most, 503},
+		{most + 1, true, 2 * most, 0, 413},
+		{most + 1, false, 2 * most, 0, 413},
+		{most + 1, true, 2 * most, 2 * most, 413}, // is not read at all
 		// Large ones leave a quarter.
-		{64<<10 - 1, false, 64 << 10, 0},
-		{64 << 10, false, 128 << 10, 503},
-		{64 << 10, false, 175 << 10, 0},
+		{64<<10 - 1, false, 1 << 20, 1<<20 - 64<<10, 0},
+		{64 << 10, false, 1 << 20, 1<<20 - 256<<10, 503},
+		{64 << 10, false, 1 << 20, 1<<20 - 256<<10 - 128<<10, 0},
+		// What there is never room for.
+		{most, true, most, 0, 413},
+		{most, false, most, 0, 413},
+		{most/4*3 - 1, false, most, 0, 0},
+		{20_000, false, 8 << 10, 0, 413},
+		{8<<10 - 1, false, 8 << 10, 0, 0},
 	} {
 		m := &memory{limit: tt.memory, ledger: ledger}
+		m.used.Store(tt.used)
 		body := bodies.get(m)
 		body.bytes = nil // as if new
 		r := httptest.NewRequestWithContext(t.Context(), "POST", "/", io.LimitReader(zeros{}, int64(tt.size)))
@@ -54,12 +62,12 @@ func TestBodyIsCounted(t *testing.T) {
 		case tt.status != 0 && (!errors.As(err, &f) || f.status != tt.status || body.whole):
 			t.Errorf("%+v: error %v", tt, err)
 		}
-		if used := m.used.Load(); used > tt.memory || used < int64(cap(body.bytes)) {
+		if used := m.used.Load(); used > tt.memory || used < tt.used+int64(cap(body.bytes)) {
 			t.Errorf("%+v: %d bytes are counted, the buffer has %d", tt, used, cap(body.bytes))
 		}
 		bodies.put(body)
-		if used := m.used.Load(); used != 0 {
-			t.Errorf("%+v: %d bytes are still counted", tt, used)
+		if used := m.used.Load(); used != tt.used {
+			t.Errorf("%+v: %d bytes are counted in the end", tt, used)
 		}
 	}
 	if n := ledger.Total(limit.RequestMemory); n != 4 {

@@ -92,7 +92,7 @@ func within(err error, i int) error {
 
 // withinBatch does so for the event that the hub refused.
 func withinBatch(err error) error {
-	var refusal *pusher.Refusal
+	var refusal *pusher.PublishError
 	if errors.As(err, &refusal) {
 		return within(refused(refusal), refusal.Event)
 	}

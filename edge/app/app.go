@@ -19,7 +19,8 @@ type App struct {
 	// Enabled is false for an app whose clients are closed with 4003 and
 	// whose API calls are answered 403.
 	Enabled bool
-	// TLSOnly closes plain WebSocket connections with 4000.
+	// TLSOnly closes plain WebSocket connections with 4000 and answers plain
+	// HTTP requests with 403.
 	TLSOnly bool
 	// ClientEvents allows client-… events (PROTOCOL §2.6).
 	ClientEvents bool

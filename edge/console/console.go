@@ -168,7 +168,7 @@ func (d *demo) publishScore(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		err = d.cfg.Publish(r.Context(), ScoreChannel, ScoreEvent, string(data))
 	}
-	var refusal *pusher.Refusal
+	var refusal *pusher.PublishError
 	switch {
 	case errors.As(err, &refusal):
 		http.Error(w, "The score was refused: "+refusal.Reason, http.StatusBadRequest)

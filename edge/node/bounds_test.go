@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"reecho/edge/app"
 	"reecho/edge/config"
@@ -65,7 +66,7 @@ func (c *raw) send(format string, args ...any) {
 }
 
 // answer reads an answer, which must come before patience ends.
-func (c *raw) answer() (res *http.Response, body string) {
+func (c *raw) answer() (status int, body string) {
 	c.t.Helper()
 	_ = c.conn.SetReadDeadline(time.Now().Add(patience))
 	res, err := http.ReadResponse(c.r, nil)
@@ -77,7 +78,7 @@ func (c *raw) answer() (res *http.Response, body string) {
 	if err != nil {
 		c.t.Fatalf("read an answer: %v", err)
 	}
-	return res, string(text)
+	return res.StatusCode, string(text)
 }
 
 // L: what is wrong without the body is answered without the body, which never
@@ -115,12 +116,12 @@ func TestRefusedBeforeTheBody(t *testing.T) {
 	} {
 		c := s.raw(t)
 		c.send("POST %s HTTP/1.1\r\nHost: x\r\n%s\r\n\r\n", tt.target, tt.header)
-		res, text := c.answer()
+		status, text := c.answer()
 		if tt.want == "" { // the longest query is not too long
 			tt.status = 401
 		}
-		if res.StatusCode != tt.status || !strings.Contains(text, tt.want) || len(text) > 1200 {
-			t.Errorf("%.120s %s: got %d %.300q, want %d %q", tt.target, tt.header, res.StatusCode, text, tt.status, tt.want)
+		if status != tt.status || !strings.Contains(text, tt.want) || len(text) > 1200 {
+			t.Errorf("%.120s %s: got %d %.300q, want %d %q", tt.target, tt.header, status, text, tt.status, tt.want)
 		}
 	}
 }
@@ -211,8 +212,8 @@ func TestHalfClosedCallersGetTheirAnswer(t *testing.T) {
 		if err := c.conn.CloseWrite(); err != nil {
 			t.Fatal(err)
 		}
-		if res, text := c.answer(); res.StatusCode != 200 || text != `{"channels":{"chat":{"subscription_count":0}}}` {
-			t.Fatalf("got %d %q", res.StatusCode, text)
+		if status, text := c.answer(); status != 200 || text != `{"channels":{"chat":{"subscription_count":0}}}` {
+			t.Fatalf("got %d %q", status, text)
 		}
 	}
 	s.wantStored("chat", 50)
@@ -280,15 +281,15 @@ func TestRefusalsAreShort(t *testing.T) {
 	} {
 		c := s.raw(t)
 		c.send("GET %s HTTP/1.1\r\nHost: x\r\n\r\n", target("GET", at, nil, ""))
-		res, text := c.answer()
-		wantShort(t, fmt.Sprintf("%d GET %s", res.StatusCode, at), text)
+		status, text := c.answer()
+		wantShort(t, fmt.Sprintf("%d GET %s", status, at), text)
 	}
 	for _, name := range []string{"auth_key", "auth_version", "auth_timestamp", "auth_signature", "body_md5", "info", "filter_by_prefix", "after", "before", "order", "limit", "since", "x", long[:3000]} {
 		for _, at := range []string{"/channels", "/channels/chat/events", "/channels/chat"} {
 			c := s.raw(t)
 			c.send("GET %s HTTP/1.1\r\nHost: x\r\n\r\n", target("GET", base+at, url.Values{name: {long}}, ""))
-			res, text := c.answer()
-			wantShort(t, fmt.Sprintf("%d %s of %s", res.StatusCode, name, at), text)
+			status, text := c.answer()
+			wantShort(t, fmt.Sprintf("%d %s of %s", status, name, at), text)
 		}
 	}
 	for _, member := range []string{"name", "channel", "socket_id", "info", "channels"} {
@@ -297,9 +298,10 @@ func TestRefusalsAreShort(t *testing.T) {
 		status, text := s.call("POST", base+"/events", nil, mustJSON(t, body))
 		wantShort(t, fmt.Sprintf("%d %s", status, member), text)
 	}
-	c := s.connect(t)
 	sent := func(what string, frame string) {
 		t.Helper()
+		c := s.connect(t) // below any rate
+		defer c.conn.Close()
 		c.sendText(frame)
 		c.sendText(`{"event":"pusher:ping","data":{}}`)
 		all := ""
@@ -343,8 +345,8 @@ func TestRefusalsAreShort(t *testing.T) {
 	for _, query := range []string{"channel=" + url.QueryEscape(long), "channel=private-a&auth[private-a]=" + key + ":" + url.QueryEscape(long), "channel=a&since=" + url.QueryEscape(long), "channel=a&socket_id=" + strings.Repeat("1", 40_000) + ".1", "channel=a&last=" + url.QueryEscape(long)} {
 		r := s.raw(t)
 		r.send("GET /app/%s/events?%s HTTP/1.1\r\nHost: x\r\n\r\n", key, query)
-		res, text := r.answer()
-		wantShort(t, fmt.Sprintf("%d event stream %s", res.StatusCode, query), text)
+		status, text := r.answer()
+		wantShort(t, fmt.Sprintf("%d event stream %s", status, query), text)
 	}
 }
 
@@ -385,4 +387,29 @@ func (s *server) history(channel string) []string {
 	s.t.Helper()
 	_, text := s.call("GET", base+"/channels/"+channel+"/events", nil, "")
 	return strings.SplitAfter(text, `"position":`)[1:]
+}
+
+// Refusals are text, also of what was none: a frame that is not UTF-8 closes the
+// connections of browsers with 1007, and hides why.
+func TestRefusalsAreText(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	for _, at := range []string{"/app/%ff%fe" + goodQuery, "/app/" + key + "?protocol=%ff", "/app/" + key + goodQuery[:21] + "&version=%ed%a0%bd"} {
+		c := s.dial(t, at)
+		f, ok := <-c.frames
+		if !ok {
+			t.Fatalf("%s: closed without a frame", at)
+		}
+		checkFrame(t, f.raw)
+		if reason := (<-c.closed).reason; !utf8.ValidString(reason) {
+			t.Errorf("%s: closed with %q", at, reason)
+		}
+	}
+	for _, at := range []string{"/apps/%ff/events", base + "/channels/%ff", base + "/channels?info=%ff", "/app/%ff/events?channel=a", "/app/" + key + "/events?channel=%ff"} {
+		c := s.raw(t)
+		c.send("GET %s HTTP/1.1\r\nHost: x\r\n\r\n", at)
+		if status, text := c.answer(); status < 400 || !utf8.ValidString(text) {
+			t.Errorf("%s: %d %q", at, status, text)
+		}
+	}
 }

@@ -3,7 +3,6 @@ package node_test
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"net/url"
 	"slices"
 	"strings"
@@ -54,11 +53,11 @@ var doors = []door{
 		c := s.raw(s.t)
 		at := base + "/channels/" + ev.Channels[0] + "/events"
 		c.send("POST %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", target("POST", at, query, ev.Data), len(ev.Data), ev.Data)
-		res, text := c.answer()
-		if res.StatusCode == 202 {
+		status, text := c.answer()
+		if status == 202 {
 			return 200, text
 		}
-		return res.StatusCode, text
+		return status, text
 	}},
 }
 
@@ -245,7 +244,7 @@ func TestHalfAnEmoji(t *testing.T) {
 
 // checkFrame fails unless a frame is what every client can read: one JSON object
 // in valid UTF-8, each key of it once, data a string except in errors.
-func checkFrame(t *testing.T, text string) (f frame) {
+func checkFrame(t testing.TB, text string) (f frame) {
 	t.Helper()
 	if !utf8.ValidString(text) || !json.Valid([]byte(text)) {
 		t.Fatalf("not JSON in valid UTF-8: %q", text)
@@ -279,21 +278,37 @@ func checkFrame(t *testing.T, text string) (f frame) {
 	if err := json.Unmarshal([]byte(text), &f); err != nil {
 		t.Fatalf("%q: %v", text, err)
 	}
+	if strings.HasPrefix(f.Event, "pusher_internal:") || f.Event == "pusher:signin_success" {
+		// What the server says itself is JSON in the string, too.
+		if inner := f.text(t); !json.Valid([]byte(inner)) || halfEscape(inner) || !utf8.ValidString(inner) {
+			t.Fatalf("in the data: %q", inner)
+		}
+	}
 	return f
 }
 
-// halfEscape looks for escaped surrogates, of which we write none.
+// halfEscape looks for escapes of a surrogate without its other half.
 func halfEscape(text string) bool {
 	for i := 0; i < len(text); i++ {
 		if text[i] != '\\' {
 			continue
 		}
 		i++
-		if text[i] == 'u' && (text[i+1] == 'd' || text[i+1] == 'D') && text[i+2] >= '8' {
+		if text[i] != 'u' || !isSurrogate(text[i+1:]) {
+			continue
+		}
+		high := strings.IndexByte("89abAB", text[i+2]) >= 0
+		if !high || len(text) < i+11 || text[i+5:i+7] != `\u` || !isSurrogate(text[i+7:]) || strings.IndexByte("cdefCDEF", text[i+8]) < 0 {
 			return true
 		}
+		i += 10
 	}
 	return false
+}
+
+// isSurrogate reports whether hexadecimal digits begin with D8 to DF.
+func isSurrogate(digits string) bool {
+	return (digits[0] == 'd' || digits[0] == 'D') && digits[1] >= '8'
 }
 
 // watched are the channels that somebody watches while the doors are tried.
@@ -321,9 +336,9 @@ func FuzzEveryDoor(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, at uint8, a, b string) {
-		fuzzDoors[int(at)%len(fuzzDoors)](t, s, a, b)
 		watcher.t, s.t = t, t
-		s.checkWatcher(t, watcher)
+		fuzzDoors[int(at)%len(fuzzDoors)](s, a, b)
+		s.checkWatcher(watcher)
 	})
 }
 
@@ -354,26 +369,26 @@ var doorSeeds = [][2]string{
 }
 
 // fuzzDoors are the doors, each for a text that is its message.
-var fuzzDoors = []func(t *testing.T, s *server, a, b string){
-	func(t *testing.T, s *server, a, _ string) { s.fuzzCall(t, "/events", nil, a) },
-	func(t *testing.T, s *server, a, _ string) { s.fuzzCall(t, "/batch_events", nil, a) },
-	func(t *testing.T, s *server, a, b string) {
-		s.fuzzCall(t, "/events", url.Values{"name": {b}, "channel": {"chat"}, "data": {a}}, "")
+var fuzzDoors = []func(s *server, a, b string){
+	func(s *server, a, _ string) { s.fuzzCall("/events", nil, a) },
+	func(s *server, a, _ string) { s.fuzzCall("/batch_events", nil, a) },
+	func(s *server, a, b string) {
+		s.fuzzCall("/events", url.Values{"name": {b}, "channel": {"chat"}, "data": {a}}, "")
 	},
-	func(t *testing.T, s *server, a, b string) {
-		s.fuzzCall(t, "/channels/chat/events", url.Values{"name": {b}}, a)
+	func(s *server, a, b string) {
+		s.fuzzCall("/channels/chat/events", url.Values{"name": {b}}, a)
 	},
-	func(t *testing.T, s *server, a, _ string) { s.fuzzMessage(t, a) },
-	func(t *testing.T, s *server, a, _ string) {
-		s.fuzzCommand(t, a, func(c *client) string {
-			return mustJSON(t, map[string]any{"event": "pusher:subscribe", "data": map[string]any{
+	func(s *server, a, _ string) { s.fuzzMessage(a) },
+	func(s *server, a, _ string) {
+		s.fuzzCommand(a, func(c *client) string {
+			return mustJSON(s.t, map[string]any{"event": "pusher:subscribe", "data": map[string]any{
 				"channel": lobby, "auth": key + ":" + pusher.Sign(secret, c.socketID+":"+lobby+":"+a), "channel_data": a,
 			}})
 		})
 	},
-	func(t *testing.T, s *server, a, _ string) {
-		s.fuzzCommand(t, a, func(c *client) string {
-			return mustJSON(t, map[string]any{"event": "pusher:signin", "data": map[string]any{
+	func(s *server, a, _ string) {
+		s.fuzzCommand(a, func(c *client) string {
+			return mustJSON(s.t, map[string]any{"event": "pusher:signin", "data": map[string]any{
 				"auth": key + ":" + pusher.Sign(secret, c.socketID+"::user::"+a), "user_data": a,
 			}})
 		})
@@ -381,9 +396,9 @@ var fuzzDoors = []func(t *testing.T, s *server, a, b string){
 }
 
 // fuzzCall makes a signed call, which is accepted or refused in a few words.
-func (s *server) fuzzCall(t *testing.T, path string, query url.Values, body string) {
+func (s *server) fuzzCall(path string, query url.Values, body string) {
+	t := s.t
 	t.Helper()
-	s.t = t
 	status, text := s.call("POST", base+path, query, body)
 	switch {
 	case status == 200 && !json.Valid([]byte(text)) || status == 202 && text != "":
@@ -394,13 +409,14 @@ func (s *server) fuzzCall(t *testing.T, path string, query url.Values, body stri
 	}
 	if p, err := pusher.DecodePublishQuery([]byte(body), nil); status == 200 && err == nil {
 		for _, channel := range p.Channels {
-			s.checkStored(t, channel, p.Name)
+			s.checkStored(channel, p.Name)
 		}
 	}
 }
 
 // checkStored expects an event as the newest of a channel.
-func (s *server) checkStored(t *testing.T, channel, name string) {
+func (s *server) checkStored(channel, name string) {
+	t := s.t
 	t.Helper()
 	page, err := s.Hub().History(t.Context(), s.Hub().Apps().ByID(appID), channel, edge.HistoryQuery{Limit: 1, Newest: true})
 	if err != nil || len(page.Events) != 1 || page.Events[0].Name != name || !utf8.ValidString(page.Events[0].Data) {
@@ -408,14 +424,15 @@ func (s *server) checkStored(t *testing.T, channel, name string) {
 	}
 }
 
-func (s *server) fuzzMessage(t *testing.T, text string) {
-	t.Helper()
-	s.fuzzCommand(t, text, func(*client) string { return text })
+func (s *server) fuzzMessage(text string) {
+	s.t.Helper()
+	s.fuzzCommand(text, func(*client) string { return text })
 }
 
 // fuzzCommand sends what make returns over a connection that is on every kind of
 // channel, and checks the answers.
-func (s *server) fuzzCommand(t *testing.T, input string, make func(*client) string) {
+func (s *server) fuzzCommand(input string, make func(*client) string) {
+	t := s.t
 	t.Helper()
 	if !utf8.ValidString(input) || len(input) > 90<<10 {
 		return // is closed with 1007 or 1009 by package socket
@@ -438,7 +455,8 @@ func (s *server) fuzzCommand(t *testing.T, input string, make func(*client) stri
 }
 
 // checkWatcher publishes on all watched channels and checks what came before.
-func (s *server) checkWatcher(t *testing.T, watcher *client) {
+func (s *server) checkWatcher(watcher *client) {
+	t := s.t
 	t.Helper()
 	owner := s.Hub().Apps().ByID(appID)
 	for _, name := range watched {
@@ -458,7 +476,32 @@ func (s *server) checkWatcher(t *testing.T, watcher *client) {
 			t.Fatalf("forged: %s", f.raw)
 		}
 		if bytes.Contains([]byte(f.raw), []byte{0}) {
-			t.Fatal(fmt.Sprintf("a raw control character: %q", f.raw))
+			t.Fatalf("a raw control character: %q", f.raw)
 		}
+	}
+}
+
+// Q: what an app's switches promise holds at the API's door too, and before
+// anything is read.
+func TestSwitchesHoldForTheAPI(t *testing.T) {
+	t.Parallel()
+	for want, edit := range map[string]func(*app.App){
+		"The app is disabled":                  func(a *app.App) { a.Enabled = false },
+		"The app only accepts TLS connections": func(a *app.App) { a.TLSOnly = true },
+	} {
+		s := startServer(t, demoApp(edit))
+		for _, path := range []string{"/events", "/batch_events", "/channels/chat/events?name=x"} {
+			c := s.raw(t)
+			path, name, _ := strings.Cut(path, "?name=")
+			query := url.Values{}
+			if name != "" {
+				query.Set("name", name)
+			}
+			c.send("POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n", target("POST", base+path, query, "a body that never comes"))
+			if status, text := c.answer(); status != 403 || !strings.Contains(text, want) {
+				t.Errorf("%s: got %d %q, want 403 %q", path, status, text, want)
+			}
+		}
+		s.wantCall("GET", base+"/channels", nil, "", 403, want)
 	}
 }

@@ -334,7 +334,7 @@ func appendCompact(dst, value []byte) []byte {
 		c := value[i]
 		switch {
 		case c == '\\':
-			n := 0
+			var n int
 			dst, n = appendWhole(dst, value[i:])
 			i += n - 1
 			continue

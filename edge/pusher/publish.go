@@ -24,30 +24,30 @@ type PublishLimits struct {
 	Channels          int
 }
 
-// Refusal says why an event is not published. Nothing of the call it came with
+// PublishError says why an event is not published. Nothing of the call it came with
 // was stored. Its text is fit for the caller.
-type Refusal struct {
+type PublishError struct {
 	Event    int  // which of the events of the call, from 0
 	TooLarge bool // it is a limit in bytes
 	Reason   string
 }
 
 // Error implements error.
-func (r *Refusal) Error() string { return r.Reason }
+func (r *PublishError) Error() string { return r.Reason }
 
-func refuse(format string, args ...any) *Refusal {
-	return &Refusal{Reason: Sentence(format, args...)}
+func refuse(format string, args ...any) *PublishError {
+	return &PublishError{Reason: Sentence(format, args...)}
 }
 
-// TooLarge is a Refusal for a limit in bytes.
-func TooLarge(format string, args ...any) *Refusal {
-	return &Refusal{TooLarge: true, Reason: Sentence(format, args...)}
+// TooLarge is a PublishError for a limit in bytes.
+func TooLarge(format string, args ...any) *PublishError {
+	return &PublishError{TooLarge: true, Reason: Sentence(format, args...)}
 }
 
 // Check applies names and limits (PROTOCOL §3, §5.2), for every way an event
 // comes in. It leaves the event as it is stored: each channel once, data as valid
 // UTF-8, and as SocketID one that a connection of this server can have.
-func (p *Publish) Check(l PublishLimits) *Refusal {
+func (p *Publish) Check(l PublishLimits) *PublishError {
 	if err := CheckEvent(p.Name, l.EventNameLength); err != nil {
 		return refuse("%v", err)
 	}
@@ -64,7 +64,7 @@ func (p *Publish) Check(l PublishLimits) *Refusal {
 	return p.checkSocketID()
 }
 
-func (p *Publish) checkChannels(l PublishLimits) *Refusal {
+func (p *Publish) checkChannels(l PublishLimits) *PublishError {
 	if n := len(p.Channels); n == 0 || n > l.Channels {
 		return refuse("An event goes to 1 to %d channels, got %d", l.Channels, n)
 	}
@@ -85,7 +85,7 @@ func (p *Publish) checkChannels(l PublishLimits) *Refusal {
 // maxSocketID is longer than any id that was ever given out, in bytes.
 const maxSocketID = 100
 
-func (p *Publish) checkSocketID() *Refusal {
+func (p *Publish) checkSocketID() *PublishError {
 	if p.SocketID == "" {
 		return nil
 	}
