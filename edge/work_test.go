@@ -78,12 +78,12 @@ func TestWorkEndsWithConnection(t *testing.T) {
 	t.Parallel()
 	h, a, addr := mustServe(t, Config{ReplaysPerAddress: 1})
 	here := netip.MustParseAddr("127.0.0.1")
-	if err := h.replays.Enter(t.Context(), here, 1, nil); err != nil {
+	if err := h.pasts.Enter(t.Context(), here, 1, nil); err != nil {
 		t.Fatal(err)
 	}
-	defer h.replays.Leave(here)
+	defer h.pasts.Leave(here)
 	waiting := func(n int) func() bool {
-		return func() bool { return h.replays.Waiting(here) == n }
+		return func() bool { return h.pasts.Waiting(here) == n }
 	}
 	t.Run("websocket", func(t *testing.T) {
 		conn, _, _, err := ws.Dial(t.Context(), "ws://"+addr+"/app/key?protocol=7")
