@@ -79,7 +79,7 @@ type Config struct {
 	// Sessions is about clients that come with a session id.
 	Sessions SessionConfig
 	// ReplaysPerAddress is how many replays of one client address read from the
-	// log at once; more wait. 0 is DefaultReplaysPerAddress.
+	// log at once, and how many that want the past; more wait. 0 is DefaultReplaysPerAddress.
 	ReplaysPerAddress int
 	// Ledger counts who ran into a limit; nil does not.
 	Ledger *limit.Ledger
@@ -115,9 +115,10 @@ type Hub struct {
 	sessions *sessions
 	// slots bounds what is given to the shards for clients that come back.
 	slots chan struct{}
-	// replays are the turns of those who read from the log.
-	replays limit.Turns
-	log     *slog.Logger
+	// replays are the turns of those who come back and read from the log, pasts
+	// of those who want the past.
+	replays, pasts limit.Turns
+	log            *slog.Logger
 	// lines logs what may happen to many clients at once.
 	lines *slog.Logger
 

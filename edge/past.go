@@ -15,9 +15,9 @@ import (
 
 const (
 	// DefaultReplaysPerAddress is how many replays of one address read from the
-	// log at once. Those that wait together are read together, and many clients
-	// may be behind one proxy: too few would make their coming back dear.
-	DefaultReplaysPerAddress = 1000
+	// log at once: enough to be read together, which is cheaper, also when all
+	// clients are behind one proxy.
+	DefaultReplaysPerAddress = 64
 	// budgetPatience is how long a client that wants the past waits for the
 	// budget of its app.
 	budgetPatience = time.Second

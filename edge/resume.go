@@ -491,18 +491,22 @@ func poll(ctx context.Context, ready func() bool) error {
 
 // loadInTurn loads when it is the turn of the client's address: that is waited
 // for in order, for as long as it takes. The turn comes before the lock of the
-// channel, or those who have one would wait for those who wait for one.
+// channel, or those who have one would wait for those who wait for one. Who comes
+// back does not wait for those who want the past.
 func (r *resume) loadInTurn(ctx context.Context) error {
-	hub, address := r.ch.hub, r.c.address
-	err := hub.replays.Enter(ctx, address, hub.cfg.ReplaysPerAddress, func() {
+	hub, address, n := r.ch.hub, r.c.address, r.wantsPast()
+	turns := &hub.replays
+	if n > 0 {
+		turns = &hub.pasts
+	}
+	err := turns.Enter(ctx, address, hub.cfg.ReplaysPerAddress, func() {
 		hub.cfg.Ledger.Note(limit.Replays, slog.String("app", r.c.app.ID), slog.String("address", address.String()),
 			slog.Int("value", hub.cfg.ReplaysPerAddress))
 	})
 	if err != nil {
 		return fmt.Errorf("wait for other replays of the address: %w", err)
 	}
-	defer hub.replays.Leave(address)
-	n := r.wantsPast()
+	defer turns.Leave(address)
 	if ok, err := r.takeBudget(ctx, n); !ok || err != nil {
 		return err
 	}

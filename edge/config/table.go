@@ -58,7 +58,7 @@ var settings = []setting[Config]{
 	{key: "retention_events", def: fmt.Sprint(broker.DefaultEventsPerChannel), help: "events kept per channel", positive: true, bind: func(c *Config) any { return &c.RetentionEvents }},
 	{key: "retention_bytes", def: "1GiB", help: "bytes kept in all", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.RetentionBytes) }},
 	{key: "replay_memory", def: "64MiB", help: "bytes of recent events kept in memory for clients that come back", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.ReplayMemory) }},
-	{key: "replays_per_address", def: fmt.Sprint(edge.DefaultReplaysPerAddress), help: "subscriptions of one address that read missed events from the log at once (later ones wait)", positive: true, bind: func(c *Config) any { return &c.ReplaysPerAddress }},
+	{key: "replays_per_address", def: fmt.Sprint(edge.DefaultReplaysPerAddress), help: "subscriptions of one address that read missed events from the log at once, and as many that read the past (later ones wait)", positive: true, bind: func(c *Config) any { return &c.ReplaysPerAddress }},
 	{key: "session_time", def: span(edge.DefaultSessionTime), help: "how long after its connection was lost a client with a session gets what it missed", positive: true, bind: func(c *Config) any { return &c.SessionTime }},
 	{key: "session_memory_time", def: span(edge.DefaultSessionMemory), help: "how long a session is remembered, so that a client that comes back later is told", positive: true, bind: func(c *Config) any { return &c.SessionMemoryTime }},
 	{key: "session_bytes", def: "64MiB", help: "bytes kept of sessions; those unchanged for longest go first", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.SessionBytes) }},

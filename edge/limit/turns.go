@@ -73,6 +73,16 @@ func (t *Turns) giveUp(a netip.Addr, turn chan struct{}) {
 	t.leaveLocked(a, p)
 }
 
+// Waiting is how many of an address wait for their turn.
+func (t *Turns) Waiting(a netip.Addr) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if p := t.places[Address(a)]; p != nil {
+		return len(p.waiting)
+	}
+	return 0
+}
+
 // Leave ends one Enter that returned nil.
 func (t *Turns) Leave(a netip.Addr) {
 	a = Address(a)

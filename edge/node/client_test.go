@@ -77,6 +77,11 @@ func startServer(t testing.TB, apps ...*app.App) *server {
 
 func startServerWith(t testing.TB, edit func(*config.Config), apps ...*app.App) *server {
 	t.Helper()
+	return startServerLogging(t, slog.New(slog.DiscardHandler), edit, apps...)
+}
+
+func startServerLogging(t testing.TB, log *slog.Logger, edit func(*config.Config), apps ...*app.App) *server {
+	t.Helper()
 	cfg := config.Default()
 	cfg.Listen = "127.0.0.1:0"
 	cfg.DataDir = t.TempDir()
@@ -85,7 +90,7 @@ func startServerWith(t testing.TB, edit func(*config.Config), apps ...*app.App) 
 		cfg.Apps = []*app.App{demoApp()}
 	}
 	edit(&cfg)
-	n, err := node.Start(context.Background(), cfg, slog.New(slog.DiscardHandler))
+	n, err := node.Start(context.Background(), cfg, log)
 	if err != nil {
 		t.Fatalf("start node: %v", err)
 	}

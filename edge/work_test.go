@@ -1,0 +1,145 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/gobwas/ws"
+	"github.com/gobwas/ws/wsutil"
+
+	"reecho/broker"
+	"reecho/broker/brokertest"
+	"reecho/edge/app"
+	"reecho/edge/socket"
+)
+
+// patience is how long a test waits for something that must happen.
+const patience = 20 * time.Second
+
+// mustServe runs a hub with one app behind a real server.
+func mustServe(t *testing.T, cfg Config) (h *Hub, a *app.App, addr string) {
+	t.Helper()
+	b := brokertest.Start(t, broker.Config{})
+	a = &app.App{
+		ID: "77", Credentials: []app.Credential{{Key: "key", Secret: "secret"}}, Enabled: true,
+		ActivityTimeout: app.DefaultActivityTimeout, Limits: app.DefaultLimits(),
+	}
+	apps, err := app.NewRegistry([]*app.App{a})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.DiscardHandler)
+	if h, err = NewHub(t.Context(), cfg, apps, b, log); err != nil {
+		t.Fatal(err)
+	}
+	s, err := socket.NewServer(socket.Config{}, h, http.HandlerFunc(h.ServeEvents), log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := socket.Listen(t.Context(), "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(context.Background(), ln) }()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		closed := make(chan error, 1)
+		go func() { closed <- h.Close(ctx, 0) }()
+		if err := errors.Join(s.Shutdown(ctx), <-closed, <-served); err != nil {
+			t.Error(err)
+		}
+	})
+	return h, a, ln.Addr().String()
+}
+
+func mustPoll(t *testing.T, what string, ready func() bool) {
+	t.Helper()
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
+	for late := time.After(patience); !ready(); {
+		select {
+		case <-ticker.C:
+		case <-late:
+			t.Fatalf("waited too long for %s", what)
+		}
+	}
+}
+
+// What waits for a client ends with its connection, whatever it waits for.
+func TestWorkEndsWithConnection(t *testing.T) {
+	t.Parallel()
+	h, a, addr := mustServe(t, Config{ReplaysPerAddress: 1})
+	here := netip.MustParseAddr("127.0.0.1")
+	if err := h.pasts.Enter(t.Context(), here, 1, nil); err != nil {
+		t.Fatal(err)
+	}
+	defer h.pasts.Leave(here)
+	waiting := func(n int) func() bool {
+		return func() bool { return h.pasts.Waiting(here) == n }
+	}
+	t.Run("websocket", func(t *testing.T) {
+		conn, _, _, err := ws.Dial(t.Context(), "ws://"+addr+"/app/key?protocol=7")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 3 {
+			text := fmt.Sprintf(`{"event":"pusher:subscribe","data":{"channel":"match.%d","replay":{"last":10}}}`, i)
+			if err := wsutil.WriteClientText(conn, []byte(text)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		mustPoll(t, "the client to wait", waiting(1))
+		_ = conn.Close()
+		mustPoll(t, "the end of its work", waiting(0))
+		mustPoll(t, "the end of its connection", func() bool { return h.Connections(a) == 0 })
+	})
+	t.Run("event stream", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/app/key/events?channel=match.1&channel=match.2&last=10", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		client := &http.Client{Transport: &http.Transport{}}
+		defer client.CloseIdleConnections()
+		response, err := client.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustPoll(t, "the client to wait", waiting(1))
+		cancel()
+		_ = response.Body.Close()
+		mustPoll(t, "the end of its work", waiting(0))
+		mustPoll(t, "the end of its connection", func() bool { return h.Connections(a) == 0 })
+	})
+}
+
+func TestWork(t *testing.T) {
+	t.Parallel()
+	var w work
+	doing, end := w.begin(t.Context())
+	if w.stopped() || doing.Err() != nil {
+		t.Fatal("over before it began")
+	}
+	end()
+	if doing.Err() == nil {
+		t.Error("goes on after its end")
+	}
+	doing, end = w.begin(t.Context())
+	w.stop()
+	if !w.stopped() || doing.Err() == nil {
+		t.Error("goes on after the connection's end")
+	}
+	end()
+	if doing, end = w.begin(t.Context()); doing.Err() == nil {
+		t.Error("begun after the connection's end")
+	}
+	end()
+}
