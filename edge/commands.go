@@ -260,7 +260,7 @@ func (c *client) signin(data []byte) {
 	watchlist, excess := c.watchlist(who)
 	c.signedIn = c.app.users.signIn(c, who, in.UserData, watchlist)
 	if excess {
-		c.fail(pusher.Errorf(pusher.CodeWatchlistLimit, "Watchlist limit exceeded: the first %d users are watched", len(watchlist)))
+		c.fail(pusher.Errorf(pusher.CodeWatchlistLimit, "Watchlist limit exceeded: the first %d users are watched (watchlist_users)", len(watchlist)))
 	}
 }
 
@@ -322,7 +322,7 @@ func (c *client) checkClientEvent(m pusher.Message) (*subscription, *pusher.Erro
 		return nil, pusher.Errorf(0, "Client event rejected: %v", err)
 	}
 	if len(m.Data) > limits.ClientEventDataBytes {
-		return nil, pusher.Errorf(0, "Client event rejected: its data is %d bytes, limit %d", len(m.Data), limits.ClientEventDataBytes)
+		return nil, pusher.Errorf(0, "Client event rejected: its data is %d bytes, limit %d (client_event_data_bytes)", len(m.Data), limits.ClientEventDataBytes)
 	}
 	sub := c.find(m.Channel)
 	if sub == nil {
