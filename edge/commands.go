@@ -103,9 +103,9 @@ func (c *client) subscribeTo(in pusher.Subscribe) (wait func()) {
 		c.refuse(in.Channel, refusal, http.StatusUnauthorized)
 		return nil
 	}
-	ch := c.app.channels.admit(in.Channel)
+	ch := c.app.channels.admit(in.Channel, len(c.subs))
 	if ch == nil {
-		c.refuse(in.Channel, c.overLimit(0, limit.ChannelMemory, "The server's limit of %d bytes for channels is reached (%s)",
+		c.refuse(in.Channel, c.overLimit(0, limit.ChannelMemory, "The server's limit of %d bytes for channels is near: it takes no more of them from this connection (%s)",
 			c.app.channels.hub.cfg.ChannelMemory), http.StatusServiceUnavailable)
 		return nil
 	}
