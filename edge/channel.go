@@ -378,7 +378,7 @@ func (ch *channel) refuseLocked(member pusher.Member) *pusher.Error {
 	if !ch.kind.Has(pusher.Presence) || ch.members.Len() < limit || ch.members.Has(member.ID) {
 		return nil
 	}
-	return pusher.Errorf(0, "Channel %s is full: a presence channel holds %d members", ch.name, limit)
+	return pusher.Errorf(0, "Channel %s is full: a presence channel holds %d members (presence_members)", ch.name, limit)
 }
 
 // enterLocked counts a subscriber, and returns what is new to the others.

@@ -34,13 +34,11 @@ func (cs *channels) stripe(name string) (mu *sync.Mutex, byName *map[string]*cha
 
 // acquire returns the channel called name, making it if need be, and keeps it
 // until release.
-func (cs *channels) acquire(name string) *channel { return cs.take(name, true) }
+func (cs *channels) acquire(name string) *channel { return cs.admit(name, force) }
 
-// admit is acquire for a subscriber: nil if there is no memory for it
-// (Config.ChannelMemory).
-func (cs *channels) admit(name string) *channel { return cs.take(name, false) }
-
-func (cs *channels) take(name string, force bool) *channel {
+// admit is acquire for a subscriber with so many subscriptions: nil if there is
+// no memory for it (Config.ChannelMemory).
+func (cs *channels) admit(name string, held int) *channel {
 	mu, byName := cs.stripe(name)
 	mu.Lock()
 	defer mu.Unlock()
@@ -53,7 +51,7 @@ func (cs *channels) take(name string, force bool) *channel {
 	if ch.refs == 0 {
 		opening = costOf(ch)
 	}
-	if !cs.hub.channelMemory.enter(opening, force) {
+	if !cs.hub.channelMemory.enter(opening, held) {
 		return nil
 	}
 	if *byName == nil {

@@ -103,9 +103,9 @@ func (c *client) subscribeTo(in pusher.Subscribe) (wait func()) {
 		c.refuse(in.Channel, refusal, http.StatusUnauthorized)
 		return nil
 	}
-	ch := c.app.channels.admit(in.Channel)
+	ch := c.app.channels.admit(in.Channel, len(c.subs))
 	if ch == nil {
-		c.refuse(in.Channel, c.overLimit(0, limit.ChannelMemory, "The server's limit of %d bytes for channels is reached (%s)",
+		c.refuse(in.Channel, c.overLimit(0, limit.ChannelMemory, "The server's limit of %d bytes for channels is near: it takes no more of them from this connection (%s)",
 			c.app.channels.hub.cfg.ChannelMemory), http.StatusServiceUnavailable)
 		return nil
 	}
@@ -283,7 +283,7 @@ func (c *client) signIn(who pusher.User, userData string) {
 	watchlist, excess := c.watchlist(who)
 	c.signedIn = c.app.users.signIn(c, who, userData, watchlist)
 	if excess {
-		c.fail(pusher.Errorf(pusher.CodeWatchlistLimit, "Watchlist limit exceeded: the first %d users are watched", len(watchlist)))
+		c.fail(pusher.Errorf(pusher.CodeWatchlistLimit, "Watchlist limit exceeded: the first %d users are watched (watchlist_users)", len(watchlist)))
 	}
 }
 
@@ -341,7 +341,7 @@ func (c *client) checkClientEvent(m pusher.Message, data string) (*subscription,
 		return nil, pusher.Errorf(0, "Client event rejected: %v", err)
 	}
 	if len(data) > limits.ClientEventDataBytes {
-		return nil, pusher.Errorf(0, "Client event rejected: its data is %d bytes, limit %d", len(data), limits.ClientEventDataBytes)
+		return nil, pusher.Errorf(0, "Client event rejected: its data is %d bytes, limit %d (client_event_data_bytes)", len(data), limits.ClientEventDataBytes)
 	}
 	sub := c.find(m.Channel)
 	if sub == nil {

@@ -17,6 +17,12 @@ const (
 	subscriptionCost = 400 // for each subscriber of a channel
 )
 
+// channelShare makes memory for channels be shared: one who holds n channels may
+// open another while there is room for channelShare times n. So those who hold
+// many are stopped first, and however many of them there are, others still get
+// theirs.
+const channelShare = 128
+
 func costOf(ch *channel) int64 { return int64(channelCost + channelNameCost*len(ch.name)) }
 
 // channelMemory bounds the memory of all channels of a node that somebody is
@@ -28,15 +34,18 @@ type channelMemory struct {
 	used  atomic.Int64
 }
 
-// enter counts a subscription, which opens its channel for the cost given or
-// finds it open (0). It reports false, with nothing counted, if there is no
-// room; force counts anyway.
-func (m *channelMemory) enter(opening int64, force bool) bool {
+// force is as little as somebody may hold: nothing is refused.
+const force = -1
+
+// enter counts a subscription of somebody who holds so many, which opens its
+// channel for the cost given or finds it open (0). It reports false, with nothing
+// counted, if there is no room.
+func (m *channelMemory) enter(opening int64, held int) bool {
 	limit := m.limit
 	if opening > 0 {
-		limit -= limit / 8
+		limit -= limit/8 + int64(held)*opening*channelShare
 	}
-	if used := m.used.Add(opening + subscriptionCost); used > limit && !force {
+	if used := m.used.Add(opening + subscriptionCost); used > limit && held != force {
 		m.leave(opening)
 		return false
 	}

@@ -80,7 +80,7 @@ func newRoom(b *broker.Broker, name string, random *rand.Rand) *room {
 	return &room{hub: hub, owner: owner, ch: newChannel(hub, owner, name), random: random}
 }
 
-func (r *room) join(member pusher.Member) *guest {
+func (r *room) join(member pusher.Member) {
 	g := &guest{conn: &keepConn{}}
 	g.client = &client{conn: g.conn, app: r.owner, shard: r.hub.shards[r.random.IntN(2)], id: pusher.NewSocketID()}
 	sub, refusal := r.ch.join(g.client, member)
@@ -89,7 +89,6 @@ func (r *room) join(member pusher.Member) *guest {
 	}
 	g.sub = sub
 	r.all = append(r.all, g)
-	return g
 }
 
 func (r *room) leave(i int) {

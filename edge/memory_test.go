@@ -104,29 +104,64 @@ func TestLingerMemory(t *testing.T) {
 func TestChannelMemory(t *testing.T) {
 	t.Parallel()
 	each := costOf(&channel{name: "chat.100"}) + subscriptionCost
-	hub, owner := newMemoryHub(t, Config{ChannelMemory: int(80 * each)})
-	c := hub.subscriber(owner, &sinkConn{})
-	for i := range 100 {
-		c.mustSubscribe(fmt.Sprintf("chat.%d", 100+i))
+	ledger := limit.NewLedger(slog.New(slog.DiscardHandler))
+	hub, owner := newMemoryHub(t, Config{ChannelMemory: int(80 * each), Ledger: ledger})
+	try := func(name string) (c *client, subscribed bool) {
+		c = hub.subscriber(owner, &sinkConn{})
+		c.mustSubscribe(name)
+		return c, len(c.subs) == 1
 	}
-	if got := len(c.subs); got != 70 {
-		t.Errorf("%d channels were made, want 70", got)
+	var made []*client
+	for i := range 100 {
+		if c, subscribed := try(fmt.Sprintf("chat.%d", 100+i)); subscribed {
+			made = append(made, c)
+		}
+	}
+	if got := len(made); got != 70 || ledger.Total(limit.ChannelMemory) != 30 {
+		t.Errorf("%d channels were made, want 70; the ledger has %d, want 30", got, ledger.Total(limit.ChannelMemory))
 	}
 	joined := 0
-	for ; joined < 10_000; joined++ {
-		other := hub.subscriber(owner, &sinkConn{})
-		if other.mustSubscribe("chat.100"); len(other.subs) == 0 {
-			break
-		}
+	for _, subscribed := try("chat.100"); subscribed && joined < 10_000; joined++ {
+		_, subscribed = try("chat.100")
 	}
 	if want := int(10 * each / subscriptionCost); joined != want {
 		t.Errorf("%d joined a channel that exists, want %d", joined, want)
 	}
-	for i := range 40 {
-		c.mustLeave(fmt.Sprintf("chat.%d", 100+i))
+	for i, c := range made[30:] {
+		c.mustLeave(fmt.Sprintf("chat.%d", 130+i))
 	}
-	if c.mustSubscribe("chat.later"); len(c.subs) != 31 {
-		t.Errorf("%d subscriptions, want 31: refused though there is room", len(c.subs))
+	if _, subscribed := try("chat.later"); !subscribed {
+		t.Error("refused though there is room")
+	}
+}
+
+// However many want as many channels as they can get, they stop each other, and
+// one who comes later still gets some.
+func TestChannelMemoryIsShared(t *testing.T) {
+	t.Parallel()
+	each := costOf(&channel{name: "chat.1000"}) + subscriptionCost
+	hub, owner := newMemoryHub(t, Config{ChannelMemory: int(2000 * each)})
+	greedy := make([]*client, 100)
+	for i := range greedy {
+		greedy[i] = hub.subscriber(owner, &sinkConn{})
+	}
+	name := 1000
+	subscribe := func(c *client, n int) {
+		for range n {
+			c.mustSubscribe(fmt.Sprintf("chat.%d", name))
+			name++
+		}
+	}
+	for _, c := range greedy {
+		subscribe(c, 200)
+	}
+	late := hub.subscriber(owner, &sinkConn{})
+	subscribe(late, 200)
+	if n := len(late.subs); n < 5 {
+		t.Errorf("one who comes late got %d channels", n)
+	}
+	if n := len(greedy[0].subs); n > 15 {
+		t.Errorf("the first got %d channels", n)
 	}
 }
 

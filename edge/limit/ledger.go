@@ -1,7 +1,6 @@
 package limit
 
 import (
-	"context"
 	"log/slog"
 	"sync"
 	"time"
@@ -67,8 +66,11 @@ func (l *Ledger) Note(r Reason, attrs ...slog.Attr) {
 		return
 	}
 	if n := l.count(r, time.Now()); n > 0 {
-		attrs = append([]slog.Attr{slog.String("limit", string(r)), slog.Uint64("times", n)}, attrs...)
-		l.log.LogAttrs(context.Background(), slog.LevelWarn, "a limit was reached", attrs...)
+		args := []any{slog.String("limit", string(r)), slog.Uint64("times", n)}
+		for _, a := range attrs {
+			args = append(args, a)
+		}
+		l.log.Warn("a limit was reached", args...)
 	}
 }
 

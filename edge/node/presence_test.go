@@ -219,3 +219,24 @@ func (v view) follow(c *client) {
 		delete(v, data.UserID)
 	}
 }
+
+// A user who signs in and goes in a loop is told to watchers like one who stays:
+// online once, and offline after the grace.
+func TestWatchedUserInALoop(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, demoApp(func(a *app.App) { a.Watchlist = true }))
+	watcher := s.connect(t)
+	watcher.signIn(`{"id":"ada","watchlist":["mallory"]}`)
+	watcher.want("pusher_internal:watchlist_events")
+	for range 50 {
+		c := s.connect(t)
+		c.signIn(`{"id":"mallory"}`)
+		_ = c.conn.Close()
+	}
+	for _, change := range []string{"online", "offline"} {
+		if f := watcher.want("pusher_internal:watchlist_events"); !strings.Contains(f.raw, change) {
+			t.Errorf("got %s, want %s", f.raw, change)
+		}
+	}
+	watcher.wantNothing()
+}

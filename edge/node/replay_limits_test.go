@@ -53,8 +53,8 @@ func (l *logLines) String() string {
 	return l.buf.String()
 }
 
-// ask asks for the past of channels on a new connection, and leaves.
-func (s *server) ask(channels []string) {
+// askPast asks for the past of channels on a new connection, and leaves.
+func (s *server) askPast(channels []string) {
 	conn, _, _, err := ws.Dial(context.Background(), "ws://"+s.addr+"/app/"+key+goodQuery)
 	if err != nil {
 		return
@@ -98,7 +98,7 @@ func TestPastDoesNotStarveComeBacks(t *testing.T) {
 	for range 5 {
 		left.Go(func() {
 			for range 20 {
-				s.ask(cold)
+				s.askPast(cold)
 			}
 		})
 	}

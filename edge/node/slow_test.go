@@ -135,8 +135,8 @@ func (c *reader) wantBurst(n int) {
 	}
 }
 
-// burst publishes n numbered events of 10 KB to chat as fast as they are taken.
-func (s *server) burst(n int) {
+// bigBurst publishes n numbered events of 10 KB to chat as fast as they are taken.
+func (s *server) bigBurst(n int) {
 	s.t.Helper()
 	padding := strings.Repeat("x", 10_000)
 	for i := 0; i < n; {
@@ -160,7 +160,7 @@ func TestBurstToLateReader(t *testing.T) {
 				t.Parallel()
 				s := startServerWith(t, withTLS(t))
 				c := s.read(t, w, s.addr)
-				s.burst(events)
+				s.bigBurst(events)
 				c.wantBurst(events)
 			})
 		}
@@ -179,7 +179,7 @@ func TestStoppedReader(t *testing.T) {
 				c.WriteTimeout = time.Second
 			})
 			s.read(t, w, s.addr)
-			s.burst(500)
+			s.bigBurst(500)
 			demo := s.Hub().Apps().ByID(appID)
 			poll(t, "the reader to be given up", func() bool { return s.Hub().Connections(demo) == 0 })
 			if n := s.Ledger().Total(limit.WriteTimeout); n != 1 {
@@ -198,7 +198,7 @@ func TestQueueMemory(t *testing.T) {
 	fast := s.connect(t)
 	fast.subscribe("chat")
 	for range 10 {
-		s.burst(100)
+		s.bigBurst(100)
 		for range 100 {
 			fast.wantOn("chat", "x")
 		}
@@ -223,7 +223,7 @@ func TestBurstOverSlowLink(t *testing.T) {
 		c := s.read(t, way{}, addr)
 		done.Go(func() { c.wantBurst(events) })
 	}
-	s.burst(events)
+	s.bigBurst(events)
 	done.Wait()
 }
 

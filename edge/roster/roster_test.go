@@ -45,6 +45,7 @@ type world struct {
 }
 
 func newWorld(t *testing.T, seed uint64) *world {
+	t.Helper()
 	return &world{
 		t: t, seed: seed, random: rand.New(rand.NewPCG(seed, 1)), now: time.Unix(1000, 0),
 		counts: map[string]int{}, info: map[string]string{}, settles: map[string]time.Time{}, told: map[string]int{},
