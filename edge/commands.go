@@ -67,7 +67,7 @@ func (c *client) Binary(bytes int) (wait func()) {
 	c.app.channels.hub.throttle()
 	if over := c.overRate(bytes); over != nil {
 		c.fail(over)
-		return c.pause
+		return c.afterRefusal()
 	}
 	c.fail(pusher.Errorf(0, "Binary messages are not supported, send JSON text"))
 	return nil

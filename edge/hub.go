@@ -141,6 +141,7 @@ type Hub struct {
 	tasks    sync.WaitGroup
 	census   census
 	streams  streamCounts
+	errors   limit.Rates // answers to messages above their rate
 	started  time.Time
 }
 

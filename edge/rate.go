@@ -13,10 +13,14 @@ const (
 	// rateBurst is how many seconds of its rate a connection may save up: a
 	// page subscribes to all its channels at once.
 	rateBurst = 4
-	// refusalPause is how long nothing is read from a connection after a
-	// message above the rate: reading, and answering with an error, would else
-	// cost as much as doing what was asked.
-	refusalPause = 10 * time.Millisecond
+	// Reading a message above the rate, and answering it with an error, costs
+	// nearly as much as doing what was asked. So the clients of one address get
+	// refusalsPerSecond of these errors, refusalBurst at once (about a second of
+	// one core); above it nothing is read from a connection for refusalPause
+	// after each.
+	refusalsPerSecond = 2000
+	refusalBurst      = 100_000
+	refusalPause      = 10 * time.Millisecond
 )
 
 // overRate takes a message of so many bytes from the connection's rates. If
@@ -40,8 +44,8 @@ func (c *client) overLimit(code int, reason limit.Reason, format string, n int) 
 }
 
 // limitRate is Message for a message above the rate: it is answered and not
-// done, and the connection is read from no further for a moment. A pong is
-// never refused, nor is an unsubscription, which the client believes in without
+// done, and if there are many the connection is read from no further for a
+// moment. A pong is never refused, nor is an unsubscription, which the client believes in without
 // an answer; they just take longer.
 func (c *client) limitRate(payload []byte, over *pusher.Error) (wait func()) {
 	m, err := pusher.DecodeMessage(payload)
@@ -57,6 +61,14 @@ func (c *client) limitRate(payload []byte, over *pusher.Error) (wait func()) {
 		c.fail(over)
 	default:
 		c.fail(over)
+	}
+	return c.afterRefusal()
+}
+
+// afterRefusal is what to wait for before the next message is read.
+func (c *client) afterRefusal() (wait func()) {
+	if c.app.channels.hub.errors.Take(c.address, 1, refusalsPerSecond, refusalBurst, time.Now()) {
+		return nil
 	}
 	return c.pause
 }
