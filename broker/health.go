@@ -61,7 +61,6 @@ type health struct {
 
 	// Owned by run.
 	looks   int
-	stalls  []stall // by lane
 	refuses map[*publisher]bool
 
 	// change is held while the log comes to have failed, or to work, here and
@@ -80,12 +79,6 @@ type health struct {
 	proof  *proof // under way
 }
 
-// stall watches the answers of a stream.
-type stall struct {
-	answers uint64
-	since   time.Time // from when on none came, while events were under way
-}
-
 // proof is a look that calls of Ready wait for.
 type proof struct {
 	done chan struct{} // closed when err is final
@@ -93,9 +86,7 @@ type proof struct {
 }
 
 func (b *Broker) openHealth(d Dialer) {
-	h := &health{
-		broker: b, stalls: make([]stall, len(b.lanes)), refuses: make(map[*publisher]bool),
-	}
+	h := &health{broker: b, refuses: make(map[*publisher]bool)}
 	h.keeper, _ = d.(Keeper)
 	b.health = h
 	b.tasks.Go(func() { h.run(b.run) })
@@ -237,7 +228,7 @@ func (h *health) listen(ctx context.Context) {
 // look finds failures that nobody has reported.
 func (h *health) look(ctx context.Context, now time.Time) {
 	h.tellRefusals(now)
-	if stream := h.stalled(now); stream != "" {
+	if stream := h.silent(); stream != "" {
 		h.breakDown(ctx, fmt.Errorf("stream %s does not answer", stream))
 		return
 	}
@@ -259,20 +250,12 @@ func (h *health) check(ctx context.Context, size int, flush bool) error {
 	return h.keeper.Check(ctx, size, flush)
 }
 
-// stalled returns the name of a stream that has not answered anything for
-// PublishTimeout, although events were under way to it all the time. A restart
-// is not worth less: on a machine that is short of CPU everything is late.
-func (h *health) stalled(now time.Time) string {
-	for i, p := range h.broker.publishers {
-		if p == nil {
-			continue
-		}
-		answers, waiting := p.progress()
-		s := &h.stalls[i]
-		switch {
-		case !waiting || answers != s.answers || s.since.IsZero():
-			*s = stall{answers: answers, since: now}
-		case now.Sub(s.since) > h.broker.cfg.PublishTimeout:
+// silent returns the name of a stream that lets events wait until they are
+// given up. Less is not worth a restart: on a machine that is short of CPU
+// everything is late.
+func (h *health) silent() string {
+	for _, p := range h.broker.publishers {
+		if p != nil && p.isSilent() {
 			return p.lane.stream
 		}
 	}
@@ -393,7 +376,6 @@ func (h *health) mend(ctx context.Context) {
 		return
 	}
 	clear(h.refuses)
-	clear(h.stalls)
 	since, refused := h.end()
 	h.broker.log.Info("the event log works again", slog.Duration("after", time.Since(since)), slog.Int("refused", refused))
 	// Live events may have been dropped, and answers to readers.

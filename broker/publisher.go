@@ -182,8 +182,9 @@ type publisher struct {
 	inFlight map[uint64]*pending
 	queue    []*pending
 	queued   int    // bytes
-	answers  uint64 // how many the stream has given
 	newest   uint64 // the highest sequence acknowledged
+	// silent: an event was given up, and the stream has answered nothing since.
+	silent bool
 	// refusal is the stream's newest answer if that was an error.
 	refusal   error
 	refusedAt time.Time
@@ -315,7 +316,7 @@ func (p *publisher) acknowledged(m *nats.Msg) {
 
 // answeredLocked takes down what the answer says of the stream.
 func (p *publisher) answeredLocked(a ack, err error) {
-	p.answers++
+	p.silent = false
 	p.newest = max(p.newest, a.sequence)
 	switch {
 	case errors.Is(err, ErrUnavailable):
@@ -392,6 +393,7 @@ func (p *publisher) repair(now time.Time) {
 			e.call.finish(p.failure)
 		case now.Sub(e.first) > p.broker.cfg.PublishTimeout:
 			delete(p.inFlight, number)
+			p.silent = true
 			e.call.finish(errLate)
 		default:
 			e.retried = true
@@ -441,7 +443,7 @@ func (p *publisher) resume() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	refused := p.refused
-	p.failure, p.refusal, p.refused = nil, nil, 0
+	p.failure, p.refusal, p.refused, p.silent = nil, nil, 0, false
 	return refused
 }
 
@@ -454,11 +456,12 @@ func (p *publisher) numbersLocked() []uint64 {
 	return numbers
 }
 
-// progress is how many answers came so far, and whether one is waited for.
-func (p *publisher) progress() (answers uint64, waiting bool) {
+// isSilent reports that an event was not answered within PublishTimeout, and
+// nothing since.
+func (p *publisher) isSilent() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.answers, len(p.inFlight) > 0
+	return p.silent
 }
 
 // refuses is the error that the stream answers events with, nil if it takes

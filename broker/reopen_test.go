@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -33,11 +35,9 @@ func (s *brokenServer) Restart(ctx context.Context) error {
 	return s.Server.Restart(ctx)
 }
 
-// Sequences never go back while a broker lives, because positions of one epoch
-// are compared: not for a stream that has lost what it had acknowledged, and not
-// for one that was in memory only.
-func TestSequencesGoOnAfterALoss(t *testing.T) {
-	t.Parallel()
+// openBroken runs a broker over a brokenServer, and a connection to that.
+func openBroken(t *testing.T, cfg broker.Config) (*broker.Broker, *brokenServer, *nats.Conn) {
+	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	server, err := natsd.Start(t.Context(), natsd.Config{Dir: t.TempDir()}, log)
 	if err != nil {
@@ -47,19 +47,69 @@ func TestSequencesGoOnAfterALoss(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer nc.Close()
-	keeper := &brokenServer{Server: server, failures: make(chan error, 1), harm: func() { loseNewest(t, nc, "EVENTS-0") }}
-	b, err := broker.New(t.Context(), broker.Config{Partitions: 1, Rules: []broker.Rule{{App: "app-1", Channels: "fast.*", Memory: true}}}, keeper, false, log)
+	keeper := &brokenServer{Server: server, failures: make(chan error, 1)}
+	b, err := broker.New(t.Context(), cfg, keeper, false, log)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		nc.Close()
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := errors.Join(b.Close(ctx), server.Close(ctx)); err != nil {
 			t.Error(err)
 		}
 	})
+	return b, keeper, nc
+}
+
+// A stream that lets events wait until they are given up is a failure, which
+// a restart mends.
+func TestStreamThatDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	b, keeper, nc := openBroken(t, broker.Config{Partitions: 1, PublishTimeout: time.Second})
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustPublish(t, b, record("match.1", "before"))
+	stream, err := js.Stream(t.Context(), "EVENTS-0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := make(chan struct{})
+	keeper.harm = func() {
+		<-gone
+		if _, err := js.CreateOrUpdateStream(t.Context(), stream.CachedInfo().Config); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := js.DeleteStream(t.Context(), "EVENTS-0"); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Publish(t.Context(), []broker.Record{record("match.1", "lost")}); !errors.Is(err, broker.ErrUnavailable) {
+		t.Errorf("got %v, want ErrUnavailable", err)
+	}
+	poll(t, "the failure is known", func() bool { return b.Failure() != nil })
+	if err := b.Publish(t.Context(), []broker.Record{record("match.1", "refused")}); !errors.Is(err, broker.ErrUnavailable) || !strings.Contains(err.Error(), "EVENTS-0 does not answer") {
+		t.Errorf("got %v, want the cause", err)
+	}
+	close(gone)
+	poll(t, "the failure is over", func() bool { return b.Ready(t.Context()) == nil })
+	mustPublish(t, b, record("match.1", "after"))
+	if n := count(t, b, "match.1"); n != 1 {
+		t.Errorf("%d events are stored, want 1", n)
+	}
+}
+
+// Sequences never go back while a broker lives, because positions of one epoch
+// are compared: not for a stream that has lost what it had acknowledged, and not
+// for one that was in memory only.
+func TestSequencesGoOnAfterALoss(t *testing.T) {
+	t.Parallel()
+	rules := []broker.Rule{{App: "app-1", Channels: "fast.*", Memory: true}}
+	b, keeper, nc := openBroken(t, broker.Config{Partitions: 1, Rules: rules})
+	keeper.harm = func() { loseNewest(t, nc, "EVENTS-0") }
 	channels := []string{"match.1", "fast.1"}
 	epochs, last := map[string]string{}, map[string]broker.Event{}
 	live := map[string]*recorder{}

@@ -294,6 +294,10 @@ func (s *Server) Connect(opts ...nats.Option) (*nats.Conn, error) {
 	opts = append([]nats.Option{
 		nats.InProcessServer(s), nats.MaxReconnects(-1), nats.ReconnectBufSize(-1),
 		nats.ReconnectWait(reconnectWait), nats.ReconnectJitter(reconnectWait/2, reconnectWait/2),
+		// Without a handler the client prints to standard error.
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			s.log.Debug("a connection to the NATS server has an error", slog.Any("error", err))
+		}),
 	}, opts...)
 	nc, err := nats.Connect("", opts...)
 	if err != nil {
