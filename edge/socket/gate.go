@@ -96,8 +96,7 @@ func (g *gate) next() error {
 	g.o.discard(g.at)
 	g.at = 0
 	size, h, err := g.head()
-	var rejected *rejection
-	if err != nil && !errors.As(err, &rejected) {
+	if err != nil && !isRejection(err) {
 		if len(g.o.buf) == 0 {
 			g.o.release()
 			g.o = nil
@@ -114,6 +113,11 @@ func (g *gate) next() error {
 	}
 	g.body = body{}
 	return g.hold()
+}
+
+func isRejection(err error) bool {
+	var r *rejection
+	return errors.As(err, &r)
 }
 
 // head reads until there is a complete head. The client has HandshakeTimeout
