@@ -43,13 +43,14 @@ type Config struct {
 	PongTimeout      time.Duration
 	Linger           time.Duration
 
-	SessionTime        time.Duration
-	SessionMemoryTime  time.Duration
-	SessionBytes       int
-	SessionChannels    int
-	SessionAckInterval time.Duration
-	SessionsPerAddress int
-	ReplaysPerAddress  int
+	SessionTime           time.Duration
+	SessionMemoryTime     time.Duration
+	SessionBytes          int
+	SessionChannels       int
+	SessionAckInterval    time.Duration
+	SessionsPerAddress    int
+	SessionSavesPerSecond int
+	ReplaysPerAddress     int
 
 	DrainTime       time.Duration
 	ShutdownTimeout time.Duration
