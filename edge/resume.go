@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"net/http"
 	"slices"
 	"time"
@@ -499,7 +498,7 @@ func (r *resume) loadInTurn(ctx context.Context) error {
 	if n > 0 {
 		turns = &hub.pasts
 	}
-	err := turns.Enter(ctx, address, hub.cfg.ReplaysPerAddress, func() {
+	err := turns.Enter(ctx, address, hub.cfg.ReplaysPerAddress, func() { //nolint:contextcheck // a line of the log
 		hub.cfg.Ledger.Note(limit.Replays, slog.String("app", r.c.app.ID), slog.String("address", address.String()),
 			slog.Int("value", hub.cfg.ReplaysPerAddress))
 	})
@@ -675,77 +674,6 @@ func (r *resume) loadAhead(ctx context.Context) error {
 	}
 	r.beyond = true
 	r.gap(proof.reason)
-	return nil
-}
-
-func (r *resume) loadLast(ctx context.Context, base uint64) error {
-	limits := &r.c.app.Limits
-	if r.last > limits.ReplayEvents {
-		r.last, r.reason = limits.ReplayEvents, replay.OverLimit
-	}
-	r.ch.mu.Lock()
-	have := len(r.ch.ring.After(r.ch.ring.Base()))
-	r.ch.mu.Unlock()
-	if r.last <= have {
-		return nil
-	}
-	// Should it fail, it is not tried again.
-	r.loaded, r.lowest = true, math.MaxUint64
-	events, older, err := r.ch.hub.history.Read(ctx, replay.Range{
-		App: r.ch.app.ID, Channel: r.ch.name, UpTo: base,
-		Events: r.last - have, Bytes: limits.ReplayBytes, Keep: replay.KeepNewest, Past: true, Asker: r.asker(),
-	})
-	if err != nil {
-		r.unavailable(err)
-		return nil
-	}
-	r.read = len(events)
-	if older && len(events) < r.last-have {
-		r.reason = replay.OverLimit
-	}
-	if r.lowest = base; len(events) > 0 {
-		r.lowest = events[0].Sequence - 1
-		r.prepend(r.lowest, base, events)
-	}
-	return nil
-}
-
-// loadSince finds where the events since a time begin. What is not retained of
-// them is told; the rest is sent.
-func (r *resume) loadSince(ctx context.Context, base uint64) error {
-	ch, limits := r.ch, &r.c.app.Limits
-	r.loaded, r.from, r.lowest = true, base, math.MaxUint64
-	first, _, err := ch.hub.broker.ReadSince(ctx, ch.app.ID, ch.name, r.ask.Since, 1)
-	if err != nil {
-		r.unavailable(err)
-		return nil
-	}
-	if r.from = ch.position(); len(first) > 0 {
-		r.from = first[0].Sequence - 1
-	}
-	events, older, err := ch.hub.history.Read(ctx, replay.Range{
-		App: ch.app.ID, Channel: ch.name, After: r.from, UpTo: base,
-		Events: limits.ReplayEvents, Bytes: limits.ReplayBytes, Keep: replay.KeepNewest, Past: true, Asker: r.asker(),
-	})
-	if err != nil {
-		r.unavailable(err)
-		return nil
-	}
-	r.read = len(events)
-	// The claim of a client that had everything at that time.
-	r.claim = replay.Claim{Sequence: r.from, Confirmed: r.ask.Since.Add(replay.DefaultSweep)}
-	proof, _, err := r.prove(ctx, events)
-	if err != nil {
-		r.unavailable(err)
-		return nil
-	}
-	if r.reason = proof.reason; older {
-		r.reason = replay.OverLimit
-	}
-	if r.lowest = base; len(events) > 0 {
-		r.lowest = max(r.from, events[0].Sequence-1)
-		r.prepend(r.lowest, base, events)
-	}
 	return nil
 }
 

@@ -28,11 +28,9 @@ const (
 	// saveInterval is the pause between two saves of one session that nobody
 	// waits for.
 	saveInterval = time.Second
-	// savesPerSecond and savesBurst bound those that a subscription waits for: a
-	// page subscribes to all it has in one go, and then to few. Who subscribes
-	// in a loop waits.
-	savesPerSecond = 20
-	savesBurst     = 500
+	// savesBurst is how many saves that a subscription waits for are done at
+	// once: a page subscribes to all it has in one go, and then to few.
+	savesBurst = 500
 )
 
 // Defaults of SessionConfig.
@@ -42,6 +40,7 @@ const (
 	DefaultSessionBytes    = 64 << 20
 	DefaultSessionChannels = 256
 	DefaultAckInterval     = time.Second
+	DefaultSessionSaves    = 20 // per second
 	// DefaultSessionsPerAddress: behind a proxy that is not trusted many clients
 	// have one address, but an address has no more ports than this.
 	DefaultSessionsPerAddress = 60_000
@@ -68,6 +67,10 @@ type SessionConfig struct {
 	// PerAddress is how many sessions of connected clients one address may have.
 	// 0 is DefaultSessionsPerAddress.
 	PerAddress int
+	// SavesPerSecond is how many new subscriptions of one session are stored in a
+	// second, after the first few hundred; later ones wait. 0 is
+	// DefaultSessionSaves.
+	SavesPerSecond int
 	// AckInterval is the pause between two pings that ask what has arrived. 0
 	// is DefaultAckInterval; less than a second is taken as a second.
 	AckInterval time.Duration
@@ -82,6 +85,7 @@ func (c SessionConfig) withDefaults() SessionConfig {
 	c.Bytes = cmp.Or(c.Bytes, DefaultSessionBytes)
 	c.Channels = cmp.Or(c.Channels, DefaultSessionChannels)
 	c.PerAddress = cmp.Or(c.PerAddress, DefaultSessionsPerAddress)
+	c.SavesPerSecond = cmp.Or(c.SavesPerSecond, DefaultSessionSaves)
 	c.AckInterval = cmp.Or(c.AckInterval, DefaultAckInterval)
 	c.Retention = cmp.Or(c.Retention, broker.DefaultMaxAge)
 	return c
@@ -447,9 +451,10 @@ func (ss *sessions) discard(s *session) {
 
 // saveNow writes s and waits, first for its turn if it is saved too often.
 func (ss *sessions) saveNow(ctx context.Context, s *session) error {
-	for !s.maySave(time.Now()) {
+	perSecond := ss.cfg.SavesPerSecond
+	for !s.maySave(perSecond, time.Now()) {
 		select {
-		case <-time.After(time.Second / savesPerSecond):
+		case <-time.After(time.Second / time.Duration(perSecond)):
 		case <-ctx.Done():
 			return fmt.Errorf("wait until a session may be saved: %w", ctx.Err())
 		}
@@ -464,10 +469,10 @@ func (ss *sessions) saveNow(ctx context.Context, s *session) error {
 	}
 }
 
-func (s *session) maySave(now time.Time) bool {
+func (s *session) maySave(perSecond int, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.rate.Take(1, savesPerSecond, savesBurst, now)
+	return s.rate.Take(1, perSecond, savesBurst, now)
 }
 
 // write saves queued sessions until close. Each is written in its newest state,

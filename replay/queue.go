@@ -184,6 +184,25 @@ func (t *turns) takeAll() []*rangeRead {
 	return all
 }
 
+// passes reports whether a read may be served by a pass. One for the oldest events
+// of a range looks at a part of it only, and nobody knows at how much.
+func (r *rangeRead) passes() bool { return r.Keep != KeepOldest }
+
+// takeForPass is takeAll of those that may be served by a pass.
+func (t *turns) takeForPass() []*rangeRead {
+	var others []*rangeRead
+	reads := slices.DeleteFunc(t.takeAll(), func(r *rangeRead) bool {
+		if !r.passes() {
+			others = append(others, r)
+		}
+		return !r.passes()
+	})
+	for _, r := range others {
+		t.add(r)
+	}
+	return reads
+}
+
 // putBack makes reads the next ones again. It keeps a copy: the array of what
 // was served beside them keeps those events alive.
 func (t *turns) putBack(reads []*rangeRead) {
@@ -221,9 +240,13 @@ func (t *turns) scanPays() bool {
 	if t.n < scanFrom {
 		return false
 	}
-	low, high, apart := uint64(math.MaxUint64), uint64(0), uint64(0)
+	n, low, high, apart := 0, uint64(math.MaxUint64), uint64(0), uint64(0)
 	count := func(reads []*rangeRead) {
 		for _, r := range reads {
+			if !r.passes() {
+				continue
+			}
+			n++
 			low, high = min(low, r.After), max(high, r.UpTo)
 			apart += r.UpTo - r.After + scanCredit*scanShare
 		}
@@ -232,7 +255,7 @@ func (t *turns) scanPays() bool {
 	for _, reads := range t.byAsker {
 		count(reads)
 	}
-	return (high-low)*scanShare < apart
+	return n >= scanFrom && (high-low)*scanShare < apart
 }
 
 // pass is one pass over a stream for many reads.
@@ -248,7 +271,7 @@ type pass struct {
 // scanning.
 func (h *History) readTogether(stream int, c *readClass) {
 	h.mu.Lock()
-	reads := c.waiting.takeAll()
+	reads := c.waiting.takeForPass()
 	h.mu.Unlock()
 	p := &pass{reads: reads, served: len(reads), byChannel: make(map[broker.Ref][]*rangeRead), limit: h.passBytes}
 	low, high := uint64(math.MaxUint64), uint64(0)

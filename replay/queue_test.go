@@ -113,3 +113,24 @@ func TestThePastWaits(t *testing.T) {
 		t.Error("somebody who comes back waits for the past")
 	}
 }
+
+// A pass is not made for pages of a long range, of which each reads a little.
+func TestPagesAreReadApart(t *testing.T) {
+	t.Parallel()
+	var waiting turns
+	for i := range 20 {
+		waiting.add(&rangeRead{Range: Range{Asker: asker(i % 3), UpTo: 1_000_000, Keep: KeepOldest}})
+	}
+	if waiting.scanPays() {
+		t.Error("a million events are read for 20 pages")
+	}
+	for i := range 20 {
+		waiting.add(&rangeRead{Range: Range{Asker: asker(i % 3), After: 999_000, UpTo: 1_000_000, Keep: KeepNewest}})
+	}
+	if !waiting.scanPays() {
+		t.Error("20 times the same thousand is read apart")
+	}
+	if reads := waiting.takeForPass(); len(reads) != 20 || waiting.n != 20 || !reads[0].passes() || waiting.take().passes() {
+		t.Errorf("a pass for %d reads, %d wait", len(reads), waiting.n)
+	}
+}

@@ -62,13 +62,14 @@ type Config struct {
 	ProxyProtocol          bool
 	UnixSocketMode         string // octal
 
-	SessionTime        time.Duration
-	SessionMemoryTime  time.Duration
-	SessionBytes       int
-	SessionChannels    int
-	SessionAckInterval time.Duration
-	SessionsPerAddress int
-	ReplaysPerAddress  int
+	SessionTime           time.Duration
+	SessionMemoryTime     time.Duration
+	SessionBytes          int
+	SessionChannels       int
+	SessionAckInterval    time.Duration
+	SessionsPerAddress    int
+	SessionSavesPerSecond int
+	ReplaysPerAddress     int
 
 	DrainTime       time.Duration
 	ShutdownTimeout time.Duration

@@ -87,7 +87,7 @@ func (n *Node) start(ctx context.Context) error {
 		Sessions: edge.SessionConfig{
 			Time: n.cfg.SessionTime, Memory: n.cfg.SessionMemoryTime, Bytes: int64(n.cfg.SessionBytes),
 			Channels: n.cfg.SessionChannels, AckInterval: n.cfg.SessionAckInterval, Retention: n.cfg.RetentionAge,
-			PerAddress: n.cfg.SessionsPerAddress,
+			PerAddress: n.cfg.SessionsPerAddress, SavesPerSecond: n.cfg.SessionSavesPerSecond,
 		},
 	}, apps, n.broker, n.log)
 	if err != nil {
