@@ -180,9 +180,9 @@ func (c *streamConn) tick() (reason limit.Reason) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.cfg.Budget.Clock()
-	idle := c.queue.Tick(now)
+	stalled := c.queue.Tick(now, c.cfg.WriteTimeout)
 	switch {
-	case c.closed == nil && idle > c.cfg.WriteTimeout:
+	case c.closed == nil && stalled:
 		reason = limit.WriteTimeout
 		c.slowLocked()
 	case c.closed == nil && c.queue.Alone() > c.cfg.MaxQueuedBytes:

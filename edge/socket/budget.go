@@ -29,6 +29,10 @@ const keepPage = 1024
 // and oldest first. It is safe for concurrent use; its locks are held for
 // moments and under any other.
 //
+// It also knows when so many peers wait that what they share is slow, and not
+// they: with a hundred or more, each may take nothing for longer, as the pace of
+// all demands, up to six timeouts.
+//
 // What it does not count are the first 4 KiB of each queue, what the kernel
 // holds, and the records a TLS connection is just writing.
 type Budget struct {
@@ -37,6 +41,7 @@ type Budget struct {
 	epoch  time.Time
 	seed   maphash.Seed
 	total  atomic.Int64
+	pace   pace
 	book   [bookPages]page
 
 	relieving sync.Mutex

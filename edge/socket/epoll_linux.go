@@ -3,6 +3,7 @@ package socket
 import (
 	"net"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -325,6 +326,9 @@ func (c *epollConn) flushLocked() {
 
 // takenLocked implements wire.
 func (c *epollConn) takenLocked() taken { return lookAt(c.fd) }
+
+// bearLocked implements wire.
+func (c *epollConn) bearLocked(patience time.Duration) { outlast(c.fd, patience) }
 
 // shutLocked implements wire. epoll reports it, so the reading side notices.
 func (c *epollConn) shutLocked(reset bool) {

@@ -36,6 +36,8 @@ type wire interface {
 	flushLocked()
 	// takenLocked is what the peer's kernel has taken, as far as is known.
 	takenLocked() taken
+	// bearLocked makes the kernel wait that long for a peer that takes nothing.
+	bearLocked(patience time.Duration)
 	// shutLocked ends the socket so that the reading side notices. With reset,
 	// the peer and the kernel's buffers get no more chance.
 	shutLocked(reset bool)
@@ -158,8 +160,13 @@ func (l *link) tickQueueLocked(now int64) limit.Reason {
 	// Our pings wait behind what it takes, so it cannot be heard of otherwise.
 	l.lastReceived.Store(max(l.lastReceived.Load(), now-int64(idle)))
 	cfg := &l.server.cfg
+	stalled := idle > cfg.WriteTimeout
+	if stalled {
+		l.wire.bearLocked(maxPatience * cfg.WriteTimeout)
+		stalled = idle > cfg.Budget.patience(cfg.WriteTimeout)
+	}
 	switch {
-	case idle > cfg.WriteTimeout:
+	case stalled:
 		l.slowLocked(limit.WriteTimeout)
 		// The peer has had its time. If the close frame does not fit into the
 		// kernel's buffer either, there is nobody to wait for.

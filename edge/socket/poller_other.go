@@ -29,4 +29,4 @@ func controlListener(string, string, syscall.RawConn) error { return nil }
 func lookAt(int) taken { return taken{} }
 
 // outlast does nothing: there is no such option here.
-func (*Listener) outlast(time.Duration) {}
+func outlast(int, time.Duration) {}

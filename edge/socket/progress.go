@@ -4,21 +4,31 @@ import (
 	"net"
 	"net/http"
 	"syscall"
+	"time"
 )
 
 // takenBy is what the peer of a connection took. It is not known of
 // connections that have no descriptor.
 func takenBy(conn net.Conn) (t taken) {
+	control(conn, func(fd int) { t = lookAt(fd) })
+	return t
+}
+
+// bearWith makes the kernel wait that long for a peer that takes nothing.
+func bearWith(conn any, patience time.Duration) {
+	control(conn, func(fd int) { outlast(fd, patience) })
+}
+
+// control calls f with the descriptor of a connection or a listener that has
+// one and is not closed.
+func control(conn any, f func(fd int)) {
 	c, ok := conn.(syscall.Conn)
 	if !ok {
-		return taken{}
+		return
 	}
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return taken{}
+	if raw, err := c.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { f(int(fd)) }) // closed: nothing to do
 	}
-	_ = raw.Control(func(fd uintptr) { t = lookAt(int(fd)) }) // closed: not known
-	return t
 }
 
 // Watch makes Tick look at what the peer of r, a request that a Server gave to

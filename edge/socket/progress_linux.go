@@ -1,7 +1,6 @@
 package socket
 
 import (
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,20 +18,12 @@ func lookAt(fd int) (t taken) {
 	return t
 }
 
-// outlast makes connections of the listener live longer than a peer may take
-// nothing: it is told why it is closed. Errors are not TCP's.
-func (l *Listener) outlast(timeout time.Duration) {
+// outlast makes the kernel give up on the peer of a socket, or of what a
+// listening one accepts, later than we would: then the peer can be told why.
+// Errors are not TCP's.
+func outlast(fd int, patience time.Duration) {
 	const spare = 20 * time.Second
-	ms := (timeout + spare).Milliseconds()
-	c, ok := l.Listener.(syscall.Conn)
-	if !ok || ms <= userTimeout {
-		return
+	if ms := (patience + spare).Milliseconds(); ms > userTimeout {
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(ms))
 	}
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return
-	}
-	_ = raw.Control(func(fd uintptr) {
-		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(ms))
-	})
 }

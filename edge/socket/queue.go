@@ -104,6 +104,9 @@ func (q *Queue) Push(now time.Duration, frame []byte, skip int, own bool) {
 // Advance takes n written bytes off the front.
 func (q *Queue) Advance(n int) {
 	q.moved = q.moved || n > 0
+	if q.id != 0 {
+		q.budget.pace.taken.Add(int64(n))
+	}
 	for n > 0 {
 		left := len(q.entries[q.head].frame) - q.written
 		if n < left {
@@ -224,18 +227,26 @@ func (q *Queue) Alone() int {
 	return booked + min(q.cost, unbookedBytes) - q.own
 }
 
-// Tick notes whether the peer took anything since the last Tick, and returns
-// how long it has taken nothing: 0 when nothing waits. now is the budget's
-// clock.
-func (q *Queue) Tick(now time.Duration) time.Duration {
+// Tick notes whether the peer took anything since the last Tick, and reports
+// whether it has taken nothing for too long: for timeout, or longer in a crowd
+// (see Budget). now is the budget's clock. It should be called about once a
+// second.
+func (q *Queue) Tick(now, timeout time.Duration) (stalled bool) {
 	if q.Empty() {
-		return 0
+		return false
 	}
-	return q.tick(now, takenBy(q.raw))
+	idle := q.tick(now, takenBy(q.raw))
+	if idle <= timeout {
+		return false
+	}
+	bearWith(q.raw, maxPatience*timeout)
+	return idle > q.budget.patience(timeout)
 }
 
-// tick is Tick when the peer's kernel has taken seen.
+// tick is Tick when the peer's kernel has taken seen. It returns how long it
+// has taken nothing.
 func (q *Queue) tick(now time.Duration, seen taken) time.Duration {
+	q.budget.pace.sample(now)
 	if q.moved || q.seen != (taken{}) && seen != q.seen {
 		q.progress = now
 	}

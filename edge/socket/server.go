@@ -103,7 +103,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	defer stop()
 	l, tuned := ln.(*Listener)
 	if tuned {
-		l.outlast(s.cfg.WriteTimeout)
+		bearWith(l.Listener, s.cfg.WriteTimeout)
 	}
 	for s.places.enter(ctx, s.stopped) {
 		conn, err := s.accept(ctx, ln)

@@ -202,6 +202,9 @@ func (c *stream) writeSome() {
 // takenLocked implements wire.
 func (c *stream) takenLocked() taken { return takenBy(c.raw) }
 
+// bearLocked implements wire.
+func (c *stream) bearLocked(patience time.Duration) { bearWith(c.raw, patience) }
+
 // closeWrite says that nothing more will come: close_notify on TLS, FIN on TCP.
 func (c *stream) closeWrite() {
 	if half, ok := c.conn.(interface{ CloseWrite() error }); ok {

@@ -5,8 +5,11 @@ import { once } from 'node:events';
 import net from 'node:net';
 
 export class Proxy {
-  static async start(t, target) {
+  // start runs a proxy to a port. bytesPerSecond is what all links together
+  // bring from the server; without, there is no limit.
+  static async start(t, target, bytesPerSecond) {
     const proxy = new Proxy(target);
+    proxy.pace = bytesPerSecond && new Pace(bytesPerSecond);
     proxy.server.listen(0, '127.0.0.1');
     await once(proxy.server, 'listening');
     proxy.port = proxy.server.address().port;
@@ -60,12 +63,33 @@ export class Proxy {
   }
 }
 
+// Pace lets so many bytes a second pass, in the order in which they come.
+class Pace {
+  constructor(bytesPerSecond) { Object.assign(this, { bytesPerMs: bytesPerSecond / 1000, free: 0 }); }
+
+  turn(bytes, pass) {
+    const now = performance.now();
+    this.free = Math.max(this.free, now) + bytes / this.bytesPerMs;
+    setTimeout(pass, this.free - now);
+  }
+}
+
 // Link is one connection through the proxy.
 class Link {
   constructor(proxy, client, upstream) {
     Object.assign(this, { proxy, client, upstream, swallowing: false, budget: Infinity, passed: 0 });
     client.on('data', (chunk) => upstream.write(chunk));
-    upstream.on('data', (chunk) => this.down(chunk));
+    upstream.on('data', (chunk) => {
+      if (!proxy.pace) {
+        this.down(chunk);
+        return;
+      }
+      upstream.pause();
+      proxy.pace.turn(chunk.length, () => {
+        this.down(chunk);
+        upstream.resume();
+      });
+    });
     for (const [side, other] of [[client, upstream], [upstream, client]]) {
       side.setNoDelay(true);
       side.on('error', () => this.reset());
