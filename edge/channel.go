@@ -101,7 +101,7 @@ func newChannel(h *Hub, a *tenant, name string) *channel {
 		ch.cached = &broker.Event{}
 	}
 	if ch.kind.Has(pusher.Presence) {
-		ch.members = &roster.Roster{}
+		ch.members = roster.New(a.Limits.MemberTransitions)
 	} else {
 		ch.success = textFrame(pusher.AppendSubscriptionSucceeded(nil, name, "{}"))
 	}

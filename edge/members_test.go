@@ -20,7 +20,6 @@ import (
 	"reecho/edge/app"
 	"reecho/edge/limit"
 	"reecho/edge/pusher"
-	"reecho/edge/roster"
 	"reecho/edge/socket"
 	"reecho/replay"
 )
@@ -199,7 +198,7 @@ func TestFlappingIsGathered(t *testing.T) {
 	const others, turns = 40, 2000
 	for name, most := range map[string]int{
 		// The first frames, the burst, and one or two a second.
-		"presence-lobby": others * (2 + 2*roster.Burst + turns/10 + others),
+		"presence-lobby": others * (2 + 2*app.DefaultMemberTransitions + turns/10 + others),
 		"chat":           others * (2 + countBurst + turns/10 + others),
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -17,6 +17,7 @@ const (
 	DefaultChannelsPerPublish    = 100   // channels
 	DefaultBatchEvents           = 10    // events
 	DefaultPresenceMembers       = 100   // unique users a channel
+	DefaultMemberTransitions     = 5     // times that others are told at once that one member comes or goes
 	DefaultUserIDLength          = 128   // characters
 	DefaultUserInfoBytes         = 1024  // bytes of JSON
 	DefaultWatchlistUsers        = 100   // users
@@ -50,6 +51,7 @@ type Limits struct {
 	ChannelsPerPublish    int           // channels of one POST /events
 	BatchEvents           int           // events of one POST /batch_events
 	PresenceMembers       int           // unique users of a presence channel
+	MemberTransitions     int           // times at once that others are told of one member who comes and goes
 	UserIDLength          int           // characters
 	UserInfoBytes         int           // bytes of JSON
 	WatchlistUsers        int           // users one connection may watch
@@ -78,6 +80,7 @@ func DefaultLimits() Limits {
 		ChannelsPerPublish:    DefaultChannelsPerPublish,
 		BatchEvents:           DefaultBatchEvents,
 		PresenceMembers:       DefaultPresenceMembers,
+		MemberTransitions:     DefaultMemberTransitions,
 		UserIDLength:          DefaultUserIDLength,
 		UserInfoBytes:         DefaultUserInfoBytes,
 		WatchlistUsers:        DefaultWatchlistUsers,

@@ -136,6 +136,7 @@ var limitSettings = []setting[app.Limits]{
 	{key: "channels_per_publish", def: fmt.Sprint(app.DefaultChannelsPerPublish), help: "channels of one POST /events", positive: true, bind: func(l *app.Limits) any { return &l.ChannelsPerPublish }},
 	{key: "batch_events", def: fmt.Sprint(app.DefaultBatchEvents), help: "events of one POST /batch_events", positive: true, bind: func(l *app.Limits) any { return &l.BatchEvents }},
 	{key: "presence_members", def: fmt.Sprint(app.DefaultPresenceMembers), help: "users of a presence channel", positive: true, bind: func(l *app.Limits) any { return &l.PresenceMembers }},
+	{key: "member_transitions", def: fmt.Sprint(app.DefaultMemberTransitions), help: "times in quick succession that the others are told of one who comes and goes; then once a second, if it is news", positive: true, bind: func(l *app.Limits) any { return &l.MemberTransitions }},
 	{key: "user_id_length", def: fmt.Sprint(app.DefaultUserIDLength), help: "characters of a user id", positive: true, bind: func(l *app.Limits) any { return &l.UserIDLength }},
 	{key: "user_info_bytes", def: fmt.Sprint(app.DefaultUserInfoBytes), help: "bytes of user_info", positive: true, bind: func(l *app.Limits) any { return (*byteSize)(&l.UserInfoBytes) }},
 	{key: "watchlist_users", def: fmt.Sprint(app.DefaultWatchlistUsers), help: "users on a watchlist (4302 above)", positive: true, bind: func(l *app.Limits) any { return &l.WatchlistUsers }},

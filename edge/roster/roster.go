@@ -11,14 +11,9 @@ import (
 	"reecho/edge/limit"
 )
 
-const (
-	// Burst is how many times in quick succession the coming or going of one
-	// member is told at once: a page that is reloaded takes two of them.
-	Burst = 5
-	// Period is how often the others are told of a member above that, and only
-	// if what they were told last is not true any more.
-	Period = time.Second
-)
+// Period is how often the others are told of a member that flaps, and only if
+// what they were told last is not true any more.
+const Period = time.Second
 
 // Roster is the members of one channel, and what the others were told of them.
 // What was told is the same for all subscribers at any moment: each begins with
@@ -27,9 +22,10 @@ const (
 // (PROTOCOL §2.5). Of itself a member knows the truth: its own connections have
 // it in their snapshots and get no news of it.
 //
-// The zero value is empty. It does no locking; it is for a caller that orders
-// its calls with what it sends to the subscribers.
+// It does no locking; it is for a caller that orders its calls with what it sends
+// to the subscribers.
 type Roster struct {
+	burst   int
 	present presence.Members
 	// restless are the members that left a short while ago, there again or not.
 	// Of all others the truth was told.
@@ -62,6 +58,11 @@ type News struct {
 	// Settle asks for a call of Settle after Period.
 	Settle bool
 }
+
+// New returns an empty roster. Burst is how many times in quick succession the
+// coming or going of one member is told at once: a page that is reloaded takes
+// two of them. Above it the others are told once in a Period.
+func New(burst int) *Roster { return &Roster{burst: burst} }
 
 // Join counts one more connection of a member. info is its user_info as JSON or
 // nil, which is kept; that of its first connection counts.
@@ -103,7 +104,7 @@ func (r *Roster) changed(m *restless, now time.Time) News {
 	switch {
 	case !m.differs, m.planned:
 		return News{}
-	case m.bucket.Take(1, int(time.Second/Period), Burst, now):
+	case m.bucket.Take(1, int(time.Second/Period), r.burst, now):
 		return r.tell(m)
 	}
 	m.planned = true
@@ -121,7 +122,7 @@ func (r *Roster) Settle(id string, now time.Time) News {
 	if !m.differs {
 		return News{}
 	}
-	m.bucket.Take(1, int(time.Second/Period), Burst, now)
+	m.bucket.Take(1, int(time.Second/Period), r.burst, now)
 	return r.tell(m)
 }
 
@@ -161,7 +162,7 @@ func (r *Roster) sweep(now time.Time) {
 	}
 	r.swept = now
 	for id, m := range r.restless {
-		if !m.differs && !m.planned && now.Sub(m.at) > Burst*Period {
+		if !m.differs && !m.planned && now.Sub(m.at) > time.Duration(r.burst)*Period {
 			delete(r.restless, id)
 		}
 	}

@@ -12,6 +12,8 @@ import (
 	"time"
 )
 
+const burst = 5
+
 // firstSeed is REECHO_TEST_SEED, or any.
 func firstSeed(t *testing.T) uint64 {
 	t.Helper()
@@ -36,7 +38,7 @@ type world struct {
 	seed    uint64
 	random  *rand.Rand
 	now     time.Time
-	roster  Roster
+	roster  *Roster
 	sockets []*socket
 	counts  map[string]int    // sockets of each member
 	info    map[string]string // of each member
@@ -47,7 +49,7 @@ type world struct {
 func newWorld(t *testing.T, seed uint64) *world {
 	t.Helper()
 	return &world{
-		t: t, seed: seed, random: rand.New(rand.NewPCG(seed, 1)), now: time.Unix(1000, 0),
+		t: t, seed: seed, random: rand.New(rand.NewPCG(seed, 1)), now: time.Unix(1000, 0), roster: New(burst),
 		counts: map[string]int{}, info: map[string]string{}, settles: map[string]time.Time{}, told: map[string]int{},
 	}
 }
@@ -229,7 +231,7 @@ func TestRosterModel(t *testing.T) {
 		// beside the bucket.
 		calm := int(w.now.Sub(start)/time.Second) + 1
 		for id, n := range w.told {
-			if most := 2 * (Burst + calm + 1); n > most {
+			if most := 2 * (burst + calm + 1); n > most {
 				w.fail("%s was told of %d times in %d s, most is %d", id, n, calm, most)
 			}
 		}
@@ -250,7 +252,7 @@ func TestRosterModel(t *testing.T) {
 func TestRosterGathers(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1000, 0)
-	var r Roster
+	r := New(burst)
 	r.Join("watcher", nil, now)
 	told := 0
 	count := func(news News) News {
@@ -271,8 +273,8 @@ func TestRosterGathers(t *testing.T) {
 		planned = planned || news.Settle
 		planned = count(r.Join("ada", []byte(`1`), now)).Settle || planned
 	}
-	if told != Burst || !planned {
-		t.Errorf("told %d times of 2,000 comings and goings, want %d; settling planned: %v", told, Burst, planned)
+	if told != burst || !planned {
+		t.Errorf("told %d times of 2,000 comings and goings, want %d; settling planned: %v", told, burst, planned)
 	}
 	// The fifth was that she went; she is there.
 	if news := r.Settle("ada", now.Add(Period)); news.Gone || !news.Came {
@@ -292,18 +294,18 @@ func TestRosterGathers(t *testing.T) {
 func TestRosterTellsNewInfo(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1000, 0)
-	var r Roster
+	r := New(burst)
 	r.Join("watcher", nil, now)
 	r.Join("ada", []byte(`1`), now)
 	var last News
-	for i := range 2*Burst + 2 {
+	for i := range 2*burst + 2 {
 		last = r.Leave("ada", now)
 		r.Join("ada", []byte(strconv.Itoa(i)), now)
 	}
 	if last.Gone {
 		t.Fatal("not gathered")
 	}
-	if news := r.Settle("ada", now.Add(Period)); !news.Came || string(news.Info) != strconv.Itoa(2*Burst+1) {
+	if news := r.Settle("ada", now.Add(Period)); !news.Came || string(news.Info) != strconv.Itoa(2*burst+1) {
 		t.Errorf("settled: %+v", news)
 	}
 }
