@@ -133,10 +133,21 @@ func (b *Broker) handOne(c *call, r *Record, l *lane) error {
 	return nil
 }
 
-// messageOverhead is more than NATS adds to an event, without Exclude: the
-// headers' names, an id, the rest of the subject, and what a file adds to a
+// messageOverhead is more than NATS adds to an event: the headers' names, a
+// message id, a socket id, the rest of the subject, and what a file adds to a
 // record.
-const messageOverhead = 256
+const messageOverhead = 512
+
+// MaxFrame is the largest frame, in bytes, that can be stored on a channel: it
+// has to fit into one message, and into what is retained of the channel's
+// stream.
+func (b *Broker) MaxFrame(app, channel string) int {
+	return b.laneOf(app, channel).maxFrame(app, channel)
+}
+
+func (l *lane) maxFrame(app, channel string) int {
+	return l.maxMessage - messageOverhead - maxToken*(len(app)+len(channel))
+}
 
 // accept returns the lane of r, or a TooLargeError.
 func (b *Broker) accept(r *Record) (*lane, error) {
@@ -144,8 +155,7 @@ func (b *Broker) accept(r *Record) (*lane, error) {
 	if err := checkNames(r.App, r.Channel); err != nil {
 		return nil, err
 	}
-	limit := l.maxMessage - messageOverhead - len(r.Exclude) - maxToken*(len(r.App)+len(r.Channel))
-	if len(r.Frame) > limit {
+	if limit := l.maxFrame(r.App, r.Channel); len(r.Frame) > limit {
 		return nil, &TooLargeError{Channel: r.Channel, Size: len(r.Frame), Limit: limit}
 	}
 	return l, nil

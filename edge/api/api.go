@@ -52,7 +52,7 @@ type API struct {
 	cfg    Config
 	hub    Hub
 	memory *memory
-	health *health
+	ready  func(context.Context) error
 	log    *slog.Logger
 }
 
@@ -66,7 +66,7 @@ func New(cfg Config, hub Hub, ready func(context.Context) error, log *slog.Logge
 	}
 	return &API{
 		cfg: cfg, hub: hub, log: log, memory: &memory{limit: int64(cfg.RequestMemory), ledger: cfg.Ledger},
-		health: &health{ready: ready, now: cfg.Now, log: log},
+		ready: ready,
 	}
 }
 
@@ -113,7 +113,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/", "/up":
 		answerText(w, http.StatusOK, "reecho is up")
 	case "/health", "/ready":
-		a.health.ServeHTTP(w, r)
+		a.health(w, r)
 	default:
 		a.fail(w, r, errNotFound)
 	}
