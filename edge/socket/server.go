@@ -101,7 +101,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 			}
 			return fmt.Errorf("accept on %s: %w", ln.Addr(), err)
 		}
-		s.start(conn, tuned)
+		s.start(conn, tuned) //nolint:contextcheck // connections outlive the listener
 	}
 }
 
