@@ -362,28 +362,23 @@ func (s *shard) link(c *client, frame []byte, own bool) {
 	c.lastRef = at
 }
 
+// flush writes what is linked to c: in one go, but answers to its own messages
+// apart from the rest.
 func (s *shard) flush(c *client) {
-	at := c.firstRef
+	refs, at := s.refs, c.firstRef
 	c.firstRef, c.lastRef = 0, 0
 	for at != 0 {
-		at = s.flushRun(c, at)
+		frames, own := s.frames[:0], refs[at].own
+		for at != 0 && refs[at].own == own {
+			r := &refs[at]
+			frames, at = append(frames, r.frame), r.next
+		}
+		if own {
+			_ = c.conn.Answer(frames) // a failed connection reports itself by Closed
+		} else {
+			_ = c.conn.Send(frames) // the same
+		}
+		clear(frames)
+		s.frames = frames
 	}
-}
-
-// flushRun writes what is linked from at on, as far as all of it is the
-// client's own or none is, and returns where that ends.
-func (s *shard) flushRun(c *client, at int32) int32 {
-	frames, own := s.frames[:0], s.refs[at].own
-	for ; at != 0 && s.refs[at].own == own; at = s.refs[at].next {
-		frames = append(frames, s.refs[at].frame)
-	}
-	// A failed connection reports itself by Closed.
-	if own {
-		_ = c.conn.Answer(frames)
-	} else {
-		_ = c.conn.Send(frames)
-	}
-	clear(frames)
-	s.frames = frames
-	return at
 }

@@ -30,8 +30,7 @@ const keepPage = 1024
 // moments and under any other.
 //
 // It also knows when so many peers wait that what they share is slow, and not
-// they: with a hundred or more, each may take nothing for longer, as the pace of
-// all demands, up to six timeouts.
+// they: while a hundred or more wait, each may take nothing for six timeouts.
 //
 // What it does not count are the first 4 KiB of each queue, what the kernel
 // holds, and the records a TLS connection is just writing.
@@ -41,7 +40,6 @@ type Budget struct {
 	epoch  time.Time
 	seed   maphash.Seed
 	total  atomic.Int64
-	pace   pace
 	book   [bookPages]page
 
 	relieving sync.Mutex

@@ -146,7 +146,9 @@ func (l *link) tickOpenLocked(now int64) limit.Reason {
 		l.lastReceived.Store(now) // it is we who do not read
 	}
 	if l.out != nil {
-		return l.tickQueueLocked(now)
+		if reason := l.tickQueueLocked(now); reason != "" {
+			return reason
+		}
 	}
 	since := l.partialSince.Load()
 	if !l.waiting && since != 0 && now-since > int64(l.server.cfg.MessageTimeout) {
@@ -162,7 +164,7 @@ func (l *link) tickQueueLocked(now int64) limit.Reason {
 	cfg := &l.server.cfg
 	stalled := idle > cfg.WriteTimeout
 	if stalled {
-		l.wire.bearLocked(maxPatience * cfg.WriteTimeout)
+		l.wire.bearLocked(crowdPatience * cfg.WriteTimeout)
 		stalled = idle > cfg.Budget.patience(cfg.WriteTimeout)
 	}
 	switch {

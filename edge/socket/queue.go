@@ -104,9 +104,6 @@ func (q *Queue) Push(now time.Duration, frame []byte, skip int, own bool) {
 // Advance takes n written bytes off the front.
 func (q *Queue) Advance(n int) {
 	q.moved = q.moved || n > 0
-	if q.id != 0 {
-		q.budget.pace.taken.Add(int64(n))
-	}
 	for n > 0 {
 		left := len(q.entries[q.head].frame) - q.written
 		if n < left {
@@ -239,14 +236,13 @@ func (q *Queue) Tick(now, timeout time.Duration) (stalled bool) {
 	if idle <= timeout {
 		return false
 	}
-	bearWith(q.raw, maxPatience*timeout)
+	bearWith(q.raw, crowdPatience*timeout)
 	return idle > q.budget.patience(timeout)
 }
 
 // tick is Tick when the peer's kernel has taken seen. It returns how long it
 // has taken nothing.
 func (q *Queue) tick(now time.Duration, seen taken) time.Duration {
-	q.budget.pace.sample(now)
 	if q.moved || q.seen != (taken{}) && seen != q.seen {
 		q.progress = now
 	}
