@@ -74,7 +74,7 @@ func (h *Hub) ServeEvents(w http.ResponseWriter, r *http.Request) {
 	case ids:
 		h.issueStreamID(w, r, a, key)
 	default:
-		err = h.serveStream(w, r, a) //nolint:contextcheck // the ledger's log needs none
+		err = h.serveStream(w, r, a)
 	}
 	if err != nil {
 		failStream(w, err)

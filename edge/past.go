@@ -57,7 +57,7 @@ func (r *resume) takeBudget(ctx context.Context, n int) (ok bool, err error) {
 			return true, nil
 		}
 		if first {
-			r.ch.hub.cfg.Ledger.Note(limit.ReplayReads, slog.String("app", r.c.app.ID), slog.Int("value", perSecond)) //nolint:contextcheck // a line of the log
+			r.ch.hub.cfg.Ledger.Note(limit.ReplayReads, slog.String("app", r.c.app.ID), slog.Int("value", perSecond))
 		}
 		// A little more: the clock and the tokens are rounded.
 		after += time.Millisecond

@@ -498,7 +498,7 @@ func (r *resume) loadInTurn(ctx context.Context) error {
 	if n > 0 {
 		turns = &hub.pasts
 	}
-	err := turns.Enter(ctx, address, hub.cfg.ReplaysPerAddress, func() { //nolint:contextcheck // a line of the log
+	err := turns.Enter(ctx, address, hub.cfg.ReplaysPerAddress, func() {
 		hub.cfg.Ledger.Note(limit.Replays, slog.String("app", r.c.app.ID), slog.String("address", address.String()),
 			slog.Int("value", hub.cfg.ReplaysPerAddress))
 	})

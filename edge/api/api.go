@@ -106,7 +106,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if rest, ok := strings.CutPrefix(path, "/apps/"); ok {
-		a.serveApp(w, r, rest) //nolint:contextcheck // the ledger's line is not about one request
+		a.serveApp(w, r, rest)
 		return
 	}
 	switch path {

@@ -93,7 +93,7 @@ func (n *Node) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("start the hub: %w", err)
 	}
-	n.server, err = socket.NewServer(socket.Config{ //nolint:contextcheck // it outlives the start
+	n.server, err = socket.NewServer(socket.Config{
 		MaxMessageBytes: n.cfg.MaxMessageBytes, MaxQueuedBytes: n.cfg.MaxQueuedBytes,
 		WriteTimeout: n.cfg.WriteTimeout, HandshakeTimeout: n.cfg.HandshakeTimeout,
 		Budget: queues, Pollers: n.cfg.Pollers, TLS: tlsConfig, Ledger: n.ledger,

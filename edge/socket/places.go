@@ -74,7 +74,7 @@ func (p *places) enter(ctx context.Context, stop <-chan struct{}) bool {
 		if p.tryEnter() {
 			return true
 		}
-		p.ledger.Note(limit.Connections) //nolint:contextcheck // a log line needs none
+		p.ledger.Note(limit.Connections)
 		select {
 		case <-p.freed:
 		case <-ctx.Done():

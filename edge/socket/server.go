@@ -114,7 +114,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 			}
 			return fmt.Errorf("accept on %s: %w", ln.Addr(), err)
 		}
-		s.start(&incoming{server: s, conn: conn, raw: conn, tuned: tuned, crowded: s.places.crowded()}) //nolint:contextcheck // connections outlive it
+		s.start(&incoming{server: s, conn: conn, raw: conn, tuned: tuned, crowded: s.places.crowded()})
 	}
 	return nil
 }
