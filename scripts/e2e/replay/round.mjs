@@ -97,7 +97,8 @@ export class Round {
   // stream makes a reader of an event stream of all channels.
   async stream(t) {
     const name = 'stream';
-    const socketId = '4242.2424';
+    const base = `http://127.0.0.1:${this.server.port}/app/${app.key}/events`;
+    const { socket_id: socketId } = await (await fetch(`${base}/socket_id`)).json();
     const query = new URLSearchParams({ socket_id: socketId });
     const signer = backend({ port: 1 });
     for (const channel of this.channels) {
