@@ -81,6 +81,22 @@ func (s *server) scores(channel string, first, last int) {
 	}
 }
 
+// watch returns a version of scores for one channel that returns when this node
+// has delivered them: what is stored may be on its way for a moment, and a
+// client that comes back in it gets the rest live.
+func (s *server) watch(t *testing.T, channel string) (scores func(first, last int)) {
+	t.Helper()
+	c := s.connect(t)
+	c.subscribe(channel)
+	return func(first, last int) {
+		t.Helper()
+		s.scores(channel, first, last)
+		for range last - first + 1 {
+			c.wantOn(channel, "score")
+		}
+	}
+}
+
 // scoreBatch is scores in one request, at most 10.
 func (s *server) scoreBatch(channel string, first, last int) {
 	s.t.Helper()
@@ -100,15 +116,16 @@ func TestReplayAfter(t *testing.T) {
 	for _, channel := range []string{"match.1", "private-match.1"} {
 		s := startServer(t)
 		s.scores(channel, 1, 3)
+		scores := s.watch(t, channel)
 		a := s.connect(t)
 		fresh := a.replay(channel, map[string]any{})
 		if !fresh.Complete || fresh.Events != 0 || fresh.Position == "" {
 			t.Fatalf("fresh: %+v", fresh)
 		}
-		s.scores(channel, 4, 6)
+		scores(4, 6)
 		position := a.wantScores(channel, 4, 6)
 		a.cut()
-		s.scores(channel, 7, 20)
+		scores(7, 20)
 
 		b := s.connect(t)
 		got := b.replay(channel, map[string]any{"after": position})
@@ -117,7 +134,7 @@ func TestReplayAfter(t *testing.T) {
 		}
 		b.wantOutcome(channel, "reecho:resumed", outcome{Complete: true, Events: 14})
 		last := b.wantScores(channel, 7, 20)
-		s.scores(channel, 21, 21)
+		scores(21, 21)
 		if b.wantScores(channel, 21, 21) == last {
 			t.Error("two events have one position")
 		}
@@ -244,13 +261,14 @@ func TestReplayHistory(t *testing.T) {
 		c.wantNothing()
 	}
 	middle := time.Now()
-	s.scores("match.1", 31, 35)
+	scores := s.watch(t, "match.1")
+	scores(31, 35)
 	c := s.connect(t)
 	if got := c.replay("match.1", map[string]any{"since": middle.Format(time.RFC3339Nano)}); !got.Complete || got.Events != 5 {
 		t.Fatalf("since: got %+v", got)
 	}
 	c.wantScores("match.1", 31, 35)
-	s.scores("match.1", 36, 36)
+	scores(36, 36)
 	c.wantScores("match.1", 36, 36)
 	late := s.connect(t)
 	if got := late.replay("match.1", map[string]any{"since": middle.Add(-time.Hour).Format(time.RFC3339)}); got.Complete || got.Events != 20 || got.Reason != "trimmed_by_count" {

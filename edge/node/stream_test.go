@@ -113,6 +113,7 @@ func TestEventStream(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	query := url.Values{"channel": {"match.1", "match.2"}}
+	scores := s.watch(t, "match.1")
 	a := s.stream(t, query, "")
 	a.wantID(2)
 	s.scores("match.1", 1, 3)
@@ -120,7 +121,7 @@ func TestEventStream(t *testing.T) {
 	s.scores("match.2", 1, 2)
 	a.wantScores("match.2", 1, 1) // and cut
 	a.hang()
-	s.scores("match.1", 4, 6)
+	scores(4, 6)
 	b := s.stream(t, query, a.lastID)
 	for _, want := range []struct {
 		channel             string
