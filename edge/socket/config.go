@@ -42,8 +42,8 @@ type Config struct {
 	MaxQueuedBytes int
 	// WriteTimeout is how long a peer may take nothing of what waits for it
 	// before it is closed with 4100, and how long Close waits for its answer.
-	// What takes at least something in that time is never too slow for it. A
-	// hundred that wait at once may have longer, see Budget.
+	// What takes at least something in that time is never too slow for it. When
+	// many wait at once they have longer, see Budget.
 	WriteTimeout time.Duration
 	// Budget bounds what waits for all connections together. It may be shared
 	// with others that queue frames. nil makes one of DefaultQueueMemory.

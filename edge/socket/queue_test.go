@@ -163,25 +163,20 @@ func checkBudget(t *testing.T, step int, b *Budget, queues []*Queue) {
 	}
 }
 
-// TestPatience: a crowd has more time, for what it shares is slow.
+// TestPatience: the more wait the more time they have, for what they share is
+// slow.
 func TestPatience(t *testing.T) {
 	t.Parallel()
 	const timeout = 10 * time.Second
-	b := NewBudget(0, nil)
-	var queues []*Queue
-	for i := range crowd {
-		if got := b.patience(timeout); got != timeout {
-			t.Errorf("%d wait: patience %s, want %s", i, got, timeout)
+	for waiting, want := range map[int]time.Duration{
+		0: timeout, 1: timeout, 99: timeout, 100: 2 * timeout, 300: 6 * timeout, 600: 12 * timeout, 5000: 12 * timeout,
+	} {
+		b := NewBudget(0, nil)
+		for range waiting {
+			newQueue(b).Push(0, make([]byte, 2*unbookedBytes), 0, false)
 		}
-		q := newQueue(b)
-		q.Push(0, make([]byte, 2*unbookedBytes), 0, false)
-		queues = append(queues, q)
-	}
-	if got := b.patience(timeout); got != crowdPatience*timeout {
-		t.Errorf("a crowd waits: patience %s", got)
-	}
-	queues[0].Clear()
-	if got := b.patience(timeout); got != timeout {
-		t.Errorf("one less: patience %s", got)
+		if got := b.patience(timeout); got != want {
+			t.Errorf("%d wait: patience %s, want %s", waiting, got, want)
+		}
 	}
 }
