@@ -71,6 +71,8 @@ type lane struct {
 	epoch     string
 	retention Retention
 	state     stateFlight
+	share     *share // nil: no app is bounded in it
+	purged    bool   // what was removed by a share has to be asked for
 }
 
 func (l *lane) description() string {

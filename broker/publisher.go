@@ -65,9 +65,11 @@ func (b *Broker) Publish(ctx context.Context, records []Record) error {
 		return nil
 	}
 	c := &call{left: len(records), done: make(chan struct{})}
+	var admitted hold
+	defer admitted.release()
 	for i := range records {
 		r := &records[i]
-		if err := b.publishOne(c, r); err != nil {
+		if err := b.publishOne(ctx, c, r, &admitted); err != nil {
 			c.finish(len(records)-i, err)
 			break
 		}
@@ -82,9 +84,12 @@ func (b *Broker) Publish(ctx context.Context, records []Record) error {
 
 // publishOne stores r, or delivers it only if nothing of its channel is
 // retained.
-func (b *Broker) publishOne(c *call, r *Record) error {
+func (b *Broker) publishOne(ctx context.Context, c *call, r *Record, admitted *hold) error {
 	l := b.laneOf(r.App, r.Channel)
 	if p := b.publishers[l.index]; p != nil {
+		if err := l.share.admit(ctx, r, admitted); err != nil {
+			return err
+		}
 		return p.publish(c, r)
 	}
 	m := nats.Msg{Subject: l.subject(liveRoot, r.App, r.Channel), Data: r.Frame}

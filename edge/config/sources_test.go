@@ -27,19 +27,24 @@ var sources = map[string]func(t *testing.T, a one) Source{
 		return source(nil, map[string]string{"PUSHER_APP_ID": a.id, "PUSHER_APP_KEY": a.key, "PUSHER_APP_SECRET": a.secret})
 	},
 	"env file": func(t *testing.T, a one) Source {
+		t.Helper()
 		text := fmt.Sprintf("REECHO_APP_ID=%s\nREECHO_APP_KEY=%s\nREECHO_APP_SECRET=%s\n", envQuote(a.id), envQuote(a.key), envQuote(a.secret))
 		return source(map[string]string{"env-file": mustWrite(t, ".env", text)}, nil)
 	},
 	"YAML": func(t *testing.T, a one) Source {
+		t.Helper()
 		return source(map[string]string{"config": mustWrite(t, "reecho.yaml", "apps:\n  - id: "+a.id+"\n    key: "+a.key+"\n    secret: "+a.secret+"\n")}, nil)
 	},
 	"quoted YAML": func(t *testing.T, a one) Source {
+		t.Helper()
 		return source(map[string]string{"config": mustWrite(t, "reecho.yaml", "apps:\n  - "+jsonOf(a)+"\n")}, nil)
 	},
 	"pairs": func(t *testing.T, a one) Source {
+		t.Helper()
 		return source(map[string]string{"config": mustWrite(t, "reecho.yaml", "apps: [{id: "+a.id+", credentials: [{key: "+a.key+", secret: "+a.secret+"}]}]\n")}, nil)
 	},
 	"JSON": func(t *testing.T, a one) Source {
+		t.Helper()
 		return source(map[string]string{"config": mustWrite(t, "reecho.json", "{\n\t\"apps\": ["+jsonOf(a)+"]}")}, nil)
 	},
 	"REECHO_APPS, YAML": func(_ *testing.T, a one) Source {
@@ -338,7 +343,9 @@ func TestNumbers(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		"activity_timeout: 500ms": "activity_timeout is 500ms: at least 1s", "allowed_origins: [example.org, example.com/app]": `"example.com/app" never matches`,
-		"limits: {event_data_bytes: 99999999999GiB}": `event_data_bytes is "99999999999GiB": more than fits`,
+		"retention_share: 101": "retention_share is 101: at most 100", "retention_share: 100}, {id: 2, key: l, secret: s": "is 100 percent: leave something for the 1 apps without one",
+		"retention_share: 60}, {id: 2, key: l, secret: s, retention_share: 41": "is 101 percent",
+		"limits: {event_data_bytes: 99999999999GiB}":                           `event_data_bytes is "99999999999GiB": more than fits`,
 	} {
 		apps := "[{id: 1, key: k, secret: s, " + text + "}]"
 		for name, s := range map[string]Source{

@@ -91,6 +91,7 @@ var appSettings = []setting[app.App]{
 	{key: "authorized_connections", def: "false", help: "connections must sign in or subscribe with authorisation in time (4009 else)", bind: func(a *app.App) any { return &a.AuthorizedConnections }},
 	{key: "authorization_timeout", def: span(app.DefaultAuthorizationTimeout), help: "that time", positive: true, bind: func(a *app.App) any { return &a.AuthorizationTimeout }},
 	{key: "activity_timeout", def: span(app.DefaultActivityTimeout), help: "silence after which client and server ping", positive: true, bind: func(a *app.App) any { return &a.ActivityTimeout }},
+	{key: "retention_share", def: "0", help: "percent of retention_bytes that the app may fill while other apps need theirs, beyond which its own oldest events go; 0: an equal part of what they leave", bind: func(a *app.App) any { return &a.RetentionShare }},
 	{key: "subscription_errors", def: "true", help: "refused subscriptions get pusher:subscription_error beside pusher:error", bind: func(a *app.App) any { return &a.SubscriptionErrors }},
 	{key: "lenient_protocol", def: "false", help: "accept connections without a valid protocol or client version", bind: func(a *app.App) any { return &a.LenientProtocol }},
 	{key: "lenient_subscribe", def: "false", help: "answer a second subscription with success", bind: func(a *app.App) any { return &a.LenientSubscribe }},
