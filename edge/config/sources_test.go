@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -308,6 +310,24 @@ func TestLaravelSecrets(t *testing.T) {
 	}
 }
 
+// A file that everybody may change gives everybody the secrets.
+func TestWritableFiles(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("there are no such permissions")
+	}
+	file, envFile := mustWrite(t, "reecho.yaml", "linger: 7s"), mustWrite(t, ".env", "A=b")
+	for _, path := range []string{file, envFile} {
+		if err := os.Chmod(path, 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := Load(source(map[string]string{"config": file, "env-file": envFile}, oneApp(nil)))
+	if err != nil || len(c.Warnings) != 2 || !strings.Contains(c.Warnings[0], "everybody") {
+		t.Errorf("error %v, warnings %q", err, c.Warnings)
+	}
+}
+
 // Numbers and times beyond any use are refused with the number itself, in every
 // source.
 func TestNumbers(t *testing.T) {
@@ -336,7 +356,7 @@ func TestNumbers(t *testing.T) {
 			"env file":    source(map[string]string{"env-file": mustWrite(t, ".env", "REECHO_"+strings.ToUpper(tt.key)+"="+envQuote(tt.text))}, oneApp(nil)),
 			"YAML":        source(map[string]string{"config": mustWrite(t, "reecho.yaml", tt.key+": "+strings.ReplaceAll(fmt.Sprintf("%q", tt.text), `"`, `"`))}, oneApp(nil)),
 		} {
-			if _, err := Load(s); err == nil || !strings.Contains(err.Error(), tt.want) || len(err.Error()) > 400 {
+			if _, err := Load(s); err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "\n") || len(err.Error()) > 400 {
 				t.Errorf("%s: %s %s: %v, want %q", name, tt.key, quote(tt.text), err, tt.want)
 			}
 		}
