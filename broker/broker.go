@@ -61,6 +61,9 @@ type Config struct {
 	// streams of its own, so moving a channel to another rule begins a new
 	// epoch for it.
 	Rules []Rule
+	// Apps are those that share the streams of no rule. With more than one,
+	// none can push out the events of others that are within their part.
+	Apps []AppShare
 }
 
 func (c Config) withDefaults() Config {
@@ -151,6 +154,9 @@ func (b *Broker) open(ctx context.Context, d Dialer, newEpoch bool) error {
 			return err
 		}
 		b.reads = append(b.reads, nc)
+	}
+	if err := b.openShares(ctx); err != nil {
+		return err
 	}
 	if err := b.openPublishers(); err != nil {
 		return err

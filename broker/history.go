@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -211,6 +210,14 @@ type State struct {
 	Last uint64
 	// Bytes is what the retained events take.
 	Bytes int64
+
+	// Removed: events of the channel's app up to this sequence were removed
+	// while older ones of other apps stayed, because the app had more than its
+	// share; 0 is none. RemovedTime: none of them is younger.
+	Removed     uint64
+	RemovedTime time.Time
+	// Shrunk is when events of any app were last removed so.
+	Shrunk time.Time
 }
 
 // stateFlight shares requests for the state of one stream. A caller never gets
@@ -227,7 +234,8 @@ type stateCall struct {
 	err   error
 }
 
-// State asks the leader of the stream that holds a channel. The zero State is
+// State asks the leader of the stream that holds a channel: it is younger than
+// the call, and what it says of removals is younger than the rest. The zero State is
 // that of a channel of which nothing is retained.
 func (b *Broker) State(ctx context.Context, app, channel string) (State, error) {
 	l := b.laneOf(app, channel)
@@ -247,7 +255,10 @@ func (b *Broker) State(ctx context.Context, app, channel string) (State, error) 
 	f.mu.Unlock()
 	select {
 	case <-c.done:
-		return c.state, c.err
+		if c.err != nil {
+			return State{}, c.err
+		}
+		return b.removed(ctx, l, app, c.state)
 	case <-ctx.Done():
 		return State{}, fmt.Errorf("ask stream %s for its state: %w", l.stream, ctx.Err())
 	}
@@ -274,33 +285,32 @@ func (b *Broker) askStates(l *lane) {
 func (b *Broker) askState(l *lane) (State, error) {
 	ctx, cancel := context.WithTimeout(b.run, readTimeout)
 	defer cancel()
-	m, err := b.reader().RequestWithContext(ctx, "$JS.API.STREAM.INFO."+l.stream, nil)
+	info, err := b.streamInfo(ctx, l)
 	if err != nil {
-		return State{}, fmt.Errorf("ask stream %s for its state: %w", l.stream, unanswered(err))
+		return State{}, err
 	}
-	var answer struct {
-		Error *struct {
-			Description string `json:"description"`
-		} `json:"error"`
-		State struct {
-			Messages  uint64    `json:"messages"`
-			Bytes     int64     `json:"bytes"`
-			First     uint64    `json:"first_seq"`
-			FirstTime time.Time `json:"first_ts"`
-			Last      uint64    `json:"last_seq"`
-		} `json:"state"`
-	}
-	if err := json.Unmarshal(m.Data, &answer); err != nil {
-		return State{}, fmt.Errorf("read the state of stream %s: %w", l.stream, err)
-	}
-	if answer.Error != nil {
-		return State{}, fmt.Errorf("ask stream %s for its state: %s", l.stream, answer.Error.Description)
-	}
-	s := State{First: answer.State.First, Last: answer.State.Last, Bytes: answer.State.Bytes}
-	if answer.State.Messages == 0 {
+	s := State{First: info.First, Last: info.Last, Bytes: info.Bytes}
+	if info.Messages == 0 {
 		s.First = s.Last + 1
 	} else {
-		s.FirstTime = answer.State.FirstTime
+		s.FirstTime = info.FirstTime
 	}
+	return s, nil
+}
+
+// removed completes a state with what was removed of an app out of turn.
+func (b *Broker) removed(ctx context.Context, l *lane, app string, s State) (State, error) {
+	if !l.purged {
+		return s, nil
+	}
+	own, err := b.readMark(ctx, l, app)
+	if err != nil {
+		return State{}, fmt.Errorf("ask stream %s what was removed: %w", l.stream, err)
+	}
+	all, err := b.readMark(ctx, l, "")
+	if err != nil {
+		return State{}, fmt.Errorf("ask stream %s what was removed: %w", l.stream, err)
+	}
+	s.Removed, s.RemovedTime, s.Shrunk = own.Sequence, own.Time, all.stored
 	return s, nil
 }

@@ -76,6 +76,8 @@ type lane struct {
 	state      stateFlight
 	// seen is the highest sequence that came by the live path.
 	seen atomic.Uint64
+	share     *share // nil: no app is bounded in it
+	purged    bool   // what was removed by a share has to be asked for
 }
 
 func (l *lane) description() string {

@@ -72,6 +72,11 @@ func (b *Broker) Publish(ctx context.Context, records []Record) error {
 		return fmt.Errorf("publish %d events: %w", len(records), err)
 	}
 	c := &call{left: len(records), done: make(chan struct{})}
+	var admitted hold
+	defer admitted.release()
+	if err := b.admit(ctx, records, &admitted); err != nil {
+		return err
+	}
 	if err := b.hand(c, records); err != nil {
 		return err
 	}

@@ -240,9 +240,9 @@ func (ch *channel) retention(ctx context.Context) (r replay.Retained, count int,
 	if err != nil {
 		return r, 0, 0, err
 	}
-	return replay.Retained{
-		First: first.Sequence, StreamFirst: state.First, StreamFirstTime: state.FirstTime, StreamBytes: state.Bytes,
-	}, count, state.Last, nil
+	r = replay.RetainedOf(state)
+	r.First = first.Sequence
+	return r, count, state.Last, nil
 }
 
 // coming is how many events above a sequence, up to limit, the stream has that

@@ -1,6 +1,10 @@
 package replay
 
-import "time"
+import (
+	"time"
+
+	"reecho/broker"
+)
 
 // Reason says why a client does not get all that it missed. It is told to the
 // client as it is; "" is no reason: the client gets everything.
@@ -45,6 +49,21 @@ type Retained struct {
 	StreamFirst     uint64    // the oldest retained event of any channel
 	StreamFirstTime time.Time // when it was stored, zero if there is none
 	StreamBytes     int64
+
+	// Removed: events of the app up to this sequence were removed while older
+	// ones of other apps stayed, 0 for none; RemovedTime: none of them is
+	// younger. Shrunk is when that last happened to any app.
+	Removed     uint64
+	RemovedTime time.Time
+	Shrunk      time.Time
+}
+
+// RetainedOf is what a stream holds, of the channel nothing.
+func RetainedOf(state broker.State) Retained {
+	return Retained{
+		StreamFirst: state.First, StreamFirstTime: state.FirstTime, StreamBytes: state.Bytes,
+		Removed: state.Removed, RemovedTime: state.RemovedTime, Shrunk: state.Shrunk,
+	}
 }
 
 // Limits bound what is retained and what one replay may hold.
@@ -67,7 +86,9 @@ type Limits struct {
 // or below the claim is still there; or the channel holds fewer events than
 // would make it trim and either no event of any channel above the claim was
 // trimmed by age or size, or the client was whole at a time from which on
-// nothing was.
+// nothing was. What an app's share removes is trimmed too, the app's oldest
+// events first, but leaves older ones of other apps behind: that it touched
+// nothing above the claim has its own proof.
 func Decide(c Claim, r Retained, l Limits, now time.Time) Reason {
 	if reason := c.whole(r, l, now); reason != "" {
 		return reason
@@ -79,26 +100,29 @@ func Decide(c Claim, r Retained, l Limits, now time.Time) Reason {
 }
 
 func (c Claim) whole(r Retained, l Limits, now time.Time) Reason {
+	confirmed := c.Confirmed.Add(-confirmSlack)
 	switch {
 	case r.First != 0 && r.First <= c.Sequence:
 		return ""
 	case r.Newer >= l.PerChannel:
 		return TrimmedByCount
+	case r.Removed > c.Sequence && (c.Confirmed.IsZero() || !confirmed.After(r.RemovedTime)):
+		return TrimmedBySize
 	case r.StreamFirst <= c.Sequence+1:
 		return ""
 	case c.Confirmed.IsZero():
 		return TrimmedByAge
 	}
-	confirmed := c.Confirmed.Add(-confirmSlack)
 	switch {
 	case !r.StreamFirstTime.IsZero() && confirmed.After(r.StreamFirstTime):
 		return ""
 	case !confirmed.After(now.Add(-l.MaxAge)):
 		return TrimmedByAge
-	case r.StreamBytes >= l.MaxBytes/2:
+	case r.StreamBytes >= l.MaxBytes/2, !r.Shrunk.Before(confirmed):
 		// What was trimmed by size since then left a full stream behind,
 		// and nothing younger than MaxAge left it in another way, except that
-		// channels at their limit may have got smaller events.
+		// channels at their limit may have got smaller events, and that shares
+		// of apps made room.
 		return TrimmedBySize
 	}
 	return ""

@@ -62,6 +62,33 @@ func TestDecide(t *testing.T) {
 		"never confirmed": {
 			Claim{Sequence: 20}, Retained{StreamFirst: 500, StreamFirstTime: ago(59 * time.Minute)}, nil, TrimmedByAge,
 		},
+		"older events of others stay, but those of the app were removed": {
+			Claim{Sequence: 20}, Retained{StreamFirst: 1, StreamFirstTime: ago(time.Minute), Removed: 21}, nil, TrimmedBySize,
+		},
+		"the same, and there are newer ones": {
+			Claim{Sequence: 20}, Retained{First: 90, Newer: 1, StreamFirst: 1, StreamFirstTime: ago(time.Minute), Removed: 80}, nil, TrimmedBySize,
+		},
+		"removed, but not of this channel": {
+			Claim{Sequence: 20}, Retained{First: 20, Newer: 1, StreamFirst: 1, StreamFirstTime: ago(time.Minute), Removed: 80}, nil, "",
+		},
+		"removed up to the claim": {
+			Claim{Sequence: 20}, Retained{First: 30, Newer: 1, StreamFirst: 1, StreamFirstTime: ago(time.Minute), Removed: 20}, nil, "",
+		},
+		"whole after all that was removed": {
+			Claim{Sequence: 20, Confirmed: ago(5 * time.Minute)},
+			Retained{StreamFirst: 1, StreamFirstTime: ago(time.Hour), StreamBytes: 999, Removed: 80, RemovedTime: ago(10 * time.Minute)},
+			nil, "",
+		},
+		"whole before it": {
+			Claim{Sequence: 20, Confirmed: ago(15 * time.Minute)},
+			Retained{StreamFirst: 1, StreamFirstTime: ago(time.Hour), StreamBytes: 10, Removed: 80, RemovedTime: ago(10 * time.Minute)},
+			nil, TrimmedBySize,
+		},
+		"a stream that is not full because of a removal": {
+			Claim{Sequence: 20, Confirmed: ago(30 * time.Minute)},
+			Retained{StreamFirst: 500, StreamFirstTime: ago(time.Minute), StreamBytes: 10, Shrunk: ago(10 * time.Minute)},
+			nil, TrimmedBySize,
+		},
 		"too many for one replay": {
 			Claim{Sequence: 20}, Retained{First: 20, Newer: 3, StreamFirst: 1}, func(l *Limits) { l.Events = 2 }, OverLimit,
 		},

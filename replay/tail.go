@@ -110,15 +110,10 @@ func (t *Tail) settle(state broker.State, asked time.Time) {
 	if t.unsettled {
 		claim.Sequence, t.unsettled = 0, false
 	}
-	if reason := Decide(claim, retainedOf(state), t.limits(), time.Now()); reason != "" {
+	if reason := Decide(claim, RetainedOf(state), t.limits(), time.Now()); reason != "" {
 		t.sink.Gap(reason)
 	}
 	t.whole = asked
-}
-
-// retainedOf is what a stream holds, of the channel nothing.
-func retainedOf(state broker.State) Retained {
-	return Retained{StreamFirst: state.First, StreamFirstTime: state.FirstTime, StreamBytes: state.Bytes}
 }
 
 // limits of the channel; a node repairs whatever it takes.
@@ -253,7 +248,7 @@ func (t *Tail) decide(ctx context.Context, c Claim, newer int) (Reason, error) {
 	if err != nil {
 		return "", err
 	}
-	r := retainedOf(state)
+	r := RetainedOf(state)
 	r.First, r.Newer = first.Sequence, newer
 	return Decide(c, r, t.limits(), time.Now()), nil
 }

@@ -58,6 +58,10 @@ type App struct {
 	// Retention are exceptions from what the server retains of channels. The
 	// first that matches a channel applies.
 	Retention []Retention
+	// RetentionShare is how much, in percent, of what the server retains the
+	// app may fill when other apps need theirs; 0 is an equal part of what
+	// they leave.
+	RetentionShare int
 
 	Limits Limits
 }

@@ -199,7 +199,9 @@ func assignAll[T any](l *loader, at string, m *tree, target *T, table []setting[
 		case err != nil:
 			l.problem("%s.%s: %w", at, s.key, err)
 		case set:
+			before := *target
 			if err := assign(s.bind(target), text); err != nil {
+				*target = before
 				l.problem("%s.%s is %s: %w", at, s.key, quote(text), err)
 			}
 		}

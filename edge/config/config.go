@@ -158,6 +158,7 @@ func (c *Config) Validate() error {
 		}
 		problems = append(problems, validateApp(where, a), c.validateCredentials(where, a))
 	}
+	problems = append(problems, checkShares(c.Apps))
 	_, err := app.NewRegistry(c.Apps)
 	return errors.Join(append(problems, err)...)
 }
@@ -182,6 +183,23 @@ func validateApp(where string, a *app.App) error {
 		problems = append(problems, validateRetention(fmt.Sprintf("%s.retention[%d]", where, i), &a.Retention[i]))
 	}
 	return errors.Join(problems...)
+}
+
+// checkShares refuses shares that cannot all be had.
+func checkShares(apps []*app.App) error {
+	sum, equal := 0, 0
+	for i, a := range apps {
+		if a.RetentionShare > 100 {
+			return fmt.Errorf("apps[%d].retention_share is %d: at most 100 (percent)", i, a.RetentionShare)
+		}
+		if sum += a.RetentionShare; a.RetentionShare == 0 {
+			equal++
+		}
+	}
+	if sum > 100 || sum == 100 && equal > 0 {
+		return fmt.Errorf("retention_share of all apps is %d percent: leave something for the %d apps without one, at most 100 in all", sum, equal)
+	}
+	return nil
 }
 
 func validateRetention(where string, r *app.Retention) error {

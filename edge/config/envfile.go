@@ -2,7 +2,6 @@ package config
 
 import (
 	"maps"
-	"os"
 	"slices"
 	"strings"
 
@@ -27,7 +26,7 @@ func (l *loader) readEnvFile() {
 	if !found {
 		return
 	}
-	text, err := os.ReadFile(path) //nolint:gosec // the operator names it
+	text, err := l.read(path)
 	if err != nil {
 		l.problem("--%s: %w", flagEnvFile, err)
 		return

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -62,7 +63,9 @@ func Load(s Source) (Config, error) {
 		if !found {
 			continue
 		}
+		before := c
 		if err := assign(row.bind(&c), text); err != nil {
+			c = before // or Validate has something to say of it, too
 			l.problem("%s is %s: %w", where, quote(text), err)
 		}
 	}
@@ -110,12 +113,21 @@ func (l *loader) path(flag, env string, look func(string) (string, bool)) (strin
 	return path, found
 }
 
+// read reads a file that the operator named, and warns if anybody may change
+// it.
+func (l *loader) read(path string) ([]byte, error) {
+	if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o002 != 0 && runtime.GOOS != "windows" {
+		l.warn("%s can be changed by everybody on this machine: chmod o-w", path)
+	}
+	return os.ReadFile(path) //nolint:gosec // the operator names it
+}
+
 func (l *loader) readFile() {
 	path, found := l.path(flagConfig, "REECHO_CONFIG", l.env)
 	if !found {
 		return
 	}
-	text, err := os.ReadFile(path) //nolint:gosec // the operator names it
+	text, err := l.read(path)
 	if err != nil {
 		l.problem("--%s: %w", flagConfig, err)
 		return

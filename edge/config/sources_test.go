@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -27,19 +29,24 @@ var sources = map[string]func(t *testing.T, a one) Source{
 		return source(nil, map[string]string{"PUSHER_APP_ID": a.id, "PUSHER_APP_KEY": a.key, "PUSHER_APP_SECRET": a.secret})
 	},
 	"env file": func(t *testing.T, a one) Source {
+		t.Helper()
 		text := fmt.Sprintf("REECHO_APP_ID=%s\nREECHO_APP_KEY=%s\nREECHO_APP_SECRET=%s\n", envQuote(a.id), envQuote(a.key), envQuote(a.secret))
 		return source(map[string]string{"env-file": mustWrite(t, ".env", text)}, nil)
 	},
 	"YAML": func(t *testing.T, a one) Source {
+		t.Helper()
 		return source(map[string]string{"config": mustWrite(t, "reecho.yaml", "apps:\n  - id: "+a.id+"\n    key: "+a.key+"\n    secret: "+a.secret+"\n")}, nil)
 	},
 	"quoted YAML": func(t *testing.T, a one) Source {
+		t.Helper()
 		return source(map[string]string{"config": mustWrite(t, "reecho.yaml", "apps:\n  - "+jsonOf(a)+"\n")}, nil)
 	},
 	"pairs": func(t *testing.T, a one) Source {
+		t.Helper()
 		return source(map[string]string{"config": mustWrite(t, "reecho.yaml", "apps: [{id: "+a.id+", credentials: [{key: "+a.key+", secret: "+a.secret+"}]}]\n")}, nil)
 	},
 	"JSON": func(t *testing.T, a one) Source {
+		t.Helper()
 		return source(map[string]string{"config": mustWrite(t, "reecho.json", "{\n\t\"apps\": ["+jsonOf(a)+"]}")}, nil)
 	},
 	"REECHO_APPS, YAML": func(_ *testing.T, a one) Source {
@@ -303,6 +310,24 @@ func TestLaravelSecrets(t *testing.T) {
 	}
 }
 
+// A file that everybody may change gives everybody the secrets.
+func TestWritableFiles(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("there are no such permissions")
+	}
+	file, envFile := mustWrite(t, "reecho.yaml", "linger: 7s"), mustWrite(t, ".env", "A=b")
+	for _, path := range []string{file, envFile} {
+		if err := os.Chmod(path, 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := Load(source(map[string]string{"config": file, "env-file": envFile}, oneApp(nil)))
+	if err != nil || len(c.Warnings) != 2 || !strings.Contains(c.Warnings[0], "everybody") {
+		t.Errorf("error %v, warnings %q", err, c.Warnings)
+	}
+}
+
 // Numbers and times beyond any use are refused with the number itself, in every
 // source.
 func TestNumbers(t *testing.T) {
@@ -331,14 +356,16 @@ func TestNumbers(t *testing.T) {
 			"env file":    source(map[string]string{"env-file": mustWrite(t, ".env", "REECHO_"+strings.ToUpper(tt.key)+"="+envQuote(tt.text))}, oneApp(nil)),
 			"YAML":        source(map[string]string{"config": mustWrite(t, "reecho.yaml", tt.key+": "+strings.ReplaceAll(fmt.Sprintf("%q", tt.text), `"`, `"`))}, oneApp(nil)),
 		} {
-			if _, err := Load(s); err == nil || !strings.Contains(err.Error(), tt.want) || len(err.Error()) > 400 {
+			if _, err := Load(s); err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "\n") || len(err.Error()) > 400 {
 				t.Errorf("%s: %s %s: %v, want %q", name, tt.key, quote(tt.text), err, tt.want)
 			}
 		}
 	}
 	for text, want := range map[string]string{
 		"activity_timeout: 500ms": "activity_timeout is 500ms: at least 1s", "allowed_origins: [example.org, example.com/app]": `"example.com/app" never matches`,
-		"limits: {event_data_bytes: 99999999999GiB}": `event_data_bytes is "99999999999GiB": more than fits`,
+		"retention_share: 101": "retention_share is 101: at most 100", "retention_share: 100}, {id: 2, key: l, secret: s": "is 100 percent: leave something for the 1 apps without one",
+		"retention_share: 60}, {id: 2, key: l, secret: s, retention_share: 41": "is 101 percent",
+		"limits: {event_data_bytes: 99999999999GiB}":                           `event_data_bytes is "99999999999GiB": more than fits`,
 	} {
 		apps := "[{id: 1, key: k, secret: s, " + text + "}]"
 		for name, s := range map[string]Source{

@@ -112,6 +112,7 @@ var appSettings = []setting[app.App]{
 	{key: "authorization_timeout", def: span(app.DefaultAuthorizationTimeout), help: "that time", positive: true, bind: func(a *app.App) any { return &a.AuthorizationTimeout }},
 	{key: "stream_authorization_time", def: span(app.DefaultStreamAuthorizationTime), help: "how long a socket id for event streams lives, and what was signed for it; then the stream ends (401 until the client has a new one)", positive: true, bind: func(a *app.App) any { return &a.StreamAuthorizationTime }},
 	{key: "activity_timeout", def: span(app.DefaultActivityTimeout), help: "silence after which client and server ping", positive: true, bind: func(a *app.App) any { return &a.ActivityTimeout }},
+	{key: "retention_share", def: "0", help: "percent of retention_bytes that the app may fill while other apps need theirs, beyond which its own oldest events go; 0: an equal part of what they leave", bind: func(a *app.App) any { return &a.RetentionShare }},
 	{key: "subscription_errors", def: "true", help: "refused subscriptions get pusher:subscription_error beside pusher:error", bind: func(a *app.App) any { return &a.SubscriptionErrors }},
 	{key: "lenient_protocol", def: "false", help: "accept connections without a valid protocol or client version", bind: func(a *app.App) any { return &a.LenientProtocol }},
 	{key: "lenient_subscribe", def: "false", help: "answer a second subscription with success", bind: func(a *app.App) any { return &a.LenientSubscribe }},

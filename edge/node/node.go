@@ -141,7 +141,7 @@ func (n *Node) openBroker(ctx context.Context) error {
 		Partitions: n.cfg.Partitions, MaxAge: n.cfg.RetentionAge,
 		EventsPerChannel: int64(n.cfg.RetentionEvents), MaxBytes: int64(n.cfg.RetentionBytes),
 		PublishWindow: n.cfg.PublishWindow, PublishQueueBytes: n.cfg.PublishQueue, PublishTimeout: n.cfg.PublishTimeout,
-		Rules: rules(n.cfg.Apps),
+		Rules: rules(n.cfg.Apps), Apps: shares(n.cfg.Apps),
 	}, n.nats, !n.nats.Trusted(), n.log)
 	if err != nil {
 		return fmt.Errorf("open the event log: %w", err)
@@ -159,6 +159,15 @@ func rules(apps []*app.App) []broker.Rule {
 				MaxBytes: int64(r.Bytes), Replicas: r.Replicas, Memory: r.Storage == "memory",
 			})
 		}
+	}
+	return all
+}
+
+// shares are the parts of the retention of all apps.
+func shares(apps []*app.App) []broker.AppShare {
+	all := make([]broker.AppShare, len(apps))
+	for i, a := range apps {
+		all[i] = broker.AppShare{App: a.ID, Percent: a.RetentionShare}
 	}
 	return all
 }
