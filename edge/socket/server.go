@@ -29,6 +29,8 @@ type Server struct {
 	handoff  *handoff
 	pollers  *pollers // nil: every connection is a stream
 
+	pressed pressed
+
 	// tasks counts every goroutine and connection. It may grow from 0 only
 	// under mu while not stopping.
 	tasks  sync.WaitGroup
