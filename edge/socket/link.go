@@ -160,13 +160,14 @@ func (l *link) tickOpenLocked(now int64) limit.Reason {
 
 func (l *link) tickQueueLocked(now int64) limit.Reason {
 	idle := l.out.tick(time.Duration(now), l.wire.takenLocked())
-	// Our pings wait behind what it takes, so it cannot be heard of otherwise.
-	l.lastReceived.Store(max(l.lastReceived.Load(), now-int64(idle)))
+	// Our pings wait behind what it has not taken, so silence says nothing.
+	l.lastReceived.Store(now)
 	cfg := &l.server.cfg
 	stalled := idle > cfg.WriteTimeout
 	if stalled {
-		l.wire.bearLocked(crowdPatience * cfg.WriteTimeout)
-		stalled = idle > cfg.Budget.patience(cfg.WriteTimeout)
+		patience := cfg.Budget.patience(cfg.WriteTimeout)
+		l.wire.bearLocked(patience)
+		stalled = idle > patience
 	}
 	switch {
 	case stalled:

@@ -236,8 +236,9 @@ func (q *Queue) Tick(now, timeout time.Duration) (stalled bool) {
 	if idle <= timeout {
 		return false
 	}
-	bearWith(q.raw, crowdPatience*timeout)
-	return idle > q.budget.patience(timeout)
+	patience := q.budget.patience(timeout)
+	bearWith(q.raw, patience)
+	return idle > patience
 }
 
 // tick is Tick when the peer's kernel has taken seen. It returns how long it

@@ -169,7 +169,7 @@ func TestPatience(t *testing.T) {
 	t.Parallel()
 	const timeout = 10 * time.Second
 	for waiting, want := range map[int]time.Duration{
-		0: timeout, 1: timeout, 99: timeout, 100: 2 * timeout, 300: 6 * timeout, 600: 12 * timeout, 5000: 12 * timeout,
+		0: timeout, 1: timeout, 49: timeout, 50: 2 * timeout, 300: 12 * timeout, 1000: 40 * timeout, 5000: 60 * timeout,
 	} {
 		b := NewBudget(0, nil)
 		for range waiting {
