@@ -165,7 +165,7 @@ func (l *link) tickQueueLocked(now int64) limit.Reason {
 	cfg := &l.server.cfg
 	stalled := idle > cfg.WriteTimeout
 	if stalled {
-		patience := cfg.Budget.patience(cfg.WriteTimeout)
+		patience := l.out.patience(cfg.WriteTimeout)
 		l.wire.bearLocked(patience)
 		stalled = idle > patience
 	}
