@@ -30,8 +30,8 @@ const keepPage = 1024
 // moments and under any other.
 //
 // It also knows when so many peers wait that what they share is slow, and not
-// they: for each fifty that wait, every one may take nothing for another timeout,
-// up to twelve.
+// they: for each 25 that wait, every one may take nothing for another timeout, up
+// to sixty.
 //
 // What it does not count are the first 4 KiB of each queue, what the kernel
 // holds, and the records a TLS connection is just writing.

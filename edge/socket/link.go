@@ -57,20 +57,19 @@ type link struct {
 	lastReceived atomic.Int64
 	partialSince atomic.Int64 // when the unfinished message began; 0: none
 
-	// own is what answers to the peer's messages cost that are on their way
-	// here (see Owe) or queued.
-	own atomic.Int64
-
 	// Owned by the reading side.
 	in *inbound // nil when nothing is kept
 
-	mu       sync.Mutex
-	state    state
-	waiting  bool          // the reading side runs a wait
-	out      *Queue        // nil when nothing is queued
-	relief   chan struct{} // closed when own is low again; nil: nobody waits
-	deadline int64         // server clock: when closing is cut short
-	why      error         // for Receiver.Closed
+	mu      sync.Mutex
+	state   state
+	waiting bool // the reading side runs a wait
+	pressed bool // that wait is awaitRelief
+	// own is what answers to the peer's messages cost that are on their way
+	// here (see Owe) or queued. It is read and added to without mu.
+	own      atomic.Int32
+	out      *Queue // nil when nothing is queued
+	deadline int64  // server clock: when closing is cut short
+	why      error  // for Receiver.Closed
 }
 
 // Marks of own. Above the high mark nothing more is read from the peer, below
@@ -102,7 +101,9 @@ func (l *link) Queued() int {
 }
 
 // Owe implements Conn.
-func (l *link) Owe(frames, bytes int) { l.own.Add(int64(bytes + frames*ownOverhead)) }
+func (l *link) Owe(frames, bytes int) {
+	l.own.Add(int32(bytes + frames*ownOverhead)) //nolint:gosec // at most what one message asks for above ownHigh
+}
 
 // settleLocked takes answers that were owed off what is on its way.
 func (l *link) settleLocked(frames [][]byte) {
@@ -110,7 +111,7 @@ func (l *link) settleLocked(frames [][]byte) {
 	for _, f := range frames {
 		bytes += len(f)
 	}
-	l.own.Add(-int64(bytes))
+	l.own.Add(-int32(bytes)) //nolint:gosec // what Owe added
 }
 
 // Close implements Conn.
@@ -159,13 +160,14 @@ func (l *link) tickOpenLocked(now int64) limit.Reason {
 
 func (l *link) tickQueueLocked(now int64) limit.Reason {
 	idle := l.out.tick(time.Duration(now), l.wire.takenLocked())
-	// Our pings wait behind what it takes, so it cannot be heard of otherwise.
-	l.lastReceived.Store(max(l.lastReceived.Load(), now-int64(idle)))
+	// Our pings wait behind what it has not taken, so silence says nothing.
+	l.lastReceived.Store(now)
 	cfg := &l.server.cfg
 	stalled := idle > cfg.WriteTimeout
 	if stalled {
-		l.wire.bearLocked(crowdPatience * cfg.WriteTimeout)
-		stalled = idle > cfg.Budget.patience(cfg.WriteTimeout)
+		patience := l.out.patience(cfg.WriteTimeout)
+		l.wire.bearLocked(patience)
+		stalled = idle > patience
 	}
 	switch {
 	case stalled:
@@ -234,7 +236,7 @@ func (l *link) openQueueLocked() {
 // queueChangedLocked follows what was put into the queue or taken out of it;
 // own is how much of it were answers before.
 func (l *link) queueChangedLocked(own int) {
-	l.own.Add(int64(l.out.own - own))
+	l.own.Add(int32(l.out.own - own)) //nolint:gosec // as above
 	if l.out.Empty() {
 		l.out = nil
 	}
@@ -350,7 +352,7 @@ func (l *link) receive(data []byte) (wait func()) {
 	consumed, whole := false, false
 	var pongs []byte
 	for wait == nil {
-		if wait = l.pressed(len(pongs)); wait != nil {
+		if wait = l.press(len(pongs)); wait != nil {
 			break
 		}
 		m, n, err := in.parser.next(rest, l.server.cfg.MaxMessageBytes)
@@ -380,11 +382,11 @@ func (l *link) receive(data []byte) (wait func()) {
 	return wait
 }
 
-// pressed is not nil when the peer asks faster than it takes the answers: then
+// press is not nil when the peer asks faster than it takes the answers: then
 // nothing more is read until most of them are gone. pongs are bytes of answers
 // that are not queued yet.
-func (l *link) pressed(pongs int) (wait func()) {
-	if l.own.Load()+int64(pongs) <= ownHigh || l.current() != stateOpen {
+func (l *link) press(pongs int) (wait func()) {
+	if int(l.own.Load())+pongs <= ownHigh || l.current() != stateOpen {
 		return nil
 	}
 	return l.awaitRelief
@@ -394,12 +396,10 @@ func (l *link) pressed(pongs int) (wait func()) {
 func (l *link) awaitRelief() {
 	l.mu.Lock()
 	for l.state == stateOpen && l.own.Load() > ownLow {
-		if l.relief == nil {
-			l.relief = make(chan struct{})
-		}
-		relief := l.relief
+		l.pressed = true
+		relieved := l.server.pressed.enter(l)
 		l.mu.Unlock()
-		<-relief
+		<-relieved
 		l.mu.Lock()
 	}
 	l.mu.Unlock()
@@ -407,10 +407,35 @@ func (l *link) awaitRelief() {
 
 // relieveLocked ends awaitRelief when it is time.
 func (l *link) relieveLocked() {
-	if l.relief != nil && (l.state != stateOpen || l.own.Load() <= ownLow) {
-		close(l.relief)
-		l.relief = nil
+	if l.pressed && (l.state != stateOpen || l.own.Load() <= ownLow) {
+		l.pressed = false
+		l.server.pressed.leave(l)
 	}
+}
+
+// pressed are the connections that wait in awaitRelief. They are few, and a
+// channel in each link would be memory of all that are idle.
+type pressed struct {
+	mu    sync.Mutex
+	links map[*link]chan struct{} // closed by leave
+}
+
+func (p *pressed) enter(l *link) <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.links == nil {
+		p.links = make(map[*link]chan struct{})
+	}
+	relieved := make(chan struct{})
+	p.links[l] = relieved
+	return relieved
+}
+
+func (p *pressed) leave(l *link) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	close(p.links[l])
+	delete(p.links, l)
 }
 
 // await runs what receive returned. Meanwhile the peer is not read, so its

@@ -36,6 +36,7 @@ type Queue struct {
 
 	progress time.Duration // the budget's clock: when the peer last took something
 	seen     taken         // at the last Tick
+	crowd    int           // how many queues waited since progress, at most
 
 	// For the budget, which reads them without the owner's lock.
 	id     uint64       // 0: the budget does not know it
@@ -80,7 +81,7 @@ func (q *Queue) Cost() int { return q.cost }
 func (q *Queue) Push(now time.Duration, frame []byte, skip int, own bool) {
 	if q.Empty() {
 		q.entries, q.head, q.written = q.entries[:0], 0, skip
-		q.progress, q.seen, q.moved = now, taken{}, false
+		q.progress, q.seen, q.moved, q.crowd = now, taken{}, false, 0
 	} else if q.head > len(q.entries)/2 && len(q.entries) == cap(q.entries) {
 		n := copy(q.entries, q.entries[q.head:])
 		clear(q.entries[n:])
@@ -236,16 +237,18 @@ func (q *Queue) Tick(now, timeout time.Duration) (stalled bool) {
 	if idle <= timeout {
 		return false
 	}
-	bearWith(q.raw, crowdPatience*timeout)
-	return idle > q.budget.patience(timeout)
+	patience := q.patience(timeout)
+	bearWith(q.raw, patience)
+	return idle > patience
 }
 
 // tick is Tick when the peer's kernel has taken seen. It returns how long it
 // has taken nothing.
 func (q *Queue) tick(now time.Duration, seen taken) time.Duration {
 	if q.moved || q.seen != (taken{}) && seen != q.seen {
-		q.progress = now
+		q.progress, q.crowd = now, 0
 	}
+	q.crowd = max(q.crowd, q.budget.waiting())
 	q.moved, q.seen = false, seen
 	return now - q.progress
 }

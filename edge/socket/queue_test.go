@@ -164,19 +164,34 @@ func checkBudget(t *testing.T, step int, b *Budget, queues []*Queue) {
 }
 
 // TestPatience: the more wait the more time they have, for what they share is
-// slow.
+// slow; so has the last of them, until it takes something.
 func TestPatience(t *testing.T) {
 	t.Parallel()
 	const timeout = 10 * time.Second
-	for waiting, want := range map[int]time.Duration{
-		0: timeout, 1: timeout, 99: timeout, 100: 2 * timeout, 300: 6 * timeout, 600: 12 * timeout, 5000: 12 * timeout,
+	for others, want := range map[int]time.Duration{
+		0: timeout, 48: timeout, 49: 2 * timeout, 299: 12 * timeout, 999: 40 * timeout, 5000: 60 * timeout,
 	} {
 		b := NewBudget(0, nil)
-		for range waiting {
-			newQueue(b).Push(0, make([]byte, 2*unbookedBytes), 0, false)
+		frame := make([]byte, 2*unbookedBytes)
+		last := newQueue(b)
+		last.Push(0, frame, 0, false)
+		served := make([]*Queue, others)
+		for i := range served {
+			served[i] = newQueue(b)
+			served[i].Push(0, frame, 0, false)
 		}
-		if got := b.patience(timeout); got != want {
-			t.Errorf("%d wait: patience %s, want %s", waiting, got, want)
+		last.tick(time.Second, taken{})
+		for _, q := range served {
+			q.Clear()
+		}
+		last.tick(2*time.Second, taken{})
+		if got := last.patience(timeout); got != want {
+			t.Errorf("with %d others: patience %s, want %s", others, got, want)
+		}
+		last.Advance(1)
+		last.tick(3*time.Second, taken{})
+		if got := last.patience(timeout); got != timeout {
+			t.Errorf("with %d others, after progress: patience %s", others, got)
 		}
 	}
 }

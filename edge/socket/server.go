@@ -36,6 +36,8 @@ type Server struct {
 	// complaints are those about proxies.
 	complaints limit.Rates
 
+	pressed pressed
+
 	// tasks counts every goroutine and connection. It may grow from 0 only
 	// under mu while not stopping.
 	tasks  sync.WaitGroup

@@ -221,6 +221,7 @@ func TestAnswersPressBack(t *testing.T) {
 		h := mustHost(t, t.transport, Config{Pollers: 1})
 		c, p := mustConnect(t, h)
 		other, otherPeer := mustConnect(t, h)
+		_ = c.SetDeadline(time.Now().Add(6 * patience)) // a million, with the race detector
 		sent := make(chan error, 1)
 		go func() {
 			var batch []byte
@@ -239,7 +240,7 @@ func TestAnswersPressBack(t *testing.T) {
 		until(t, "the server to stop reading", func() bool {
 			l.mu.Lock()
 			defer l.mu.Unlock()
-			return l.relief != nil
+			return l.pressed
 		})
 		if idle := p.Tick(time.Now().Add(5 * time.Second)); idle != 0 {
 			t.Errorf("idle for %s while it is not read", idle)
@@ -286,7 +287,7 @@ func TestOwedAnswersPressBack(t *testing.T) {
 			until(t, "the server to stop reading", func() bool {
 				l.mu.Lock()
 				defer l.mu.Unlock()
-				return l.relief != nil && len(p.messages) > 0 || len(p.messages)+got == messages
+				return l.pressed && len(p.messages) > 0 || len(p.messages)+got == messages
 			})
 			stops++
 			for n := len(p.messages); n > 0; n-- {

@@ -48,7 +48,7 @@ type Conn interface {
 	// deadlines for writing, closing and the end of a begun message. It
 	// returns how long nothing at all was received. Time in which the peer was
 	// not read (a wait, or too many answers) does not count, nor time in which
-	// it took what waited for it: what it is asked waits behind that.
+	// something waited for it: what it is asked waits behind that.
 	Tick(now time.Time) (idle time.Duration)
 	// Queued is about how many bytes wait for the peer beyond what the kernel
 	// took; 0 when the connection is gone.
