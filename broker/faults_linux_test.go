@@ -369,7 +369,7 @@ func TestDiskReadOnlyForAWhile(t *testing.T) {
 // A data folder that is moved away, or removed in part.
 func TestFolderGoneForAWhile(t *testing.T) {
 	t.Parallel()
-	for _, part := range []string{".", "nats", "nats/jetstream/$G/streams/EVENTS-1"} {
+	for _, part := range []string{".", "nats", "nats/jetstream/$G/streams/EVENTS-1", "nats/jetstream/$G/streams/EVENTS-1/msgs", "nats/jetstream/$G/streams/EVENTS-0/msgs/1.blk", "nats/jetstream/$G/streams/EVENTS-1/meta.inf"} {
 		t.Run(filepath.Base(part), func(t *testing.T) {
 			t.Parallel()
 			dir := filepath.Join(t.TempDir(), "data")

@@ -9,8 +9,10 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Parts of the data folder.
@@ -45,17 +47,28 @@ type folder struct {
 	dir string
 
 	mu      sync.Mutex
-	parts   map[string]os.FileInfo // what the server has open, by path
-	streams map[string]struct{}    // names of the streams' folders
-	probing bool                   // a write is under way, perhaps for ever
+	parts   map[string]os.FileInfo   // what the server has open, by path
+	streams map[string]*streamFolder // by name
+	probing bool                     // a write is under way, perhaps for ever
 }
+
+// streamFolder is what is known of the folder of a stream.
+type streamFolder struct {
+	newest  int       // the highest number of a block of messages, 0: there was none
+	missing time.Time // since when that block is, zero: it is not
+}
+
+// missingFor is how long a block has to be missing to count as removed:
+// nats-server puts a new folder in the place of the old one when it empties a
+// stream.
+const missingFor = time.Second
 
 // remember takes down what the folder is now. It is called when the server has
 // just opened it.
 func (f *folder) remember() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.parts, f.streams = make(map[string]os.FileInfo), make(map[string]struct{})
+	f.parts, f.streams = make(map[string]os.FileInfo), make(map[string]*streamFolder)
 	for _, path := range []string{f.dir, filepath.Join(f.dir, storeFolder)} {
 		info, err := os.Stat(path)
 		if err != nil {
@@ -76,7 +89,7 @@ func (f *folder) check() error {
 		case errors.Is(err, fs.ErrNotExist):
 			return fmt.Errorf("%s was removed or renamed: put it back, or restart the server to begin an empty one", f.name(path))
 		case err != nil:
-			return fmt.Errorf("the data folder cannot be read: %w", plain(err))
+			return unreadable(err)
 		case !os.SameFile(info, f.parts[path]):
 			return fmt.Errorf("another folder is in the place of %s: put the old one back, or restart the server to use the new one", f.name(path))
 		}
@@ -92,26 +105,79 @@ func (f *folder) name(path string) string {
 	return "the folder " + filepath.Base(path) + " in the data folder"
 }
 
+// removed is what to do about a part that is not there.
+const removed = "was removed from the data folder: put it back, or restart the server to begin an empty one"
+
 func (f *folder) checkStreamsLocked() error {
 	root := filepath.Join(f.dir, storeFolder, "jetstream", "$G", "streams")
 	entries, err := os.ReadDir(root)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("the data folder cannot be read: %w", plain(err))
+		return unreadable(err)
 	}
-	there := make(map[string]struct{}, len(entries))
+	there := make(map[string]*streamFolder, len(entries))
 	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), ".") {
-			there[e.Name()] = struct{}{}
+		if strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		if there[e.Name()] = f.streams[e.Name()]; there[e.Name()] == nil {
+			there[e.Name()] = &streamFolder{}
 		}
 	}
 	for name := range f.streams {
-		if _, ok := there[name]; !ok {
-			return fmt.Errorf("%s was removed from the data folder: put it back, or restart the server to begin an empty one", name)
+		if there[name] == nil {
+			return fmt.Errorf("%s %s", name, removed)
 		}
 	}
 	f.streams = there
+	for name, s := range f.streams {
+		if err := s.check(filepath.Join(root, name), name, time.Now()); err != nil {
+			return err
+		}
+	}
 	return nil
 }
+
+// check reports that the file that is written, or what describes the stream, is
+// gone. nats-server would notice at its next start, when all is lost.
+func (s *streamFolder) check(dir, name string, now time.Time) error {
+	newest, err := newestBlock(filepath.Join(dir, "msgs"))
+	if err != nil {
+		return unreadable(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "meta.inf")); errors.Is(err, fs.ErrNotExist) {
+		// It is written before any event.
+		newest = 0
+	}
+	switch {
+	case newest >= s.newest:
+		s.newest, s.missing = newest, time.Time{}
+	case s.missing.IsZero():
+		s.missing = now
+	case now.Sub(s.missing) >= missingFor:
+		return fmt.Errorf("a file of %s %s", name, removed)
+	}
+	return nil
+}
+
+// newestBlock is the highest number of a block of messages. The newest is always
+// there once there was one, and never has a lower number than before.
+func newestBlock(dir string) (int, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, err
+	}
+	newest := 0
+	for _, e := range entries {
+		if name, is := strings.CutSuffix(e.Name(), ".blk"); is {
+			// Whatever else is there is nobody's.
+			n, _ := strconv.Atoi(name)
+			newest = max(newest, n)
+		}
+	}
+	return newest, nil
+}
+
+func unreadable(err error) error { return fmt.Errorf("the data folder cannot be read: %w", plain(err)) }
 
 // write puts size bytes into the folder and takes them away again; flush: not
 // before the disk has them. A disk that hangs makes it hang; until it is over
