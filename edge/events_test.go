@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -10,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"reecho/edge/pusher"
+	"reecho/edge/socket"
 	"reecho/replay"
 )
 
@@ -159,5 +161,37 @@ func TestStreamWriterIsBounded(t *testing.T) {
 	}
 	if limit := streamFlush + maxCursor(1) + 64; answer.longest > limit || cap(sw.buf) > streamBuffer {
 		t.Errorf("pieces of %d bytes, limit %d; %d are kept", answer.longest, limit, cap(sw.buf))
+	}
+}
+
+// What waits when the socket id of a stream expires is still written, however
+// much it is; nothing comes behind it.
+func TestStreamWriterExpires(t *testing.T) {
+	t.Parallel()
+	answer := httptest.NewRecorder()
+	cfg := Config{}.withDefaults()
+	sw := &streamWriter{
+		w: answer, control: http.NewResponseController(answer),
+		conn:    newStreamConn(&cfg, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil), func() {}),
+		request: &streamRequest{}, cursor: parseCursor("", nil),
+	}
+	const events = 40
+	for range events {
+		text := pusher.AppendEvent(nil, "match.1", "score", strings.Repeat("x", streamBatchBytes/4), "")
+		if err := sw.conn.Send([][]byte{textFrame(text)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-sw.conn.wake // so that the end is what it hears of first
+	expired := make(chan time.Time, 1)
+	expired <- time.Now()
+	if err := sw.run(t.Context(), nil, expired); !errors.Is(err, errExpired) {
+		t.Errorf("got %v, want %v", err, errExpired)
+	}
+	if got := strings.Count(answer.Body.String(), "data: "); got != events {
+		t.Errorf("%d events were written, want %d", got, events)
+	}
+	if err := sw.conn.Send([][]byte{textFrame(nil)}); !errors.Is(err, socket.ErrClosed) {
+		t.Errorf("sending behind the end: got %v, want %v", err, socket.ErrClosed)
 	}
 }

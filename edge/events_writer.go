@@ -61,7 +61,6 @@ func (sw *streamWriter) run(ctx context.Context, subscribed <-chan struct{}, exp
 	defer heartbeat.Stop()
 	err := sw.open()
 	for err == nil {
-		var over error
 		select {
 		case <-sw.conn.wake:
 		case <-subscribed:
@@ -69,7 +68,7 @@ func (sw *streamWriter) run(ctx context.Context, subscribed <-chan struct{}, exp
 		case now := <-heartbeat.C:
 			err = sw.beat(now, subscribed == nil && sw.conn.Queued() == 0)
 		case <-expired:
-			over = errExpired
+			sw.conn.finish(errExpired)
 		case <-ctx.Done():
 			return fmt.Errorf("%w: %w", socket.ErrLost, ctx.Err())
 		}
@@ -82,8 +81,6 @@ func (sw *streamWriter) run(ctx context.Context, subscribed <-chan struct{}, exp
 		case err != nil:
 		case closed != nil:
 			return closed
-		case over != nil:
-			return over
 		case sw.request.poll && sw.sent && subscribed == nil && sw.conn.Queued() == 0:
 			return errPolled
 		}

@@ -128,6 +128,14 @@ func (c *streamConn) Close(code int, reason string) {
 	c.closeLocked(&socket.CloseError{Code: code, Reason: reason})
 }
 
+// finish ends the connection when what waits is written, for which the client
+// has as long as after Close.
+func (c *streamConn) finish(why error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closeLocked(why)
+}
+
 // slowLocked gives up on a client that does not read. It comes back and goes on
 // where it was.
 func (c *streamConn) slowLocked() {

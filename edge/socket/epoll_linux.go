@@ -108,15 +108,16 @@ func (c *epollConn) catchUp(wait func()) {
 	}
 }
 
-// resume gives the reading side to the poller.
+// resume gives the reading side to the poller, or ends the connection if it is
+// hung up: then the poller must not get it, for it would end it too.
 func (c *epollConn) resume() {
 	c.mu.Lock()
 	c.watchLocked()
-	if c.missed {
+	if c.missed && c.state < stateHungUp {
 		c.rearmLocked()
 	}
-	c.paused, c.missed = false, false
 	ended := c.state >= stateHungUp
+	c.paused, c.missed = ended, false
 	c.mu.Unlock()
 	if ended {
 		c.end()
