@@ -126,7 +126,7 @@ func TestEveryDoorChecksTheSame(t *testing.T) {
 		{with("a\xff\U0001F600"), 200, "a\uFFFD\U0001F600"},
 		{with("\xf0\x9f\x98"), 200, "\uFFFD"},
 		{with(`{"a":"\ud83d"}`), 200, `{"a":"\ufffd"}`}, // what subscribers read as JSON, all can read
-		{with(`{"a":"\ud83d"`), 200, `{"a":"\ud83d"`},    // no JSON
+		{with(`{"a":"\ud83d"`), 200, `{"a":"\ud83d"`},   // no JSON
 		{with("\x00\u2028\u2029\x7f"), 200, "\x00\u2028\u2029\x7f"},
 		{named(`App\Events\Foo`), 200, "1"},
 		{named("\u0000é"), 200, "1"},
