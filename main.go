@@ -10,10 +10,8 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"os/signal"
 	"runtime/debug"
 	"strings"
-	"syscall"
 
 	"github.com/urfave/cli/v2"
 
@@ -31,14 +29,16 @@ const (
 )
 
 func main() {
-	os.Exit(run(os.Args, os.Stdout, os.Stderr))
+	// First of all, for until then a signal ends the process.
+	s := catchSignals()
+	os.Exit(run(os.Args, os.Stdout, os.Stderr, s))
 }
 
 // run is the whole program; it returns the exit status.
-func run(args []string, stdout, stderr io.Writer) int {
+func run(args []string, stdout, stderr io.Writer, s *signals) int {
 	status := 0
 	serve := func(c *cli.Context) error {
-		status = serve(c, stdout, stderr)
+		status = serve(c, stdout, stderr, s)
 		return nil
 	}
 	app := &cli.App{
@@ -90,15 +90,11 @@ func flags() []cli.Flag {
 }
 
 // serve runs a node until a signal.
-func serve(c *cli.Context, stdout, stderr io.Writer) int {
+func serve(c *cli.Context, stdout, stderr io.Writer, s *signals) int {
 	if c.NArg() > 0 {
 		fmt.Fprintf(stderr, "reecho: unknown argument%s (see reecho --help)\n", shown(c))
 		return exitUsage
 	}
-	// A hang-up never ends the process, also while it starts or stops.
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	defer signal.Stop(hangups)
 	cfg, err := config.Load(config.Source{Flag: givenFlag(c), Env: os.LookupEnv})
 	if err != nil {
 		printProblems(stderr, err)
@@ -108,26 +104,17 @@ func serve(c *cli.Context, stdout, stderr io.Writer) int {
 	for _, text := range cfg.Warnings {
 		log.Warn("configuration", slog.String("warning", text))
 	}
-	ctx, stop := signal.NotifyContext(c.Context, syscall.SIGTERM, syscall.SIGQUIT, os.Interrupt)
-	defer stop()
-	n, err := node.Start(ctx, cfg, log)
-	if err != nil {
+	n, err := node.Start(s.stop, cfg, log)
+	switch {
+	case errors.Is(err, node.ErrStopped):
+		log.Info("stopped before the start was done")
+		return 0
+	case err != nil:
 		fmt.Fprintf(stderr, "reecho: cannot start: %v\n", err)
 		return exitFailure
 	}
 	announce(cfg, n, stdout, stderr)
-	for running := true; running; {
-		select {
-		case <-hangups:
-			n.Reload()
-		case <-ctx.Done():
-			running = false
-		case <-n.Failed():
-			running = false
-		}
-	}
-	// From here on a second signal ends the process at once.
-	stop()
+	s.serve(n)
 	return closeNode(n, cfg, log)
 }
 

@@ -121,8 +121,8 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // serveApp handles /apps/{id}/…; rest is what follows /apps/, escaped.
 func (a *API) serveApp(w http.ResponseWriter, r *http.Request, rest string) {
-	body := bodies.get(a.memory)
-	defer bodies.put(body)
+	body := newBuffer(a.memory, w)
+	defer body.putBack()
 	answer, err := a.handle(r, rest, body)
 	if err != nil {
 		body.release()

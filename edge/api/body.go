@@ -3,12 +3,10 @@ package api
 import (
 	"errors"
 	"io"
+	"math/bits"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"time"
-
-	"reecho/edge/limit"
 )
 
 const (
@@ -17,77 +15,57 @@ const (
 	firstBuffer = 4 << 10
 	// keepBuffer is the largest buffer that is kept for later requests, in bytes.
 	// Bodies up to it are small.
-	keepBuffer = 64 << 10
+	keepBuffer = firstBuffer << (blockClasses - 1)
 	// discardBytes and discardTime bound what is read of a body that was
 	// refused, so that the caller gets to read why.
 	discardBytes = 4 << 20
 	discardTime  = 2 * time.Second
 )
 
-// memory bounds the bytes of all bodies under way. It counts what has come and
-// not what was announced, which costs a caller nothing. Large bodies leave a
-// quarter to small ones, so that senders of large ones that never end do not stop
-// everybody's publishes. It is safe for concurrent use.
-type memory struct {
-	limit  int64
-	ledger *limit.Ledger
-	used   atomic.Int64
-}
-
-// take counts n more bytes of a body that has size bytes with them, unless there
-// is no room.
-func (m *memory) take(n, size int) error {
-	bound := m.limit
-	if size > keepBuffer {
-		bound -= bound / 4
-	}
-	if m.used.Add(int64(n)) <= bound {
-		return nil
-	}
-	m.used.Add(-int64(n))
-	m.ledger.Note(limit.RequestMemory)
-	return failf(http.StatusServiceUnavailable,
-		"The bodies of all requests under way reached the limit of %d bytes (request_memory), try again", m.limit)
-}
-
-// largest is the largest body that there can ever be room for, in bytes.
-func (m *memory) largest() int {
-	return int(max(m.limit-m.limit/4, min(m.limit, keepBuffer)) - 1)
-}
-
-func (m *memory) give(n int) { m.used.Add(-int64(n)) }
-
 // buffer holds one request body. Decoded values are copies, so that it can be
 // used again.
 type buffer struct {
 	bytes  []byte // what is used of it now
+	block  *block // what bytes is a part of, if it is kept for later
 	memory *memory
-	taken  int  // bytes counted in memory
-	whole  bool // nothing of the body is left
+	writer http.ResponseWriter // of the request, to cut its reading short; may be nil
+	whole  bool                // nothing of the body is left
+
+	share
 }
 
-type bufferPool struct{ pool sync.Pool }
+var bodies = sync.Pool{New: func() any { return new(buffer) }}
 
-var bodies = bufferPool{sync.Pool{New: func() any { return new(buffer) }}}
-
-func (p *bufferPool) get(m *memory) *buffer {
-	b := p.pool.Get().(*buffer) // the pool holds nothing else
-	b.memory, b.whole = m, false
+// newBuffer returns an empty buffer, which the caller puts back.
+func newBuffer(m *memory, w http.ResponseWriter) *buffer {
+	b := bodies.Get().(*buffer) // the pool holds nothing else
+	b.memory, b.writer, b.whole = m, w, false
 	return b
 }
 
-func (p *bufferPool) put(b *buffer) {
+func (b *buffer) putBack() {
 	b.release()
-	if cap(b.bytes) <= keepBuffer {
-		p.pool.Put(b)
-	}
+	b.memory, b.writer = nil, nil
+	bodies.Put(b)
 }
 
 // release gives back what was counted; the body is not used any more.
 func (b *buffer) release() {
-	b.memory.give(b.taken)
-	if b.taken = 0; cap(b.bytes) > keepBuffer {
-		b.bytes = nil
+	b.memory.give(b)
+	b.drop()
+}
+
+func (b *buffer) drop() {
+	if b.block != nil {
+		b.block.put()
+	}
+	b.block, b.bytes = nil, nil
+}
+
+// interrupt ends the reading of the body, wherever it waits.
+func (b *buffer) interrupt() {
+	if b.writer != nil {
+		_ = http.NewResponseController(b.writer).SetReadDeadline(time.Unix(1, 0)) // else its time ends later
 	}
 }
 
@@ -105,13 +83,15 @@ func (b *buffer) read(r *http.Request, limit int) ([]byte, error) {
 	if r.ContentLength > int64(limit) {
 		return nil, tooLarge(limit, setting)
 	}
-	b.bytes = b.bytes[:0]
 	for {
 		if err := b.makeRoom(limit); err != nil {
 			return nil, err
 		}
 		n, err := r.Body.Read(b.bytes[len(b.bytes):cap(b.bytes)])
 		b.bytes = b.bytes[:len(b.bytes)+n]
+		if err != nil && !b.memory.finish(b) {
+			return nil, b.memory.full()
+		}
 		switch {
 		case len(b.bytes) > limit:
 			return nil, tooLarge(limit, setting)
@@ -127,23 +107,48 @@ func (b *buffer) read(r *http.Request, limit int) ([]byte, error) {
 // makeRoom makes room for at least one more byte, and counts it.
 func (b *buffer) makeRoom(limit int) error {
 	size := cap(b.bytes)
-	if len(b.bytes) == size {
-		// One above the limit shows that it is exceeded.
-		size = max(firstBuffer, min(2*size, limit+1))
+	if len(b.bytes) < size {
+		return nil
 	}
-	if size > b.taken {
-		if err := b.memory.take(size-b.taken, size); err != nil {
-			return err
-		}
-		b.taken = size
+	// One above the limit shows that it is exceeded.
+	size = max(firstBuffer, min(2*size, limit+1))
+	if err := b.memory.take(b, size); err != nil {
+		return err
 	}
-	if size > cap(b.bytes) {
-		grown := make([]byte, len(b.bytes), size)
-		copy(grown, b.bytes)
-		b.bytes = grown
-	}
+	grown, kept := newBlock(size)
+	used := append(grown, b.bytes...)
+	b.drop()
+	b.bytes, b.block = used, kept
 	return nil
 }
+
+// block is memory for bodies that is kept for later ones, by its size: what is
+// counted for a body is what it has.
+type block struct {
+	bytes []byte
+	class int
+}
+
+// blocks hold blocks of firstBuffer bytes, of twice as many, and so on.
+var blocks [blockClasses]sync.Pool
+
+const blockClasses = 5
+
+// newBlock returns an empty slice of size bytes' capacity, and its block if it
+// is of a size that is kept.
+func newBlock(size int) ([]byte, *block) {
+	class := bits.Len(uint(size/firstBuffer)) - 1
+	if class >= blockClasses || size != firstBuffer<<class {
+		return make([]byte, 0, size), nil
+	}
+	if b, ok := blocks[class].Get().(*block); ok {
+		return b.bytes, b
+	}
+	b := &block{bytes: make([]byte, 0, size), class: class}
+	return b.bytes, b
+}
+
+func (b *block) put() { blocks[b.class].Put(b) }
 
 func tooLarge(limit int, setting string) error {
 	return failf(http.StatusRequestEntityTooLarge, "The request body exceeds the allowed maximum (%d bytes, %s)", limit, setting)

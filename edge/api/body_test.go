@@ -47,9 +47,8 @@ func TestBodyIsCounted(t *testing.T) {
 		{8<<10 - 1, false, 8 << 10, 0, 0},
 	} {
 		m := &memory{limit: tt.memory, ledger: ledger}
-		m.used.Store(tt.used)
-		body := bodies.get(m)
-		body.bytes = nil // as if new
+		m.used = tt.used
+		body := newBuffer(m, nil)
 		r := httptest.NewRequestWithContext(t.Context(), "POST", "/", io.LimitReader(zeros{}, int64(tt.size)))
 		if r.ContentLength = -1; tt.announced {
 			r.ContentLength = int64(tt.size)
@@ -62,11 +61,11 @@ func TestBodyIsCounted(t *testing.T) {
 		case tt.status != 0 && (!errors.As(err, &f) || f.status != tt.status || body.whole):
 			t.Errorf("%+v: error %v", tt, err)
 		}
-		if used := m.used.Load(); used > tt.memory || used < tt.used+int64(cap(body.bytes)) {
+		if used := m.used; used > tt.memory || used < tt.used+int64(cap(body.bytes)) {
 			t.Errorf("%+v: %d bytes are counted, the buffer has %d", tt, used, cap(body.bytes))
 		}
-		bodies.put(body)
-		if used := m.used.Load(); used != tt.used {
+		body.putBack()
+		if used := m.used; used != tt.used {
 			t.Errorf("%+v: %d bytes are counted in the end", tt, used)
 		}
 	}
@@ -82,8 +81,8 @@ func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 // A body that ends early is the caller's mistake.
 func TestBodyThatEndsEarly(t *testing.T) {
 	t.Parallel()
-	body := bodies.get(&memory{limit: 1 << 20})
-	defer bodies.put(body)
+	body := newBuffer(&memory{limit: 1 << 20}, nil)
+	defer body.putBack()
 	r := httptest.NewRequestWithContext(t.Context(), "POST", "/", io.MultiReader(strings.NewReader("{"), failing{}))
 	r.ContentLength = -1
 	var f *failure

@@ -31,7 +31,7 @@ func parseInfo(info string) (attributeSet, error) {
 		return 0, nil
 	}
 next:
-	for _, name := range strings.Split(info, ",") {
+	for name := range strings.SplitSeq(info, ",") {
 		for _, a := range attributeNames {
 			if a.name == strings.TrimSpace(name) {
 				set |= a.bit

@@ -125,7 +125,8 @@ func TestEveryDoorChecksTheSame(t *testing.T) {
 		{with(strings.Repeat("\x01", 10240)), 200, strings.Repeat("\x01", 10240)},
 		{with("a\xff\U0001F600"), 200, "a\uFFFD\U0001F600"},
 		{with("\xf0\x9f\x98"), 200, "\uFFFD"},
-		{with(`{"a":"\ud83d"}`), 200, `{"a":"\ud83d"}`}, // a string is what it is
+		{with(`{"a":"\ud83d"}`), 200, `{"a":"\ufffd"}`}, // what subscribers read as JSON, all can read
+		{with(`{"a":"\ud83d"`), 200, `{"a":"\ud83d"`},   // no JSON
 		{with("\x00\u2028\u2029\x7f"), 200, "\x00\u2028\u2029\x7f"},
 		{named(`App\Events\Foo`), 200, "1"},
 		{named("\u0000é"), 200, "1"},
@@ -142,8 +143,8 @@ func TestEveryDoorChecksTheSame(t *testing.T) {
 			s.checkDoor(d, ev, channel, tt.status, tt.data)
 		}
 	}
-	if n := len(s.history("first")); n != 10 {
-		t.Errorf("%d batches were stored in part or whole, want 10", n)
+	if n := len(s.history("first")); n != 11 {
+		t.Errorf("%d batches were stored in part or whole, want 11", n)
 	}
 	// In the query a name stands once.
 	for _, query := range []url.Values{{"name": {"a", "b"}}, {"name": {"a"}, "socket_id": {"1.2", "1.3"}}} {
@@ -222,7 +223,12 @@ func TestHalfAnEmoji(t *testing.T) {
 	if f := a.wantOn(lobby, "pusher_internal:member_added"); !strings.Contains(f.text(t), `{"name":"\ufffd"}`) {
 		t.Errorf("got %s", f.raw)
 	}
-	for data, want := range map[string]string{`"a\ud83d"`: "a\uFFFD", `{"\ud83d":"a\ud83db"}`: `{"\ufffd":"a\ufffdb"}`} {
+	for data, want := range map[string]string{
+		`"a\ud83d"`: "a\uFFFD", `{"\ud83d":"a\ud83db"}`: `{"\ufffd":"a\ufffdb"}`,
+		// As JSON.stringify leaves it, inside of a string.
+		`"{\"text\":\"a\\ud83d\"}"`: `{"text":"a\ufffd"}`, `"[\"\\uDE00\\ud83d\\ude00\"]"`: `["\ufffd\ud83d\ude00"]`,
+		`"\"\\ud83d\""`: `"\ufffd"`, `"no JSON: \\ud83d"`: `no JSON: \ud83d`, `"\\ud"`: `\ud`,
+	} {
 		a.sendText(`{"event":"client-x","channel":"private-x","data":` + data + `}`)
 		if f := b.wantOn("private-x", "client-x"); f.text(t) != want {
 			t.Errorf("whisper %s: got %s, want %s", data, f.raw, want)

@@ -45,6 +45,9 @@ type Node struct {
 	failed  chan struct{}
 }
 
+// ErrStopped is why Start failed if its context ended and everything is closed.
+var ErrStopped = errors.New("stopped before the start was done")
+
 // Start runs a server for a validated configuration. It listens and takes
 // publishes when it returns. The context bounds the start only.
 func Start(ctx context.Context, cfg config.Config, log *slog.Logger) (*Node, error) {
@@ -52,7 +55,11 @@ func Start(ctx context.Context, cfg config.Config, log *slog.Logger) (*Node, err
 	if err := n.start(ctx); err != nil {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.ShutdownTimeout)
 		defer cancel()
-		return nil, errors.Join(err, n.Close(closing))
+		unclean := n.Close(closing)
+		if ctx.Err() != nil && unclean == nil {
+			err = fmt.Errorf("%w: %w", ErrStopped, err)
+		}
+		return nil, errors.Join(err, unclean)
 	}
 	return n, nil
 }

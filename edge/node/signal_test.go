@@ -4,6 +4,7 @@ package node_test
 
 import (
 	"bufio"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -11,7 +12,9 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"io"
+	"log/slog"
 	"math/big"
 	"net"
 	"os"
@@ -23,6 +26,9 @@ import (
 	"time"
 
 	"github.com/gobwas/ws"
+
+	"reecho/edge/config"
+	"reecho/edge/node"
 )
 
 // process is the program itself, running.
@@ -131,6 +137,69 @@ func TestSignals(t *testing.T) {
 			c.wantClose(4200)
 			p.wantExit()
 		})
+	}
+}
+
+// Hang-ups without end are gathered, and never end the process, also while it
+// stops. A second signal does, whatever clients do, and says so in a line.
+func TestManySignals(t *testing.T) {
+	t.Parallel()
+	for _, sig := range []syscall.Signal{syscall.SIGQUIT, syscall.SIGTERM} {
+		t.Run(sig.String(), func(t *testing.T) {
+			t.Parallel()
+			p := runProgram(t)
+			for range 500 {
+				p.signal(syscall.SIGHUP)
+			}
+			p.wantLog("nothing to reload")
+			p.signal(sig)
+			var err error
+			for ended := false; !ended; {
+				select {
+				case err = <-p.ended:
+					ended = true
+				default:
+					_ = p.cmd.Process.Signal(syscall.SIGHUP) // it may have ended
+				}
+			}
+			if err != nil {
+				t.Errorf("the program ended with %v", err)
+			}
+			if n := len(p.logs); n > 20 {
+				t.Errorf("%d further lines are logged", n)
+			}
+
+			p = runProgram(t)
+			held := p.raw(t)
+			held.send("POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n", target("POST", base+"/events", nil, "another body"))
+			p.signal(sig)
+			p.wantLog("stopping")
+			p.signal(sig)
+			p.wantLog("second signal")
+			var exit *exec.ExitError
+			if err := <-p.ended; !errors.As(err, &exit) || exit.ExitCode() != 1 {
+				t.Errorf("the program ended with %v, want status 1", err)
+			}
+			if n := len(p.logs); n > 0 {
+				t.Errorf("%d lines behind that", n)
+			}
+		})
+	}
+}
+
+// A start that is stopped is no failure.
+func TestStopWhileStarting(t *testing.T) {
+	t.Parallel()
+	cfg := config.Default()
+	cfg.Listen, cfg.DataDir = "127.0.0.1:0", t.TempDir()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := node.Start(ctx, cfg, slog.New(slog.DiscardHandler)); !errors.Is(err, node.ErrStopped) {
+		t.Errorf("got %v, want ErrStopped", err)
+	}
+	cfg.Listen = "127.0.0.1:99999"
+	if _, err := node.Start(t.Context(), cfg, slog.New(slog.DiscardHandler)); err == nil || errors.Is(err, node.ErrStopped) {
+		t.Errorf("got %v", err)
 	}
 }
 

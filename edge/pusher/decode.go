@@ -325,9 +325,9 @@ func nameList(value []byte, name string) ([]string, error) {
 
 // ClientEventData is the text to deliver for the raw data of a client event: a
 // string's content as it is, any other value as compact JSON (PROTOCOL §1.5).
-// It is valid UTF-8, with U+FFFD for what was no text.
-// Absent data is "null", which pusher-js decodes to null.
-func ClientEventData(raw []byte) string { return dataText(raw) }
+// It is valid UTF-8, with U+FFFD for what was no text, also inside of a string
+// that is JSON. Absent data is "null", which pusher-js decodes to null.
+func ClientEventData(raw []byte) string { return validData(dataText(raw)) }
 
 func dataText(raw []byte) string {
 	switch {

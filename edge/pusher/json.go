@@ -487,22 +487,46 @@ func validText(s string) string {
 	return strings.ToValidUTF8(s, replacement)
 }
 
+// validData is the data of an event as clients get it: valid UTF-8 and, if it is
+// a JSON text itself, as most libraries make it, with U+FFFD for halves of
+// surrogate pairs in that. Other text may show a \ud83d as it is.
+func validData(data string) string {
+	data = validText(data)
+	if !strings.Contains(data, `\ud`) && !strings.Contains(data, `\uD`) {
+		return data
+	}
+	if s := (scanner{b: []byte(data)}); half(s.b) != nil {
+		if _, err := s.value(0); err == nil && s.end() == nil {
+			return wholeJSON(data)
+		}
+	}
+	return data
+}
+
 // checkText refuses a raw string that is no text.
 func checkText(raw []byte, name string) error {
 	if !utf8.Valid(raw) {
 		return fmt.Errorf("%s is not valid UTF-8", name)
 	}
+	if escape := half(raw); escape != nil {
+		return fmt.Errorf("%s holds half of a character, the lone surrogate %s: text cut between the halves of an emoji?", name, escape)
+	}
+	return nil
+}
+
+// half returns the first escape of half of a surrogate pair, or nil.
+func half(raw []byte) []byte {
 	for at := bytes.IndexByte(raw, '\\'); at >= 0 && at < len(raw); at++ {
 		if raw[at] != '\\' {
 			continue
 		}
 		at++
-		if raw[at] != 'u' {
+		if at >= len(raw) || raw[at] != 'u' {
 			continue
 		}
 		_, n, whole := unicodeEscape(raw[at+1:])
 		if !whole {
-			return fmt.Errorf("%s holds half of a character, the lone surrogate %s: text cut between the halves of an emoji?", name, raw[at-1:at+5])
+			return raw[at-1 : min(at+5, len(raw))]
 		}
 		at += n
 	}

@@ -54,7 +54,7 @@ func (p *Publish) Check(l PublishLimits) *PublishError {
 	if err := CheckPublishable(p.Name); err != nil {
 		return refuse("%v", err)
 	}
-	p.Data = validText(p.Data)
+	p.Data = validData(p.Data)
 	if len(p.Data) > l.EventDataBytes {
 		return TooLarge("The data content of this event exceeds the allowed maximum (%d bytes)", l.EventDataBytes)
 	}
