@@ -55,7 +55,7 @@ func (c *client) limitRate(payload []byte, over *pusher.Error) (wait func()) {
 	case err == nil && m.Event == commandSubscribe:
 		// pusher-js waits for an answer to each for ever (PROTOCOL §2.3).
 		if in, err := pusher.DecodeSubscribe(m.Data); err == nil {
-			c.refuse(pusher.Cut(in.Channel), over, http.StatusTooManyRequests)
+			c.refuse(in.Channel, over, http.StatusTooManyRequests)
 			break
 		}
 		c.fail(over)

@@ -100,8 +100,9 @@ func TestMessageRateAnswersSubscriptions(t *testing.T) {
 	s := startServer(t, demoApp(func(a *app.App) { a.Limits.MessagesPerSecond, a.SubscriptionErrors = 5, true }))
 	c := s.connect(t)
 	const channels = 40
+	long := strings.Repeat("x", 150) // also of a name that is longer than what errors quote
 	for i := range channels {
-		c.trySubscribe(fmt.Sprintf("chat.%d", i), "")
+		c.trySubscribe(fmt.Sprintf("chat.%s.%d", long, i), "")
 	}
 	answered := map[string]bool{}
 	for len(answered) < channels {
@@ -114,6 +115,9 @@ func TestMessageRateAnswersSubscriptions(t *testing.T) {
 			}
 		case "pusher:error":
 			continue
+		}
+		if !strings.HasPrefix(*f.Channel, "chat."+long) {
+			t.Fatalf("the channel is not that of the subscription: %s", f.raw)
 		}
 		answered[*f.Channel] = true
 	}

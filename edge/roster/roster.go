@@ -15,6 +15,14 @@ import (
 // what they were told last is not true any more.
 const Period = time.Second
 
+// Bounds of what is told at once of all members together. They are for many who
+// come and go with ever new ids: above them all news wait for Period, and who
+// came and went within it is not told of.
+const (
+	channelBurst = 200 // a channel of the default size that empties and fills up again
+	channelRate  = 20  // a second, after the burst
+)
+
 // Roster is the members of one channel, and what the others were told of them.
 // What was told is the same for all subscribers at any moment: each begins with
 // it, in its snapshot, and gets every change of it. So nobody misses a member
@@ -26,9 +34,11 @@ const Period = time.Second
 // to the subscribers.
 type Roster struct {
 	burst   int
+	bucket  limit.Bucket // of the news of all members
 	present presence.Members
-	// restless are the members that left a short while ago, there again or not.
-	// Of all others the truth was told.
+	// restless are the members that left a short while ago, there again or not,
+	// and those that came when there was too much news. Of all others the truth
+	// was told.
 	restless  map[string]*restless
 	differing int // restless members of which the others do not know the truth
 	swept     time.Time
@@ -61,7 +71,8 @@ type News struct {
 
 // New returns an empty roster. Burst is how many times in quick succession the
 // coming or going of one member is told at once: a page that is reloaded takes
-// two of them. Above it the others are told once in a Period.
+// two of them. Above it the others are told once in a Period. All members
+// together have such a bound too.
 func New(burst int) *Roster { return &Roster{burst: burst} }
 
 // Join counts one more connection of a member. info is its user_info as JSON or
@@ -72,7 +83,10 @@ func (r *Roster) Join(id string, info []byte, now time.Time) News {
 	}
 	m := r.restless[id]
 	if m == nil {
-		return News{Came: true, Info: info}
+		if r.bucket.Take(1, channelRate, channelBurst, now) {
+			return News{Came: true, Info: info}
+		}
+		m = r.remember(id, &restless{})
 	}
 	m.present, m.info = true, info
 	return r.changed(m, now)
@@ -87,14 +101,18 @@ func (r *Roster) Leave(id string, now time.Time) News {
 	r.sweep(now)
 	m := r.restless[id]
 	if m == nil {
-		if r.restless == nil {
-			r.restless = make(map[string]*restless)
-		}
-		m = &restless{told: true, toldInfo: info}
-		r.restless[id] = m
+		m = r.remember(id, &restless{told: true, toldInfo: info})
 	}
 	m.present, m.info = false, nil
 	return r.changed(m, now)
+}
+
+func (r *Roster) remember(id string, m *restless) *restless {
+	if r.restless == nil {
+		r.restless = make(map[string]*restless)
+	}
+	r.restless[id] = m
+	return m
 }
 
 // changed says what to tell of a member that came or went.
@@ -104,11 +122,21 @@ func (r *Roster) changed(m *restless, now time.Time) News {
 	switch {
 	case !m.differs, m.planned:
 		return News{}
-	case m.bucket.Take(1, int(time.Second/Period), r.burst, now):
+	case r.mayTell(m, now):
 		return r.tell(m)
 	}
 	m.planned = true
 	return News{Settle: true}
+}
+
+// mayTell takes one of what may be told at once of the member, and of all.
+func (r *Roster) mayTell(m *restless, now time.Time) bool {
+	own := m.bucket
+	if m.bucket.Take(1, int(time.Second/Period), r.burst, now) && r.bucket.Take(1, channelRate, channelBurst, now) {
+		return true
+	}
+	m.bucket = own
+	return false
 }
 
 // Settle says what is to be told of a member now that the others were left in
@@ -120,10 +148,20 @@ func (r *Roster) Settle(id string, now time.Time) News {
 	}
 	m.planned = false
 	if !m.differs {
+		r.forgetUntold(id, m)
 		return News{}
 	}
 	m.bucket.Take(1, int(time.Second/Period), r.burst, now)
+	r.bucket.Take(1, channelRate, channelBurst, now)
 	return r.tell(m)
+}
+
+// forgetUntold forgets who came and went before anybody was told: there may be
+// many of them.
+func (r *Roster) forgetUntold(id string, m *restless) {
+	if !m.told && !m.present && m.bucket == (limit.Bucket{}) {
+		delete(r.restless, id)
+	}
 }
 
 // compare finds out whether what was told of m is the truth.

@@ -39,6 +39,7 @@ type world struct {
 	random  *rand.Rand
 	now     time.Time
 	roster  *Roster
+	users   int // different ones
 	sockets []*socket
 	counts  map[string]int    // sockets of each member
 	info    map[string]string // of each member
@@ -49,7 +50,7 @@ type world struct {
 func newWorld(t *testing.T, seed uint64) *world {
 	t.Helper()
 	return &world{
-		t: t, seed: seed, random: rand.New(rand.NewPCG(seed, 1)), now: time.Unix(1000, 0), roster: New(burst),
+		t: t, seed: seed, random: rand.New(rand.NewPCG(seed, 1)), now: time.Unix(1000, 0), roster: New(burst), users: 6,
 		counts: map[string]int{}, info: map[string]string{}, settles: map[string]time.Time{}, told: map[string]int{},
 	}
 }
@@ -60,7 +61,7 @@ func (w *world) fail(format string, args ...any) {
 }
 
 func (w *world) join() {
-	id := fmt.Sprintf("user-%d", w.random.IntN(6))
+	id := fmt.Sprintf("user-%d", w.random.IntN(w.users))
 	var info []byte
 	if w.random.IntN(3) > 0 {
 		info = []byte(strconv.Itoa(w.random.IntN(2)))
@@ -207,9 +208,12 @@ func TestRosterModel(t *testing.T) {
 	t.Parallel()
 	first := firstSeed(t)
 	for i := range uint64(500) {
-		w := newWorld(t, first+i)
+		w, steps := newWorld(t, first+i), 200
+		if i%50 == 0 { // so many that there is too much news of all together
+			w.users, steps = 300, 1000
+		}
 		start := w.now
-		for range 200 {
+		for range steps {
 			switch n := w.random.IntN(100); {
 			case n < 45:
 				w.join()
@@ -287,6 +291,56 @@ func TestRosterGathers(t *testing.T) {
 	now = now.Add(10 * Period)
 	if news := r.Leave("ada", now); !news.Gone || news.Settle {
 		t.Errorf("left later: %+v", news)
+	}
+}
+
+// Many who come and go with ever new ids are not told of once there were more
+// news than a channel may have; who stays is, a Period later.
+func TestRosterGathersCrowds(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1000, 0)
+	r := New(burst)
+	r.Join("watcher", nil, now)
+	told, settles := 0, []string{}
+	count := func(id string, news News) {
+		if news.Gone {
+			told++
+		}
+		if news.Came {
+			told++
+		}
+		if news.Settle {
+			settles = append(settles, id)
+		}
+	}
+	for i := range 5000 {
+		id := fmt.Sprintf("guest-%d", i)
+		count(id, r.Join(id, nil, now))
+		count(id, r.Leave(id, now))
+	}
+	if told > channelBurst {
+		t.Errorf("told %d times of 5,000 guests, most is %d", told, channelBurst)
+	}
+	count("ada", r.Join("ada", []byte(`1`), now))
+	now, told = now.Add(Period), 0
+	for _, id := range settles {
+		news := r.Settle(id, now)
+		if id == "ada" && (!news.Came || string(news.Info) != "1") {
+			t.Errorf("ada is settled with %+v", news)
+		}
+		count(id, news)
+	}
+	// She came; and the last guest of the burst, whose going was too much, went.
+	if told > 2 {
+		t.Errorf("%d news of guests who came and went", told-1)
+	}
+	if n := len(r.restless); n > channelBurst {
+		t.Errorf("%d members are remembered", n)
+	}
+	// A minute later there is peace.
+	now = now.Add(time.Minute)
+	if news := r.Join("bob", nil, now); !news.Came || news.Settle {
+		t.Errorf("bob came later: %+v", news)
 	}
 }
 
