@@ -3,10 +3,10 @@ package seed
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"strconv"
 	"testing"
+	"time"
 )
 
 // variable of the environment holds the seed of a run that is repeated.
@@ -18,7 +18,7 @@ const variable = "REECHO_TEST_SEED"
 // that is no number fails the test.
 func First(t testing.TB) uint64 {
 	t.Helper()
-	seed := rand.Uint64()
+	seed := uint64(time.Now().UnixNano())
 	if text := os.Getenv(variable); text != "" {
 		var err error
 		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
