@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reecho/broker"
+	"reecho/broker/brokertest/seed"
 	"reecho/broker/natsd"
 )
 
@@ -296,12 +297,7 @@ func wantLive(t *testing.T, s *store, r *recorder, channel string) {
 // A disk that is full, freed and full again, at random moments of publishing.
 func TestDiskFullAgainAndAgain(t *testing.T) {
 	t.Parallel()
-	seed := rand.Uint64()
-	if given, err := strconv.ParseUint(os.Getenv("REECHO_TEST_SEED"), 10, 64); err == nil {
-		seed = given
-	}
-	t.Logf("REECHO_TEST_SEED=%d", seed)
-	random := rand.New(rand.NewPCG(seed, seed))
+	random := rand.New(rand.NewPCG(seed.First(t), 6))
 	_, dir := mustMount(t, 48<<20)
 	s := openStore(t, dir, broker.Config{Partitions: 2})
 	for range 3 {

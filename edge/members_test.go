@@ -8,32 +8,20 @@ import (
 	"log/slog"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"reecho/broker"
 	"reecho/broker/brokertest"
+	"reecho/broker/brokertest/seed"
 	"reecho/edge/app"
 	"reecho/edge/limit"
 	"reecho/edge/pusher"
 	"reecho/edge/socket"
 	"reecho/replay"
 )
-
-// firstSeed is REECHO_TEST_SEED, or any.
-func firstSeed(t *testing.T) uint64 {
-	t.Helper()
-	seed, err := strconv.ParseUint(os.Getenv("REECHO_TEST_SEED"), 10, 64)
-	if err != nil {
-		seed = rand.Uint64()
-	}
-	t.Logf("REECHO_TEST_SEED=%d", seed)
-	return seed
-}
 
 // keepConn keeps what is sent.
 type keepConn struct {
@@ -156,14 +144,14 @@ func (r *room) pass(d time.Duration) {
 // make sense one after the other, and in the end all know who is there.
 func TestPresenceModel(t *testing.T) {
 	t.Parallel()
-	first := firstSeed(t)
+	first := seed.First(t)
 	b := brokertest.Start(t, broker.Config{})
 	for i := range uint64(100) {
 		synctest.Test(t, func(t *testing.T) {
 			random := rand.New(rand.NewPCG(first+i, 1))
 			r := newRoom(b, "presence-lobby", random)
 			r.fail = func(format string, args ...any) {
-				t.Fatalf("REECHO_TEST_SEED=%d: %s", first+i, fmt.Sprintf(format, args...))
+				t.Fatalf("%s: %s", seed.Repeat(first+i), fmt.Sprintf(format, args...))
 			}
 			for range 300 {
 				switch n := random.IntN(20); {

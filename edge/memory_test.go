@@ -14,6 +14,7 @@ import (
 
 	"reecho/broker"
 	"reecho/broker/brokertest"
+	"reecho/broker/brokertest/seed"
 	"reecho/edge/app"
 	"reecho/edge/limit"
 	"reecho/edge/pusher"
@@ -168,13 +169,13 @@ func TestChannelMemoryIsShared(t *testing.T) {
 // Whatever clients do at once, what is counted is what there is.
 func TestChannelsAreCounted(t *testing.T) {
 	t.Parallel()
-	seed := firstSeed(t)
+	first := seed.First(t)
 	cost := costOf(&channel{name: "chat.0"})
 	hub, owner := newMemoryHub(t, Config{LingerMemory: int(5 * cost), ChannelMemory: int(12 * cost)})
 	var tasks sync.WaitGroup
 	for worker := range uint64(8) {
 		tasks.Go(func() {
-			random := rand.New(rand.NewPCG(seed, worker))
+			random := rand.New(rand.NewPCG(first, worker))
 			c := hub.subscriber(owner, &sinkConn{})
 			for range 1000 {
 				name := fmt.Sprintf("chat.%d", random.IntN(20))

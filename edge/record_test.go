@@ -4,24 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"testing"
 	"time"
-)
 
-func testSeed(t *testing.T) uint64 {
-	t.Helper()
-	seed := uint64(time.Now().UnixNano())
-	if text := os.Getenv("REECHO_TEST_SEED"); text != "" {
-		var err error
-		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("REECHO_TEST_SEED=%d", seed)
-	return seed
-}
+	"reecho/broker/brokertest/seed"
+)
 
 // disk is what was put of a session, by key.
 type disk map[string][]byte
@@ -58,7 +45,7 @@ func (d disk) restored(t *testing.T, key string) *session {
 // and no place is behind it.
 func TestSessionRecords(t *testing.T) {
 	t.Parallel()
-	rng := rand.New(rand.NewPCG(testSeed(t), 5))
+	rng := rand.New(rand.NewPCG(seed.First(t), 5))
 	for world := range 200 {
 		stored, s := disk{}, newSession("77/id", "77")
 		sure := map[string]uint64{} // what a finished save had

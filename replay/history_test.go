@@ -13,6 +13,7 @@ import (
 
 	"reecho/broker"
 	"reecho/broker/brokertest"
+	"reecho/broker/brokertest/seed"
 )
 
 // channelOf names a channel of the tests.
@@ -58,8 +59,8 @@ func TestHistoryRead(t *testing.T) {
 			t.Parallel()
 			h := NewHistory(b, memory)
 			defer h.Close()
-			seed := testSeed(t)
-			rng := rand.New(rand.NewPCG(seed, 2))
+			first := seed.First(t)
+			rng := rand.New(rand.NewPCG(first, 2))
 			var readers sync.WaitGroup
 			for i := range 4 * channels {
 				of := sequences[i%channels]

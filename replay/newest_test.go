@@ -8,6 +8,7 @@ import (
 
 	"reecho/broker"
 	"reecho/broker/brokertest"
+	"reecho/broker/brokertest/seed"
 )
 
 // windowRun looks for the newest want of sequences by windows, as readNewest
@@ -82,7 +83,7 @@ func TestWindows(t *testing.T) {
 // all of it ends with.
 func TestReadNewest(t *testing.T) {
 	t.Parallel()
-	rng := rand.New(rand.NewPCG(testSeed(t), 4))
+	rng := rand.New(rand.NewPCG(seed.First(t), 4))
 	b := brokertest.Start(t, broker.Config{Partitions: 1, EventsPerChannel: 300})
 	h := NewHistory(b, 1<<20)
 	defer h.Close()

@@ -4,27 +4,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
-	"os"
 	"slices"
-	"strconv"
 	"testing"
-	"time"
-)
 
-// testSeed is the seed of a random test: REECHO_TEST_SEED, or a new one. It is
-// logged.
-func testSeed(t *testing.T) uint64 {
-	t.Helper()
-	seed := uint64(time.Now().UnixNano())
-	if text := os.Getenv("REECHO_TEST_SEED"); text != "" {
-		var err error
-		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("REECHO_TEST_SEED=%d", seed)
-	return seed
-}
+	"reecho/broker/brokertest/seed"
+)
 
 func asker(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}) }
 
@@ -52,7 +36,7 @@ func TestTurnsAreFair(t *testing.T) {
 // in an asker's own order.
 func TestTurns(t *testing.T) {
 	t.Parallel()
-	rng := rand.New(rand.NewPCG(testSeed(t), 3))
+	rng := rand.New(rand.NewPCG(seed.First(t), 3))
 	var waiting turns
 	var there []*rangeRead
 	for i := range 20_000 {

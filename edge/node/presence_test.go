@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"reecho/broker/brokertest/seed"
 	"reecho/edge/app"
 )
 
@@ -110,13 +111,14 @@ func TestPresenceChurn(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	const clients, turns = 20, 60
+	first := seed.First(t)
 	var wg sync.WaitGroup
 	watchers := make([]*client, clients)
 	for i := range watchers {
 		watchers[i] = s.connect(t)
 	}
 	for i, c := range watchers {
-		random := rand.New(rand.NewPCG(uint64(i), 1))
+		random := rand.New(rand.NewPCG(first, uint64(i)))
 		wg.Go(func() {
 			in := false
 			for range turns {

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"reecho/broker/brokertest/seed"
 	"reecho/edge/app"
 	"reecho/edge/pusher"
 )
@@ -126,8 +127,7 @@ func TestStreamSocketID(t *testing.T) {
 // made-up one, another app's, one that was tampered with.
 func TestStreamSocketIDRefused(t *testing.T) {
 	t.Parallel()
-	seed := rand.Uint64()
-	r := rand.New(rand.NewPCG(seed, 0))
+	r := rand.New(rand.NewPCG(seed.First(t), 0))
 	s := startServer(t, demoApp(), demoApp(func(a *app.App) {
 		a.ID, a.Credentials = "78", []app.Credential{{Key: "other", Secret: secret}}
 	}))
@@ -151,7 +151,7 @@ func TestStreamSocketIDRefused(t *testing.T) {
 		for _, channel := range []string{"private-chat", "private-encrypted-chat", "private-cache-chat"} {
 			response, text := s.ask(t, http.MethodGet, eventsPath+"?"+signed(id, "match.1", channel).Encode(), nil)
 			if response.StatusCode != http.StatusUnauthorized || !strings.Contains(text, "GET "+eventsPath+"/socket_id") {
-				t.Errorf("%s (seed %d): %s %s", name, seed, response.Status, text)
+				t.Errorf("%s: %s %s", name, response.Status, text)
 			}
 		}
 		s.wantStatus(t, withUser(signed(id, "match.1"), `{"id":"alice"}`), http.StatusUnauthorized, "/socket_id")

@@ -5,25 +5,15 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strconv"
 	"testing"
 	"time"
+
+	"reecho/broker/brokertest/seed"
 )
 
 const burst = 5
-
-// firstSeed is REECHO_TEST_SEED, or any.
-func firstSeed(t *testing.T) uint64 {
-	t.Helper()
-	seed, err := strconv.ParseUint(os.Getenv("REECHO_TEST_SEED"), 10, 64)
-	if err != nil {
-		seed = rand.Uint64()
-	}
-	t.Logf("REECHO_TEST_SEED=%d", seed)
-	return seed
-}
 
 // socket is a connection of a member, with the view that its frames gave it:
 // user_info by id.
@@ -57,7 +47,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 
 func (w *world) fail(format string, args ...any) {
 	w.t.Helper()
-	w.t.Fatalf("REECHO_TEST_SEED=%d: %s", w.seed, fmt.Sprintf(format, args...))
+	w.t.Fatalf("%s: %s", seed.Repeat(w.seed), fmt.Sprintf(format, args...))
 }
 
 func (w *world) join() {
@@ -206,7 +196,7 @@ func (w *world) check() {
 // more often than the limit.
 func TestRosterModel(t *testing.T) {
 	t.Parallel()
-	first := firstSeed(t)
+	first := seed.First(t)
 	for i := range uint64(500) {
 		w, steps := newWorld(t, first+i), 200
 		if i%50 == 0 { // so many that there is too much news of all together

@@ -1,13 +1,13 @@
 package socket
 
 import (
-	"cmp"
-	"flag"
 	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
+
+	"reecho/broker/brokertest/seed"
 )
 
 // nobodyElse is an owner that is never asked.
@@ -25,7 +25,7 @@ func newQueue(b *Budget) *Queue {
 // plain string.
 func TestQueue(t *testing.T) {
 	t.Parallel()
-	random := rand.New(rand.NewPCG(1, 2))
+	random := rand.New(rand.NewPCG(seed.First(t), 2))
 	q, want := newQueue(NewBudget(0, nil)), ""
 	for i := range 10_000 {
 		frame := fmt.Sprintf("<%d %s>", i, strings.Repeat("x", random.IntN(20)))
@@ -86,15 +86,11 @@ func TestQueueDrop(t *testing.T) {
 	}
 }
 
-var seed = flag.Uint64("queue.seed", 0, "seed of TestBudget; 0: another each time")
-
 // TestBudget lets queues hold and let go of shared frames at random and
 // compares what is counted with a plain count.
 func TestBudget(t *testing.T) {
 	t.Parallel()
-	used := cmp.Or(*seed, rand.Uint64())
-	t.Logf("-queue.seed=%d", used)
-	random := rand.New(rand.NewPCG(used, 0))
+	random := rand.New(rand.NewPCG(seed.First(t), 0))
 	b := NewBudget(0, nil)
 	queues, frames := make([]*Queue, 5), make([][]byte, 40)
 	for i := range queues {

@@ -7,12 +7,12 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"reecho/broker/brokertest/seed"
 )
 
 // needPHP is the variable that makes a missing phpdotenv a failure; it is set
@@ -81,15 +81,7 @@ func TestLikePHP(t *testing.T) {
 		}
 		t.Skip("php with phpdotenv is not installed")
 	}
-	seed := uint64(time.Now().UnixNano())
-	if text := os.Getenv("REECHO_TEST_SEED"); text != "" {
-		var err error
-		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("REECHO_TEST_SEED=%d", seed)
-	random := rand.New(rand.NewPCG(seed, 0))
+	random := rand.New(rand.NewPCG(seed.First(t), 0))
 	var files []string
 	for _, tt := range table {
 		files = append(files, tt.text)

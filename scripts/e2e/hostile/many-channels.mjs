@@ -1,7 +1,7 @@
 // Anonymous clients that want 100,000 channels, and others that open and leave
 // ever new ones.
 import { forever, port } from '../lib/hostile.mjs';
-import { connect, event, push } from '../lib/raw.mjs';
+import { connect, event, first, push } from '../lib/raw.mjs';
 
 let next = 0;
 const name = () => `cheap.${next++}.${'x'.repeat(150)}`;
@@ -11,6 +11,7 @@ forever(10, async (i) => {
   for (let n = 0; n < 10_000; n += 50) {
     if (!await push(socket, Buffer.concat(Array.from({ length: 50 }, () => event('pusher:subscribe', { channel: name() }))))) return;
   }
+  await first(socket, 'close'); // what it got it keeps
 });
 
 forever(10, async (i) => {

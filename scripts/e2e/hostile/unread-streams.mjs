@@ -10,8 +10,9 @@ const channels = Array.from({ length: 20 }, (_, i) => `channel=cold.${i}`).join(
 forever(40, async (i) => {
   const socket = await dial(port, 160 + i);
   socket.pause();
-  const header = i % 2 ? `Last-Event-ID: ${claims.slice(0, 20_000)}\r\n` : '';
-  await push(socket, `GET /app/${app.key}/events?${channels}&last=1000 HTTP/1.1\r\nHost: x\r\n${header}\r\n`);
+  const header = i % 4 === 1 ? `Last-Event-ID: ${claims.slice(0, 20_000)}\r\n` : '';
+  const query = i % 4 === 3 ? `&lastEventId=${claims.slice(0, 12_000)}` : '';
+  await push(socket, `GET /app/${app.key}/events?${channels}&last=1000${query} HTTP/1.1\r\nHost: x\r\n${header}\r\n`);
   await new Promise((resolve) => { setTimeout(resolve, 1000); });
   socket.destroy();
 });
