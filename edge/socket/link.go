@@ -160,17 +160,16 @@ func (l *link) tickOpenLocked(now int64) limit.Reason {
 
 func (l *link) tickQueueLocked(now int64) limit.Reason {
 	idle := l.out.tick(time.Duration(now), l.wire.takenLocked())
-	// Our pings wait behind what it has not taken, so silence says nothing.
-	l.lastReceived.Store(now)
 	cfg := &l.server.cfg
-	stalled := idle > cfg.WriteTimeout
-	if stalled {
-		patience := l.out.patience(cfg.WriteTimeout)
+	patience := l.out.patience(cfg.WriteTimeout)
+	// Our pings wait behind what it has not taken, so silence says nothing. In
+	// a crowd they also wait in what lies between, when the queue is empty.
+	l.lastReceived.Store(now + int64(patience-cfg.WriteTimeout))
+	if patience > cfg.WriteTimeout || idle > cfg.WriteTimeout {
 		l.wire.bearLocked(patience)
-		stalled = idle > patience
 	}
 	switch {
-	case stalled:
+	case idle > patience:
 		l.slowLocked(limit.WriteTimeout)
 		// The peer has had its time. If the close frame does not fit into the
 		// kernel's buffer either, there is nobody to wait for.
