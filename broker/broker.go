@@ -107,6 +107,8 @@ type Broker struct {
 	cfg   Config
 	log   *slog.Logger
 	lanes []*lane // of no rule, then of each rule, Config.Partitions each
+	// shared: some lanes have a share.
+	shared bool
 
 	publishers []*publisher // by lane; nil where nothing is retained
 	live       *live

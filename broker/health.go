@@ -363,6 +363,7 @@ func (h *health) refuseAll() {
 	for _, p := range h.broker.publishers {
 		if p != nil {
 			p.fail(err)
+			p.lane.share.serve()
 		}
 	}
 }

@@ -71,37 +71,50 @@ func (b *Broker) Publish(ctx context.Context, records []Record) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("publish %d events: %w", len(records), err)
 	}
-	c := &call{left: len(records), done: make(chan struct{})}
-	var admitted hold
-	defer admitted.release()
-	if err := b.admit(ctx, records, &admitted); err != nil {
+	var one [1]*lane
+	lanes, err := b.accept(records, one[:0])
+	if err != nil {
 		return err
 	}
-	if err := b.hand(c, records); err != nil {
+	var admitted hold
+	defer admitted.release()
+	if err := b.admit(ctx, records, lanes, &admitted); err != nil {
+		return err
+	}
+	c := &call{left: len(records), done: make(chan struct{})}
+	if err := b.hand(c, records, lanes); err != nil {
 		return err
 	}
 	<-c.done
 	return c.err
 }
 
-// hand gives records to their publishers, all of them or, with an error, none.
-func (b *Broker) hand(c *call, records []Record) error {
-	if len(records) == 1 {
-		l, err := b.accept(&records[0])
-		if err != nil {
-			return err
+// accept appends the lane of each record to lanes, or returns a TooLargeError.
+func (b *Broker) accept(records []Record, lanes []*lane) ([]*lane, error) {
+	lanes = slices.Grow(lanes, len(records))
+	for i := range records {
+		r := &records[i]
+		if err := checkNames(r.App, r.Channel); err != nil {
+			return nil, err
 		}
-		return b.handOne(c, &records[0], l)
+		l := b.laneOf(r.App, r.Channel)
+		if limit := l.maxFrame(r.App, r.Channel); len(r.Frame) > limit {
+			return nil, &TooLargeError{Channel: r.Channel, Size: len(r.Frame), Limit: limit}
+		}
+		lanes = append(lanes, l)
 	}
-	lanes := make([]*lane, len(records))
+	return lanes, nil
+}
+
+// hand gives records to the publishers of their lanes, all of them or, with an
+// error, none.
+func (b *Broker) hand(c *call, records []Record, lanes []*lane) error {
+	if len(records) == 1 {
+		return b.handOne(c, &records[0], lanes[0])
+	}
 	sizes := make([]int, len(b.lanes)) // by lane, in bytes
 	for i := range records {
-		l, err := b.accept(&records[i])
-		if err != nil {
-			return err
-		}
-		lanes[i] = l
-		sizes[l.index] += len(records[i].Frame)
+		sizes[lanes[i].index] += len(records[i].Frame)
 	}
 	// Always in the order of the lanes: two calls must not wait for each other.
 	for i, n := range sizes {
@@ -152,18 +165,6 @@ func (b *Broker) MaxFrame(app, channel string) int {
 
 func (l *lane) maxFrame(app, channel string) int {
 	return l.maxMessage - messageOverhead - maxToken*(len(app)+len(channel))
-}
-
-// accept returns the lane of r, or a TooLargeError.
-func (b *Broker) accept(r *Record) (*lane, error) {
-	l := b.laneOf(r.App, r.Channel)
-	if err := checkNames(r.App, r.Channel); err != nil {
-		return nil, err
-	}
-	if limit := l.maxFrame(r.App, r.Channel); len(r.Frame) > limit {
-		return nil, &TooLargeError{Channel: r.Channel, Size: len(r.Frame), Limit: limit}
-	}
-	return l, nil
 }
 
 // deliver sends an event of a channel of which nothing is retained.

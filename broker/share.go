@@ -34,6 +34,9 @@ const (
 	shareTimeout = 30 * time.Second
 	// purgeSteps bounds the steps of removing events of one app.
 	purgeSteps = 24
+	// tellEvery is the least time between two lines of the log about what was
+	// removed of one app.
+	tellEvery = 10 * time.Minute
 	// storedOverhead is what a stored event takes beside subject and frame.
 	storedOverhead = 100 // bytes, about
 )
@@ -56,20 +59,37 @@ type share struct {
 	wake   chan struct{}    // capacity 1: there is something to look at
 	hurry  chan struct{}    // capacity 1: somebody waits for that
 
-	mu sync.Mutex
-	// The stream is taken to hold stored, when it was last asked, and what was
-	// acknowledged since and is pending: all of them bytes.
-	stored, acknowledged, pending int64
-	accepted                      int64 // bytes since the last look began
-	events                        int64 // accepted since the start
-	before                        bool  // there were events at the start
-	apps                          map[string]*usage
-	looked                        chan struct{} // closed at the end of the next look
+	mu       sync.Mutex
+	all      account
+	accepted int64 // bytes since the last look began
+	events   int64 // accepted since the start
+	before   bool  // there were events at the start
+	apps     map[string]*usage
+	waiting  []*waiter // in the order of their coming
+}
+
+// account is what a stream, or an app in it, is taken to hold: stored, when that
+// was last found out, and what was answered since and is pending, in bytes.
+type account struct{ stored, answered, pending int64 }
+
+func (a *account) bytes() int64 { return a.stored + a.answered + a.pending }
+
+// settle says that what was pending has been decided.
+func (a *account) settle(bytes int64) {
+	a.pending -= bytes
+	a.answered += bytes
+}
+
+// found takes down what was found out when of what was answered no more than so
+// much can have been missing.
+func (a *account) found(stored, answered int64) {
+	a.stored = stored
+	a.answered -= answered
 }
 
 // usage is what an app has in the stream.
 type usage struct {
-	bytes int64 // as last counted, and what was accepted since
+	account
 	// counted: whether the app had company, other apps with events in the
 	// stream, was found out when those had accepted so many events.
 	counted, company bool
@@ -77,6 +97,9 @@ type usage struct {
 	events           int64 // accepted since the start
 	// count and size are of its newest events, for their average.
 	count, size int64
+	// removed are bytes since that was told.
+	removed int64
+	told    time.Time
 }
 
 // parts returns the bytes of each app, of a stream that holds at most max.
@@ -115,10 +138,10 @@ func (b *Broker) openShares(ctx context.Context) error {
 			l.purged = !mark.stored.IsZero()
 			continue
 		}
-		l.purged = true
+		l.purged, b.shared = true, true
 		l.share = &share{
 			broker: b, lane: l, parts: parts(b.cfg.Apps, l.retention.MaxBytes), wake: make(chan struct{}, 1), hurry: make(chan struct{}, 1),
-			apps: make(map[string]*usage), looked: make(chan struct{}),
+			apps: make(map[string]*usage),
 		}
 		if err := l.share.look(ctx); err != nil {
 			return err
@@ -128,103 +151,11 @@ func (b *Broker) openShares(ctx context.Context) error {
 	return nil
 }
 
-// hold is what a call has admitted to the streams and not yet an answer to.
-type hold struct {
-	shares []*share
-	bytes  []int64
-}
-
-// release says that the call is over.
-func (h *hold) release() {
-	for i, s := range h.shares {
-		s.mu.Lock()
-		s.pending -= h.bytes[i]
-		s.acknowledged += h.bytes[i]
-		s.mu.Unlock()
-	}
-}
-
-// admit lets records into their streams, which may mean to wait: before any of
-// them is handed on, so that with an error none is stored. Errors: ErrOverloaded,
-// ErrUnavailable, ErrClosed, the context's.
-func (b *Broker) admit(ctx context.Context, records []Record, h *hold) error {
-	for i := range records {
-		r := &records[i]
-		if err := b.laneOf(r.App, r.Channel).share.admit(ctx, r, h); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// admit waits while the stream is nearly full and r is of an app that has more
-// than its part.
-func (s *share) admit(ctx context.Context, r *Record, h *hold) error {
-	if s == nil {
-		return nil
-	}
-	size := int64(len(r.Frame) + len(r.App) + len(r.Channel) + storedOverhead)
-	s.mu.Lock()
-	for s.fullForLocked(r.App, size) {
-		err := s.broker.Failure()
-		if err == nil {
-			err = s.waitLocked(ctx)
-		}
-		if err != nil {
-			s.mu.Unlock()
-			return err
-		}
-	}
-	s.pending += size
-	s.accepted += size
-	s.events++
-	s.usageLocked(r.App).add(size)
-	if s.accepted >= s.lane.retention.MaxBytes/shareSteps {
-		rouse(s.wake)
-	}
-	s.mu.Unlock()
-	if i := slices.Index(h.shares, s); i >= 0 {
-		h.bytes[i] += size
-	} else {
-		h.shares, h.bytes = append(h.shares, s), append(h.bytes, size)
-	}
-	return nil
-}
-
-func (s *share) fullForLocked(app string, size int64) bool {
-	part, known := s.parts[app]
-	u := s.usageLocked(app)
-	total := s.stored + s.acknowledged + s.pending
-	return known && total+size > s.lane.retention.MaxBytes/100*shareHold && u.bytes > part && !s.aloneLocked(u)
-}
-
 func (s *share) aloneLocked(u *usage) bool {
 	if !u.counted && s.before {
 		return false
 	}
 	return !u.company && s.events-u.events == u.others
-}
-
-// waitLocked waits for the end of a look, without the lock.
-func (s *share) waitLocked(ctx context.Context) error {
-	looked := s.looked
-	rouse(s.wake)
-	rouse(s.hurry)
-	s.mu.Unlock()
-	timer := time.NewTimer(s.broker.cfg.PublishTimeout)
-	defer timer.Stop()
-	var err error
-	select {
-	case <-looked:
-	case <-ctx.Done():
-		err = fmt.Errorf("wait for room in the event log: %w", ctx.Err())
-	case <-s.broker.run.Done():
-		err = ErrClosed
-	case <-timer.C:
-		err = ErrOverloaded
-	}
-	s.mu.Lock()
-	return err
 }
 
 func rouse(c chan struct{}) {
@@ -246,10 +177,10 @@ func (s *share) usageLocked(app string) *usage {
 // averageOver is of how many of its newest events an app's average is, about.
 const averageOver = 4096
 
-func (u *usage) add(size int64) {
-	u.bytes += size
-	u.events++
-	u.count++
+func (u *usage) add(size, events int64) {
+	u.pending += size
+	u.events += events
+	u.count += events
 	u.size += size
 	if u.count >= averageOver {
 		u.count, u.size = u.count/2, u.size/2
@@ -258,20 +189,21 @@ func (u *usage) add(size int64) {
 
 // run looks when there is something to look at, until ctx ends.
 func (s *share) run(ctx context.Context) {
+	failed := false
 	for {
 		select {
 		case <-s.wake:
 		case <-ctx.Done():
 			return
 		}
-		if err := s.look(ctx); err != nil && ctx.Err() == nil && s.broker.Failure() == nil {
+		err := s.look(ctx)
+		// Told once, and not when it is due to what the log itself tells.
+		if err != nil && !failed && ctx.Err() == nil && s.broker.Failure() == nil {
 			s.broker.log.Warn("cannot bound what apps fill of a stream, trying again",
 				slog.String("stream", s.lane.stream), slog.Any("error", err))
 		}
-		s.mu.Lock()
-		close(s.looked)
-		s.looked = make(chan struct{})
-		s.mu.Unlock()
+		failed = err != nil
+		s.serve()
 		s.rest(ctx)
 	}
 }
@@ -307,23 +239,25 @@ func (s *share) look(ctx context.Context) error {
 	defer cancel()
 	s.mu.Lock()
 	s.accepted = 0
-	known := s.acknowledged
+	answered := s.all.answered
 	s.mu.Unlock()
 	info, err := s.broker.streamInfo(ctx, s.lane)
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
-	// What was acknowledged before is in the answer, and perhaps some more.
-	s.stored, s.acknowledged = info.Bytes, s.acknowledged-known
+	s.all.found(info.Bytes, answered)
 	s.before = s.before || s.events == 0 && info.Messages > 0
 	s.mu.Unlock()
 	over, err := s.count(ctx, info)
 	if err != nil {
 		return err
 	}
+	s.mu.Lock()
+	target := s.targetLocked()
+	s.mu.Unlock()
 	for _, c := range over {
-		excess := info.Bytes - s.lane.retention.MaxBytes/100*shareTarget
+		excess := info.Bytes - target
 		if excess <= 0 {
 			break
 		}
@@ -332,6 +266,17 @@ func (s *share) look(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// targetLocked is how many bytes the stream may hold after a look: so many that
+// there is room for who waits first.
+func (s *share) targetLocked() int64 {
+	one := s.lane.retention.MaxBytes / 100
+	target := one * shareTarget
+	if len(s.waiting) > 0 {
+		target = min(target, one*shareHold-s.all.pending-s.waiting[0].bytes)
+	}
+	return max(target, 0)
 }
 
 // count returns the apps with more than their part, those with most first. An
@@ -353,22 +298,26 @@ func (s *share) count(ctx context.Context, info streamInfo) ([]counted, error) {
 
 // countOne counts an app; its excess is 0 if it is alone.
 func (s *share) countOne(ctx context.Context, app string, info streamInfo) (counted, error) {
+	s.mu.Lock()
+	u := s.usageLocked(app)
+	answered := u.answered
+	s.mu.Unlock()
 	e, err := s.broker.eventsOf(ctx, s.lane, app, 1)
 	if err != nil {
 		return counted{}, err
 	}
 	s.mu.Lock()
-	u := s.usageLocked(app)
 	average := info.Bytes / max(info.Messages, 1)
 	if u.count > 0 {
 		average = u.size / u.count
 	}
-	u.bytes = min(e.count*average, info.Bytes)
+	bytes := min(e.count*average, info.Bytes)
 	if e.count <= 1 {
 		// Its newest event is left to it, however large it is.
-		u.bytes = min(u.bytes, s.parts[app])
+		bytes = min(bytes, s.parts[app])
 	}
-	c := counted{app: app, events: e, bytes: u.bytes, excess: max(u.bytes-s.parts[app], 0)}
+	u.found(bytes, answered)
+	c := counted{app: app, events: e, bytes: bytes, excess: max(bytes-s.parts[app], 0)}
 	others := s.events - u.events
 	s.mu.Unlock()
 	if c.excess == 0 {
@@ -416,7 +365,7 @@ func (s *share) suspects(info streamInfo) []string {
 	first := len(s.apps) == 0 && info.Bytes > s.lane.retention.MaxBytes/2
 	var apps []string
 	for app, part := range s.parts {
-		if u := s.apps[app]; first || u != nil && u.bytes > part {
+		if u := s.apps[app]; first || u != nil && u.bytes() > part {
 			apps = append(apps, app)
 		}
 	}
@@ -430,13 +379,16 @@ func (s *share) purge(ctx context.Context, c counted, excess int64) (info stream
 	if info, err = s.broker.streamInfo(ctx, s.lane); err != nil {
 		return info, err
 	}
-	begun, first := info, c.events.first
+	removed, first := int64(0), c.events.first
 	for step := 0; step < purgeSteps && excess > 0; step++ {
 		span := (info.Last - first) / 2
 		at := first + 1 + uint64(float64(span)*min(float64(excess)/float64(max(c.bytes, 1)), 1))
 		next, err := s.broker.eventsOf(ctx, s.lane, c.app, at)
-		if err != nil || next.count == 0 {
+		if err != nil {
 			return info, err
+		}
+		if next.count == 0 {
+			break
 		}
 		if err := s.broker.purgeApp(ctx, s.lane, c.app, next); err != nil {
 			return info, err
@@ -446,15 +398,33 @@ func (s *share) purge(ctx context.Context, c counted, excess int64) (info stream
 			return info, err
 		}
 		freed := max(before-info.Bytes, 0)
+		removed += freed
 		excess, c.bytes, first = excess-freed, c.bytes-freed, next.first
 	}
 	s.mu.Lock()
-	s.stored = info.Bytes
-	s.usageLocked(c.app).bytes = max(c.bytes, 0)
+	s.all.stored = info.Bytes
+	s.usageLocked(c.app).stored = max(c.bytes, 0)
 	s.mu.Unlock()
-	s.broker.log.Info("an app filled more than its share of the retention, its oldest events were removed",
-		slog.String("app", c.app), slog.String("stream", s.lane.stream), slog.Int64("bytes", begun.Bytes-info.Bytes))
+	s.tell(c.app, removed)
 	return info, nil
+}
+
+// tell logs that events of an app were removed, and how much since it was told
+// before: an app that is busy loses some every second.
+func (s *share) tell(app string, removed int64) {
+	s.mu.Lock()
+	u := s.usageLocked(app)
+	u.removed += removed
+	removed = u.removed
+	due := time.Since(u.told) >= tellEvery
+	if due {
+		u.removed, u.told = 0, time.Now()
+	}
+	s.mu.Unlock()
+	if due {
+		s.broker.log.Info("an app filled more than its share of the retention, its oldest events were removed",
+			slog.String("app", app), slog.String("stream", s.lane.stream), slog.Int64("bytes", removed))
+	}
 }
 
 // events are those of an app from a place on.

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -178,4 +181,83 @@ func TestRemovedIsRemembered(t *testing.T) {
 	if err != nil || after.Removed < before.Removed || after.RemovedTime.Before(before.RemovedTime) || after.Shrunk.IsZero() {
 		t.Errorf("after a restart: %+v, error %v, want %+v", after, err, before)
 	}
+}
+
+// What a call brings at once is more than the room that removing makes, from one
+// caller and from several, to all streams. Seen: it waited for its own end, and
+// callers that had a part of what they wanted for each other's, for ever.
+func TestShareOfLargeCalls(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ callers, records, size int }{
+		{1, 100, 10_000}, {1, 3, 300_000}, {16, 20, 10_000}, {16, 100, 1000},
+	} {
+		t.Run(fmt.Sprintf("%d callers, %d events of %d", tt.callers, tt.records, tt.size), func(t *testing.T) {
+			t.Parallel()
+			b := brokertest.Start(t, broker.Config{Partitions: 4, MaxBytes: 4 * lane, EventsPerChannel: 1 << 20, Apps: twoApps, PublishTimeout: time.Hour})
+			for i := range 8 {
+				mustPublish(t, b, of("quiet", fmt.Sprint("room", i), "0"))
+			}
+			frame := strings.Repeat("x", tt.size)
+			var wait sync.WaitGroup
+			for i := range tt.callers {
+				wait.Go(func() {
+					// More than all streams hold.
+					for n := 0; n < 8*lane/tt.callers; n += tt.records * tt.size {
+						records := make([]broker.Record, tt.records)
+						for j := range records {
+							records[j] = of("busy", fmt.Sprint("c", i, "-", j), frame)
+						}
+						if err := b.Publish(t.Context(), records); err != nil {
+							t.Error(err)
+							return
+						}
+					}
+				})
+			}
+			wait.Wait()
+			for i := range 8 {
+				// More than a stream holds at once: nothing is left of anybody.
+				if tt.records*tt.size < lane/2 && len(mustReadAll(t, b, "quiet", fmt.Sprint("room", i))) != 1 {
+					t.Errorf("the event of room%d was pushed out", i)
+				}
+			}
+		})
+	}
+}
+
+// Who waits for room does not wait any longer when the log fails.
+func TestShareWhenTheLogFails(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "data")
+	b := brokertest.StartIn(t, dir, broker.Config{Partitions: 1, MaxBytes: lane, EventsPerChannel: 1 << 20, Apps: twoApps, PublishTimeout: time.Hour})
+	mustPublish(t, b, of("quiet", "room", "0"))
+	frame := strings.Repeat("x", 30_000)
+	failed := make(chan error, 8)
+	for i := range cap(failed) {
+		go func() {
+			for {
+				if err := b.Publish(t.Context(), []broker.Record{of("busy", fmt.Sprint("c", i), frame)}); err != nil {
+					failed <- err
+					return
+				}
+			}
+		}()
+	}
+	poll(t, "something is removed", func() bool {
+		state, err := b.State(t.Context(), "busy", "c0")
+		return err == nil && state.Removed > 0
+	})
+	away := dir + ".away"
+	if err := os.Rename(dir, away); err != nil {
+		t.Fatal(err)
+	}
+	for range cap(failed) {
+		if err := <-failed; !errors.Is(err, broker.ErrUnavailable) {
+			t.Errorf("publish: %v", err)
+		}
+	}
+	if err := os.Rename(away, dir); err != nil {
+		t.Fatal(err)
+	}
+	poll(t, "the log works again", func() bool { return b.Ready(t.Context()) == nil })
 }

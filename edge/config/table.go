@@ -19,9 +19,9 @@ const (
 	DefaultDataDir = "./reecho-data"
 	// DefaultDrainTime is over which time clients are told to reconnect.
 	DefaultDrainTime = 5 * time.Second
-	// DefaultShutdownTimeout bounds a clean stop. It is below the 30 s that
-	// Kubernetes waits before it kills.
-	DefaultShutdownTimeout = 20 * time.Second
+	// DefaultShutdownTimeout bounds a clean stop. Clients can take half of it,
+	// which is below the 10 s after which Docker kills what it stops.
+	DefaultShutdownTimeout = 16 * time.Second
 )
 
 // setting is a row of a table: a key of the file, its default and what it is.
