@@ -95,7 +95,7 @@ func serve(c *cli.Context, stdout, stderr io.Writer, s *signals) int {
 		fmt.Fprintf(stderr, "reecho: unknown argument%s (see reecho --help)\n", shown(c))
 		return exitUsage
 	}
-	cfg, err := config.Load(config.Source{Flag: givenFlag(c), Env: os.LookupEnv})
+	cfg, err := config.Load(config.Source{Flag: givenFlag(c), Env: os.LookupEnv, Environ: os.Environ})
 	if err != nil {
 		printProblems(stderr, err)
 		return exitUsage

@@ -27,8 +27,8 @@ func TestBodyIsCounted(t *testing.T) {
 		{1, true, 4 << 10, 0, 0},
 		{1, true, 1 << 20, 1<<20 - 4<<10, 0},
 		{1, true, 1 << 20, 1<<20 - 4<<10 + 1, 503},
-		{4 << 10, false, 1 << 20, 1<<20 - 8<<10, 0},
-		{4 << 10, false, 1 << 20, 1<<20 - 8<<10 + 1, 503},
+		{4 << 10, false, 1 << 20, 1<<20 - 128<<10 - 8<<10, 0},
+		{4 << 10, false, 1 << 20, 1<<20 - 128<<10 - 8<<10 + 1, 503},
 		{most, true, 2 * most, 0, 0},
 		{most, false, 2 * most, 0, 0},
 		{most, false, 2 * most, most, 503},
@@ -36,7 +36,8 @@ func TestBodyIsCounted(t *testing.T) {
 		{most + 1, false, 2 * most, 0, 413},
 		{most + 1, true, 2 * most, 2 * most, 413}, // is not read at all
 		// Large ones leave a quarter.
-		{64<<10 - 1, false, 1 << 20, 1<<20 - 64<<10, 0},
+		{64<<10 - 1, false, 1 << 20, 1<<20 - 128<<10 - 64<<10, 0},
+		{64<<10 - 1, false, 1 << 20, 1<<20 - 64<<10, 503},
 		{64 << 10, false, 1 << 20, 1<<20 - 256<<10, 503},
 		{64 << 10, false, 1 << 20, 1<<20 - 256<<10 - 128<<10, 0},
 		// What there is never room for.
@@ -44,7 +45,9 @@ func TestBodyIsCounted(t *testing.T) {
 		{most, false, most, 0, 413},
 		{most/4*3 - 1, false, most, 0, 0},
 		{20_000, false, 8 << 10, 0, 413},
-		{8<<10 - 1, false, 8 << 10, 0, 0},
+		{7<<10 - 1, false, 8 << 10, 0, 0},
+		{7 << 10, false, 8 << 10, 0, 413},
+		{4<<10 - 1, false, 4 << 10, 0, 0},
 	} {
 		m := &memory{limit: tt.memory, ledger: ledger}
 		m.used = tt.used
@@ -69,8 +72,8 @@ func TestBodyIsCounted(t *testing.T) {
 			t.Errorf("%+v: %d bytes are counted in the end", tt, used)
 		}
 	}
-	if n := ledger.Total(limit.RequestMemory); n != 4 {
-		t.Errorf("%d refusals are counted, want 4", n)
+	if n := ledger.Total(limit.RequestMemory); n != 5 {
+		t.Errorf("%d refusals are counted, want 5", n)
 	}
 }
 

@@ -10,14 +10,16 @@ import (
 
 // slowBody is how long a body may take to come before it makes way for others
 // when memory is short. Callers of the API are servers: theirs come in
-// milliseconds.
-const slowBody = time.Second
+// milliseconds, and whoever wants to keep them out has to send all of the memory
+// in this time. Below it, callers that are many and slow would only push out each
+// other.
+const slowBody = 250 * time.Millisecond
 
 // memory bounds the bytes of all bodies under way. It counts what has come and
 // not what was announced, which costs a caller nothing. Large bodies leave a
-// quarter to small ones, and those that came slowest make way for new ones: senders
-// of bodies that never end, who need a key and no secret, do not stop everybody's
-// publishes. It is safe for concurrent use.
+// quarter to small ones and these an eighth to the smallest, and those that came
+// slowest make way for new ones: senders of bodies that never end, who need a key
+// and no secret, do not stop everybody's publishes. It is safe for concurrent use.
 type memory struct {
 	limit  int64
 	ledger *limit.Ledger
@@ -51,10 +53,7 @@ func (m *memory) full() error {
 }
 
 func (m *memory) grow(b *buffer, size int64, now time.Time) bool {
-	bound := m.limit
-	if size > keepBuffer {
-		bound -= bound / 4
-	}
+	bound := m.bound(size)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if b.cut {
@@ -133,7 +132,20 @@ func (m *memory) remove(b *buffer) {
 	b.coming, b.older, b.newer = false, nil, nil
 }
 
+// bound is what all may have together for one of them to grow to size bytes.
+func (m *memory) bound(size int64) int64 {
+	switch {
+	case size > keepBuffer:
+		return m.limit - m.limit/4
+	case size > firstBuffer:
+		return m.limit - m.limit/8
+	}
+	return m.limit
+}
+
 // largest is the largest body that there can ever be room for, in bytes.
 func (m *memory) largest() int {
-	return int(max(m.limit-m.limit/4, min(m.limit, keepBuffer)) - 1)
+	size := min(m.bound(firstBuffer), firstBuffer)
+	size = max(size, min(m.bound(keepBuffer), keepBuffer), m.bound(keepBuffer+1))
+	return int(size - 1)
 }

@@ -33,12 +33,12 @@ const (
 	noPort  = 0
 )
 
-// originNull is the origin of a page that has none, and opaqueScheme the one
-// whose origins have no host: what web views send for pages in files.
-const (
-	originNull   = "null"
-	opaqueScheme = "file"
-)
+// originNull is the origin of a page that has none.
+const originNull = "null"
+
+// hostless tells whether origins of a scheme may have no host, file:// or app://:
+// what web views send for pages in files and in the app itself.
+func hostless(scheme string) bool { return scheme != "" && scheme != "http" && scheme != "https" }
 
 // String returns the pattern as it was written.
 func (o Origin) String() string { return o.text }
@@ -121,7 +121,7 @@ func splitOrigin(header string) (originParts, bool) {
 		}
 	}
 	o.host = hostText(host)
-	return o, host != "" || o.scheme == opaqueScheme
+	return o, host != "" || hostless(o.scheme)
 }
 
 // hostText is the normal form of a host: an address as netip prints it, a name
@@ -241,7 +241,7 @@ func checkRest(rest, scheme string) error {
 		return errors.New("an origin has no user: leave out all up to the @")
 	case strings.ContainsAny(rest, "/?#"):
 		return errors.New("an origin has no path and no query: write the host alone, like example.com or https://example.com")
-	case rest == "" && scheme != opaqueScheme:
+	case rest == "" && !hostless(scheme):
 		return errors.New("the host is missing: write one like example.com, or * for all")
 	}
 	return nil
@@ -286,13 +286,20 @@ func parsePort(text string) (int, error) {
 	return int(n), nil
 }
 
+// dots are what browsers read as a dot between the parts of a name.
+var dots = strings.NewReplacer("\u3002", ".", "\uff0e", ".", "\uff61", ".")
+
 // parseHost returns the literal parts of a host between its *.
 func parseHost(host, scheme string) ([]string, error) {
 	if strings.HasPrefix(host, "[") {
 		return parseAddress(host)
 	}
-	if host == "" && scheme != opaqueScheme {
+	if host == "" && !hostless(scheme) {
 		return nil, errors.New("the host is missing: write one like example.com, or * for all")
+	}
+	host = dots.Replace(host)
+	if host == "." && !hostless(scheme) || strings.HasSuffix(host, "*.") {
+		return nil, errors.New("it ends with a lone dot: write a host like example.com, or * for all")
 	}
 	host = strings.TrimSuffix(host, ".")
 	labels := strings.Split(host, ".")
@@ -305,7 +312,7 @@ func parseHost(host, scheme string) ([]string, error) {
 			return nil, err
 		}
 	}
-	if err := checkNumeric(host, labels[len(labels)-1]); err != nil {
+	if err := checkNumeric(host, labels); err != nil {
 		return nil, err
 	}
 	if host = strings.Join(labels, "."); len(host) > 253 {
@@ -349,15 +356,25 @@ func parseLabel(label, host string) (string, error) {
 
 // checkNumeric refuses what looks like an IPv4 address and is none: browsers
 // take a name whose last part is a number for an address.
-func checkNumeric(host, last string) error {
-	if strings.Contains(host, "*") || strings.Trim(last, "0123456789") != "" || last == "" {
+func checkNumeric(host string, labels []string) error {
+	if last := labels[len(labels)-1]; last == "" || !isNumber(last) {
 		return nil
 	}
-	if _, err := netip.ParseAddr(host); err != nil {
+	_, err := netip.ParseAddr(host)
+	possible := err == nil
+	if strings.Contains(host, "*") {
+		possible = len(labels) <= 4 && !slices.ContainsFunc(labels, func(label string) bool {
+			n, err := strconv.Atoi(label)
+			return isNumber(label) && (err != nil || n > 255)
+		})
+	}
+	if !possible {
 		return errors.New("it ends with a number and is no IPv4 address like 192.168.1.10 (or 192.168.1.*)")
 	}
 	return nil
 }
+
+func isNumber(text string) bool { return strings.Trim(text, "0123456789") == "" }
 
 // parseAddress reads an IPv6 address in brackets, which may have *.
 func parseAddress(host string) ([]string, error) {

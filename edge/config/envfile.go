@@ -2,6 +2,7 @@ package config
 
 import (
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -28,7 +29,7 @@ func (l *loader) readEnvFile() {
 	}
 	text, err := l.read(path)
 	if err != nil {
-		l.problem("--%s: %w", flagEnvFile, err)
+		l.problem("--%s: %w", flagEnvFile, fileError(path, err))
 		return
 	}
 	values, problems := dotenv.Parse(text, l.Env)
@@ -51,6 +52,25 @@ func (l *loader) readEnvFile() {
 // known tells whether there is a setting of this variable.
 func known(name string) bool {
 	return name == "REECHO_APPS" || slices.ContainsFunc(Options(), func(o Option) bool { return o.Env == name })
+}
+
+// orchestrated is what Kubernetes sets in each container for a service whose name
+// begins with reecho: NAME_PORT=tcp://10.0.0.7:6001 and so on.
+var orchestrated = regexp.MustCompile(`^REECHO_([A-Z0-9_]+_)?(SERVICE_(HOST|PORT|PORT_[A-Z0-9_]+)=|PORT_[0-9]+_(TCP|UDP)(_(PROTO|PORT|ADDR))?=|PORT=(tcp|udp)://)`)
+
+// checkEnv warns of variables that look like ours and mean nothing, as of those
+// of the file.
+func (l *loader) checkEnv() {
+	if l.Environ == nil {
+		return
+	}
+	for _, pair := range slices.Sorted(slices.Values(l.Environ())) {
+		name, value, _ := strings.Cut(pair, "=")
+		if value == "" || !strings.HasPrefix(name, "REECHO_") || known(name) || orchestrated.MatchString(pair) {
+			continue
+		}
+		l.warn("the environment: %.60s means nothing", name)
+	}
 }
 
 // realEnv is a variable of the process. An empty one is unset: that is what

@@ -27,6 +27,9 @@ type Source struct {
 	Flag func(name string) (string, bool)
 	// Env returns an environment variable.
 	Env func(name string) (string, bool)
+	// Environ lists the environment as NAME=VALUE, for names that mean nothing;
+	// nil does not look for them.
+	Environ func() []string
 }
 
 // loader collects values and problems.
@@ -56,6 +59,7 @@ func (l *loader) warn(format string, args ...any) {
 func Load(s Source) (Config, error) {
 	l := &loader{Source: s, places: map[*app.App]string{}, asLaravel: map[*app.App]bool{}}
 	l.readEnvFile()
+	l.checkEnv()
 	l.readFile()
 	c := Default()
 	for _, row := range settings {
@@ -129,7 +133,7 @@ func (l *loader) readFile() {
 	}
 	text, err := l.read(path)
 	if err != nil {
-		l.problem("--%s: %w", flagConfig, err)
+		l.problem("--%s: %w", flagConfig, fileError(path, err))
 		return
 	}
 	file, err := parseTree(text)

@@ -235,6 +235,45 @@ func TestProblemsRepeatNoContent(t *testing.T) {
 	}
 }
 
+// A file's content in the place of its name is not repeated, nor is a long one.
+func TestFileErrorsRepeatNoContent(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{
+		"REVERB_APP_SECRET=hunter2", `{"apps": [{"secret": "hunter2"}]}`, "[{secret: hunter2}]", "'hunter2'", strings.Repeat("hunter2", 1000),
+	} {
+		for _, s := range []Source{
+			source(map[string]string{"config": path}, nil), source(map[string]string{"env-file": path}, nil),
+			source(nil, map[string]string{"REECHO_CONFIG": path}), source(nil, map[string]string{"REECHO_ENV_FILE": path}),
+		} {
+			if _, err := Load(s); err == nil || strings.Contains(err.Error(), "hunter2") || !strings.Contains(err.Error(), "what it names") {
+				t.Errorf("%.40s: %.200v", path, err)
+			}
+		}
+	}
+	if _, err := Load(source(map[string]string{"config": "/nowhere/reecho.yaml"}, nil)); err == nil || !strings.Contains(err.Error(), "open /nowhere/reecho.yaml: ") {
+		t.Errorf("got %v, want the name", err)
+	}
+}
+
+// Variables that mean nothing are warned of in the environment as in a file, by
+// name; those of Kubernetes for a service called reecho are none of ours.
+func TestUnknownVariables(t *testing.T) {
+	t.Parallel()
+	s := source(nil, map[string]string{"REECHO_APP_ID": "7", "REECHO_APP_KEY": "k", "REECHO_APP_SECRET": "s"})
+	s.Environ = func() []string {
+		return []string{
+			"REECHO_LISTN=hunter2", "REECHO_PORT=6001", "REECHO_EMPTY=", "PATH=/bin", "REECHO_APP_ID=7", "REECHO_CONFIG=x", "REECHO_ENV_FILE=x", "REECHO_APPS=x",
+			"REECHO_SERVICE_HOST=10.0.0.7", "REECHO_SERVICE_PORT=6001", "REECHO_SERVICE_PORT_HTTP=6001", "REECHO_PORT_6001_TCP=tcp://10.0.0.7:6001",
+			"REECHO_PORT_6001_TCP_ADDR=10.0.0.7", "REECHO_MAIN_PORT=tcp://10.0.0.7:6001", "REECHO_MAIN_SERVICE_HOST=10.0.0.7",
+		}
+	}
+	c, err := Load(s)
+	want := []string{"the environment: REECHO_LISTN means nothing", "the environment: REECHO_PORT means nothing"}
+	if diff := cmp.Diff(want, c.Warnings); err != nil || diff != "" {
+		t.Errorf("error %v, warnings %s", err, diff)
+	}
+}
+
 // An empty variable is one that is not there.
 func TestEmptyVariables(t *testing.T) {
 	t.Parallel()
@@ -381,7 +420,8 @@ func TestNumbers(t *testing.T) {
 // Anchors, aliases and merge keys keep working, and blocks are text.
 func TestYAML(t *testing.T) {
 	t.Parallel()
-	file := mustWrite(t, "reecho.yaml", `# comment
+	file := mustWrite(t, "reecho.yaml", `%YAML 1.2
+--- # comment
 x-base: &base {watchlist: yes, limits: &l {batch_events: 7}}
 linger: !!str 7
 apps:
@@ -395,13 +435,33 @@ apps:
   - {<<: *first, id: 2, key: k2, "secret": 'it''s'}
 `)
 	c, err := Load(source(map[string]string{"config": file}, nil))
-	if err == nil || !strings.Contains(err.Error(), `unknown key "x-base" on line 2`) || strings.Contains(err.Error(), "\n") {
+	if err == nil || !strings.Contains(err.Error(), `unknown key "x-base" on line 3`) || strings.Contains(err.Error(), "\n") {
 		t.Errorf("got %v", err)
 	}
 	a, b := c.Apps[0], c.Apps[1]
 	if c.Linger != 7*time.Second || a.Credentials[0].Secret != "abc" || !a.Watchlist || !b.Watchlist || b.ID != "2" ||
 		b.Credentials[0].Secret != "it's" || b.Limits.BatchEvents != 7 {
 		t.Errorf("got %+v, %+v", a, b)
+	}
+}
+
+// A merge key brings a map or a list of maps, each of them once: lists of lists of
+// lists would be endless work.
+func TestMerge(t *testing.T) {
+	t.Parallel()
+	text := "a0: &a0 [{x: 1}, {y: 2}]\n"
+	for i := range 60 {
+		text += fmt.Sprintf("a%d: &a%d [*a%d, *a%[3]d]\n", i+1, i+1, i)
+	}
+	root, err := parseTree([]byte(text + "one: {<<: *a0}\nall: {<<: *a60}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := root.field("one").keys; !cmp.Equal(got, []string{"x", "y"}) {
+		t.Errorf("a list of maps brings %q", got)
+	}
+	if got := root.field("all").keys; len(got) > 0 {
+		t.Errorf("lists of lists bring %q", got)
 	}
 }
 

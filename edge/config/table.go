@@ -73,7 +73,7 @@ var settings = []setting[Config]{
 	{key: "publish_timeout", def: span(broker.DefaultPublishTimeout), help: "how long storing an event is tried before 503", positive: true, bind: func(c *Config) any { return &c.PublishTimeout }},
 
 	{key: "max_message_bytes", def: "100KiB", help: "bytes of one WebSocket message from a client (1009 above)", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.MaxMessageBytes) }},
-	{key: "request_memory", def: "64MiB", help: "bytes of all HTTP API bodies under way (503 above); large ones leave a quarter to those up to 64 KiB, and what takes more than a second to come makes way for others", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.RequestMemory) }},
+	{key: "request_memory", def: "64MiB", help: "bytes of all HTTP API bodies under way (503 above); large ones leave a quarter to those up to 64 KiB, these an eighth to those up to 4 KiB, and what takes more than 250 ms to come makes way for others", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.RequestMemory) }},
 	{key: "max_query_bytes", def: "16KiB", help: "bytes of the query of an HTTP API call (414 above)", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.MaxQueryBytes) }},
 	{key: "max_query_parameters", def: fmt.Sprint(api.DefaultQueryParameters), help: "parameters of the query of an HTTP API call (400 above)", positive: true, bind: func(c *Config) any { return &c.MaxQueryParameters }},
 	{key: "max_queued_bytes", def: "8MiB", help: "bytes waiting for a slow client and for no other (4100 above)", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.MaxQueuedBytes) }},

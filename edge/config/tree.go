@@ -70,7 +70,7 @@ func parseTree(text []byte) (*tree, error) {
 	r := &yamlReader{anchors: map[string]*tree{}}
 	var found *tree
 	for _, d := range file.Docs {
-		if d.Body == nil || d.Body.Type() == ast.CommentType {
+		if d.Body == nil || d.Body.Type() == ast.CommentType || d.Body.Type() == ast.DirectiveType {
 			continue
 		}
 		if found != nil {
@@ -217,6 +217,9 @@ func (r *yamlReader) mapping(line int, values []*ast.MappingValueNode, depth int
 	}
 	for _, m := range merged {
 		t.merge(m)
+		for _, element := range m.list {
+			t.merge(element)
+		}
 	}
 	return t, nil
 }
@@ -241,12 +244,9 @@ func (t *tree) add(key string, child *tree, line int) error {
 	return nil
 }
 
-// merge puts in what a merge key (<<) brings: a map, or a list of maps, for
-// keys that are not there.
+// merge puts in the fields of a map that a merge key (<<) brings, for keys that
+// are not there.
 func (t *tree) merge(from *tree) {
-	for _, m := range from.list {
-		t.merge(m)
-	}
 	for _, key := range from.keys {
 		if _, own := t.fields[key]; !own {
 			t.fields[key] = from.fields[key]

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math"
 	"strconv"
@@ -177,6 +178,22 @@ func quote(text string) string {
 	}
 	return strconv.Quote(text)
 }
+
+// fileError says why a file cannot be read. The system's error repeats the name,
+// which may be the content of a file, given instead: it is shown if it looks like
+// a name.
+func fileError(path string, err error) error {
+	var e *fs.PathError
+	if !errors.As(err, &e) {
+		return err
+	}
+	if len(path) > maxPathShown || strings.ContainsAny(path, "={}\"'") {
+		path = "what it names"
+	}
+	return fmt.Errorf("%s %s: %w", e.Op, path, e.Err)
+}
+
+const maxPathShown = 256 // bytes
 
 // checkPath refuses what names no file: most often it is the file's content,
 // a private key for one, which is not repeated.
