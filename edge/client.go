@@ -53,8 +53,9 @@ type client struct {
 }
 
 var (
-	_ socket.Receiver       = (*client)(nil)
-	_ socket.BinaryReceiver = (*client)(nil)
+	_ socket.Receiver        = (*client)(nil)
+	_ socket.BinaryReceiver  = (*client)(nil)
+	_ socket.ControlReceiver = (*client)(nil)
 )
 
 // Closed implements socket.Receiver: everything the client was part of forgets

@@ -39,8 +39,24 @@ func (c *client) overRate(bytes int) *pusher.Error {
 // overLimit notes that the client is above a limit and makes the error that
 // says so; format gets the limit and the name of its setting.
 func (c *client) overLimit(code int, reason limit.Reason, format string, n int) *pusher.Error {
-	c.app.channels.hub.cfg.Ledger.Note(reason, slog.String("app", c.app.ID), slog.String("socket_id", c.id.String()))
+	c.noteLimit(reason)
 	return pusher.Errorf(code, format, n, reason)
+}
+
+func (c *client) noteLimit(reason limit.Reason) {
+	c.app.channels.hub.cfg.Ledger.Note(reason, slog.String("app", c.app.ID), slog.String("socket_id", c.id.String()))
+}
+
+// Control implements socket.ControlReceiver. Pings and pongs count as messages;
+// above the rate there is no error to answer them with, so nothing is read from
+// the connection until they are within it.
+func (c *client) Control(frames int) (wait func()) {
+	n := c.app.Limits.MessagesPerSecond
+	if n == 0 || c.messages.Take(frames, n, rateBurst*n, time.Now()) {
+		return nil
+	}
+	c.noteLimit(limit.Messages)
+	return func() { c.pause(time.Duration(frames) * time.Second / time.Duration(n)) }
 }
 
 // limitRate is Message for a message above the rate: it is answered and not
@@ -70,15 +86,17 @@ func (c *client) afterRefusal() (wait func()) {
 	if c.app.channels.hub.errors.Take(c.address, 1, refusalsPerSecond, refusalBurst, time.Now()) {
 		return nil
 	}
-	return c.pause
+	return func() { c.pause(refusalPause) }
 }
 
 // pause holds the connection's reading up.
-func (c *client) pause() {
-	timer := time.NewTimer(refusalPause)
+func (c *client) pause(d time.Duration) {
+	ctx, end := c.work.begin(c.app.channels.hub.ctx)
+	defer end()
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-	case <-c.app.channels.hub.ctx.Done():
+	case <-ctx.Done():
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gobwas/ws"
 
@@ -74,6 +75,52 @@ func TestMessageRate(t *testing.T) {
 				t.Errorf("the ledger has %d, refused were %d", got, refused)
 			}
 			other.wantNothing()
+		})
+	}
+}
+
+// Pings and pongs of WebSocket count as messages. There is no error for them:
+// they are read later.
+func TestMessageRateOfControlFrames(t *testing.T) {
+	t.Parallel()
+	for name, frame := range map[string]ws.Frame{"ping": ws.NewPingFrame(nil), "pong": ws.NewPongFrame(nil)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const rate = 50
+			s := startServer(t, demoApp(func(a *app.App) { a.Limits.MessagesPerSecond = rate }))
+			c, began := s.connect(t), time.Now()
+			go func() {
+				for {
+					select {
+					case <-c.pongs:
+					case <-t.Context().Done():
+						return
+					}
+				}
+			}()
+			for range 5 * rate {
+				if err := c.write(frame); err != nil {
+					t.Fatal(err)
+				}
+			}
+			poll(t, "the message behind them to be handled", func() bool {
+				c.sendText(`{"event":"pusher:subscribe","data":{"channel":"chat"}}`)
+				for {
+					switch f := c.next(); f.Event {
+					case "pusher_internal:subscription_succeeded":
+						return true
+					case "pusher:error":
+						return false
+					}
+				}
+			})
+			// Four seconds' worth at once, the fifth when it was earned.
+			if took := time.Since(began); took < time.Second/2 {
+				t.Errorf("%d frames were read in %s, the rate is %d a second", 5*rate, took, rate)
+			}
+			if s.Ledger().Total(limit.Messages) == 0 {
+				t.Error("the ledger knows nothing of it")
+			}
 		})
 	}
 }

@@ -349,6 +349,7 @@ func (l *link) receive(data []byte) (wait func()) {
 	}
 	rest := in.join(data)
 	consumed, whole := false, false
+	controls := 0
 	var pongs []byte
 	for wait == nil {
 		if wait = l.press(len(pongs)); wait != nil {
@@ -368,13 +369,19 @@ func (l *link) receive(data []byte) (wait func()) {
 			whole = true
 			wait = l.deliver(m)
 			continue
-		case ws.OpPing:
-			pongs = appendPong(pongs, m.payload)
-			continue
-		case ws.OpPong:
+		case ws.OpPing, ws.OpPong:
+			if m.op == ws.OpPing {
+				pongs = appendPong(pongs, m.payload)
+			}
+			if controls++; controls == controlRun {
+				wait, controls = l.control(controls), 0
+			}
 			continue
 		}
 		break
+	}
+	if wait == nil && controls > 0 {
+		wait = l.control(controls)
 	}
 	l.pong(pongs)
 	l.keep(in, rest, consumed, whole || wait != nil)
@@ -472,6 +479,18 @@ func (l *link) deliver(m message) (wait func()) {
 	}
 	if r, ok := l.receiver.(BinaryReceiver); ok {
 		return r.Binary(len(m.payload))
+	}
+	return nil
+}
+
+// controlRun is how many pings and pongs are handled before the receiver is told
+// of them.
+const controlRun = 64
+
+// control tells the receiver of pings and pongs.
+func (l *link) control(frames int) (wait func()) {
+	if r, ok := l.receiver.(ControlReceiver); ok && l.current() == stateOpen {
+		return r.Control(frames)
 	}
 	return nil
 }

@@ -80,6 +80,13 @@ type BinaryReceiver interface {
 	Binary(bytes int) (wait func())
 }
 
+// ControlReceiver is implemented by a Receiver that bounds the pings and pongs
+// of the peer, which are answered or dropped here.
+type ControlReceiver interface {
+	// Control is told of so many of them, and called like Message.
+	Control(frames int) (wait func())
+}
+
 // HangupReceiver is implemented by a Receiver whose waits may be long: they
 // should end with the connection.
 type HangupReceiver interface {
