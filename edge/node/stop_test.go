@@ -4,14 +4,10 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -131,8 +127,8 @@ func (s *server) wantCleanStop(dir string) {
 func TestStopDuringTLSHandshake(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	cert, certKey := writeCertificate(t)
-	s := startServerWith(t, func(c *config.Config) { c.DataDir, c.TLSCert, c.TLSKey = dir, cert, certKey })
+	encrypt := withTLS(t)
+	s := startServerWith(t, func(c *config.Config) { encrypt(c); c.DataDir = dir })
 	s.mustDial("\x16\x03\x01\x02\x00\x01") // the beginning of a ClientHello
 	conn, err := tls.Dial("tcp", s.addr, &tls.Config{InsecureSkipVerify: true})
 	if err != nil {
@@ -226,24 +222,4 @@ func TestStopStatus(t *testing.T) {
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("%v:\n%s", err, said.String())
 	}
-}
-
-// writeCertificate makes files for tls_cert and tls_key.
-func writeCertificate(t *testing.T) (cert, key string) {
-	t.Helper()
-	https := httptest.NewTLSServer(nil)
-	defer https.Close()
-	pair := https.TLS.Certificates[0]
-	private, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, key = filepath.Join(t.TempDir(), "cert.pem"), filepath.Join(t.TempDir(), "key.pem")
-	if err := errors.Join(
-		os.WriteFile(cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]}), 0o600),
-		os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600),
-	); err != nil {
-		t.Fatal(err)
-	}
-	return cert, key
 }
