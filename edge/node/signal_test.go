@@ -3,107 +3,15 @@
 package node_test
 
 import (
-	"bufio"
 	"crypto/tls"
-	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/gobwas/ws"
 )
-
-// process is the program itself, running.
-type process struct {
-	*server
-	cmd   *exec.Cmd
-	logs  chan string // lines of standard error
-	ended chan error
-}
-
-// runProgram starts the program with one app on a free port and waits until it
-// is ready.
-func runProgram(t *testing.T, args ...string) *process {
-	t.Helper()
-	args = append([]string{"--listen", "127.0.0.1:0", "--data-dir", t.TempDir(), "--app-id", appID, "--app-key", key, "--app-secret", secret}, args...)
-	p := &process{cmd: exec.CommandContext(t.Context(), mustBuild(t), args...), logs: make(chan string, 1000), ended: make(chan error, 1)}
-	out, err := p.cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	errs, err := p.cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	logged := make(chan struct{})
-	go func() {
-		defer close(logged)
-		for lines := bufio.NewScanner(errs); lines.Scan(); {
-			p.logs <- lines.Text()
-		}
-	}()
-	ready, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		t.Fatalf("the program did not start: %v", err)
-	}
-	go func() {
-		_, _ = io.Copy(io.Discard, out)
-		<-logged
-		p.ended <- p.cmd.Wait()
-		close(p.ended)
-	}()
-	t.Cleanup(func() {
-		_ = p.cmd.Process.Kill()
-		for range p.ended {
-		}
-	})
-	_, addr, _ := strings.Cut(strings.TrimSpace(ready), "://")
-	p.server = &server{t: t, addr: addr}
-	return p
-}
-
-func (p *process) signal(sig os.Signal) {
-	p.t.Helper()
-	if err := p.cmd.Process.Signal(sig); err != nil {
-		p.t.Fatal(err)
-	}
-}
-
-// wantLog waits for a line that has a part.
-func (p *process) wantLog(part string) {
-	p.t.Helper()
-	deadline := time.After(patience)
-	for {
-		select {
-		case line := <-p.logs:
-			if strings.Contains(line, part) {
-				return
-			}
-		case <-deadline:
-			p.t.Fatalf("nothing is logged with %q", part)
-		}
-	}
-}
-
-func (p *process) wantExit() {
-	p.t.Helper()
-	select {
-	case err := <-p.ended:
-		if err != nil {
-			p.t.Fatalf("the program ended with %v", err)
-		}
-	case <-time.After(patience):
-		p.t.Fatal("the program does not end")
-	}
-}
 
 // A hang-up ends nothing, whatever there is to reload; the other signals are a
 // clean stop, which tells clients to come back. SIGHUP and SIGQUIT were once
@@ -170,4 +78,14 @@ func (p *process) serial() int64 {
 	}
 	defer conn.Close()
 	return conn.(*tls.Conn).ConnectionState().PeerCertificates[0].SerialNumber.Int64()
+}
+
+// A stop ends with status 0, whatever a client has not finished.
+func TestStopStatus(t *testing.T) {
+	t.Parallel()
+	p := runProgram(t, "--shutdown-timeout", stopTime.String())
+	p.mustDial(halfPost() + "Host: x\r\nContent-Length: 100\r\n\r\n{")
+	p.publish("kept", "x", "1", "")
+	p.signal(syscall.SIGTERM)
+	p.wantExit()
 }

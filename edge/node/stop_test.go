@@ -1,19 +1,16 @@
 package node_test
 
 import (
-	"bufio"
-	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -186,40 +183,5 @@ func TestStopWhilePublishing(t *testing.T) {
 				t.Errorf("match.%d: event %d is %q, %v", c, i, data, err)
 			}
 		}
-	}
-}
-
-// The program ends with status 0.
-func TestStopStatus(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	program := filepath.Join(dir, "reecho")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "reecho").CombinedOutput(); err != nil {
-		t.Fatalf("build the program: %v\n%s", err, out)
-	}
-	cmd := exec.CommandContext(t.Context(), program, "--listen", "127.0.0.1:0", "--data-dir", filepath.Join(dir, "data"),
-		"--shutdown-timeout", stopTime.String(), "--app-id", appID, "--app-key", key, "--app-secret", secret)
-	var said bytes.Buffer
-	cmd.Stderr = &said
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, addr, _ := strings.Cut(strings.TrimSpace(line), "http://")
-	s := &server{t: t, addr: addr}
-	s.mustDial(halfPost() + "Host: x\r\nContent-Length: 100\r\n\r\n{")
-	s.publish("kept", "x", "1", "")
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Wait(); err != nil {
-		t.Errorf("%v:\n%s", err, said.String())
 	}
 }
