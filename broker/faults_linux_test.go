@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -20,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reecho/broker"
+	"reecho/broker/brokertest/faults"
 	"reecho/broker/brokertest/seed"
 	"reecho/broker/natsd"
 )
@@ -212,70 +212,46 @@ func (s *store) wantAnswered(t *testing.T) {
 	}
 }
 
-// mustMount mounts a tmpfs of size bytes and returns a data folder in it.
-func mustMount(t *testing.T, size int) (mount, dir string) {
-	t.Helper()
-	mount = t.TempDir()
-	mustMountAt(t, mount, size)
-	return mount, filepath.Join(mount, "data")
-}
-
-func mustMountAt(t *testing.T, mount string, size int) {
-	t.Helper()
-	if err := unix.Mount("reecho-test", mount, "tmpfs", 0, fmt.Sprint("size=", size)); err != nil {
-		t.Skipf("cannot mount a file system (%v): run as root", err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(mount, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-}
-
-func mustRemount(t *testing.T, mount string, flags uintptr, options string) {
-	t.Helper()
-	if err := unix.Mount("reecho-test", mount, "tmpfs", unix.MS_REMOUNT|flags, options); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // A full disk. Seen: after the disk had been enlarged every publish was 503
 // after 10 s until a restart, while /health said 200.
 func TestDiskFullAndEnlarged(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct {
-		name string
-		cfg  broker.Config
-	}{
-		{"one stream", broker.Config{Partitions: 1}},
-		{"four streams", broker.Config{Partitions: 4}},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			mount, dir := mustMount(t, 8<<20)
-			s := openStore(t, dir, tt.cfg)
-			epoch := s.Epoch("app-1", "match.0")
-			r := newRecorder()
-			mustSubscribe(t, s.Broker, "app-1", "match.1", r)
-			s.mustPublishAll(t)
-			s.publishUntilRefused(t, 20<<10)
-			s.wantNotReady(t, "no space left")
-			for range 200 {
-				if err := s.publish(t, "match.3", 100); !errors.Is(err, broker.ErrUnavailable) {
-					t.Fatalf("got %v, want ErrUnavailable", err)
+	faults.WithMounts(t, func(t *testing.T, dir string) {
+		t.Helper()
+		for _, tt := range []struct {
+			name string
+			cfg  broker.Config
+		}{
+			{"one stream", broker.Config{Partitions: 1}},
+			{"four streams", broker.Config{Partitions: 4}},
+		} {
+			t.Run(tt.name, func(t *testing.T) {
+				t.Parallel()
+				mount := filepath.Join(dir, strconv.Itoa(tt.cfg.Partitions))
+				faults.Mount(t, mount, 8<<20)
+				s := openStore(t, filepath.Join(mount, "data"), tt.cfg)
+				epoch := s.Epoch("app-1", "match.0")
+				r := newRecorder()
+				mustSubscribe(t, s.Broker, "app-1", "match.1", r)
+				s.mustPublishAll(t)
+				s.publishUntilRefused(t, 20<<10)
+				s.wantNotReady(t, "no space left")
+				for range 200 {
+					if err := s.publish(t, "match.3", 100); !errors.Is(err, broker.ErrUnavailable) {
+						t.Fatalf("got %v, want ErrUnavailable", err)
+					}
 				}
-			}
-			mustRemount(t, mount, 0, fmt.Sprint("size=", 64<<20))
-			s.wantMended(t)
-			s.mustPublishAll(t)
-			s.wantAnswered(t)
-			s.log.wantOnce(t, "no space left")
-			if got := s.Epoch("app-1", "match.0"); got != epoch {
-				t.Errorf("the epoch is %s, was %s", got, epoch)
-			}
-			wantLive(t, s, r, "match.1")
-		})
-	}
+				faults.Resize(t, mount, 64<<20)
+				s.wantMended(t)
+				s.mustPublishAll(t)
+				s.wantAnswered(t)
+				s.log.wantOnce(t, "no space left")
+				if got := s.Epoch("app-1", "match.0"); got != epoch {
+					t.Errorf("the epoch is %s, was %s", got, epoch)
+				}
+				wantLive(t, s, r, "match.1")
+			})
+		}
+	})
 }
 
 // wantLive checks that the newest event of a channel came by the live path.
@@ -296,70 +272,48 @@ func wantLive(t *testing.T, s *store, r *recorder, channel string) {
 
 // A disk that is full, freed and full again, at random moments of publishing.
 func TestDiskFullAgainAndAgain(t *testing.T) {
-	t.Parallel()
-	random := rand.New(rand.NewPCG(seed.First(t), 6))
-	_, dir := mustMount(t, 48<<20)
-	s := openStore(t, dir, broker.Config{Partitions: 2})
-	for range 3 {
-		for range random.IntN(50) {
-			s.mustPublishAll(t)
+	faults.WithMounts(t, func(t *testing.T, mount string) {
+		t.Helper()
+		random := rand.New(rand.NewPCG(seed.First(t), 6))
+		faults.Mount(t, mount, 48<<20)
+		s := openStore(t, filepath.Join(mount, "data"), broker.Config{Partitions: 2})
+		for range 3 {
+			for range random.IntN(50) {
+				s.mustPublishAll(t)
+			}
+			ballast := faults.Fill(t, mount)
+			s.publishUntilRefused(t, random.IntN(30<<10))
+			s.wantNotReady(t, "no space left")
+			if err := os.Remove(ballast); err != nil {
+				t.Fatal(err)
+			}
+			s.wantMended(t)
 		}
-		ballast := mustFill(t, filepath.Dir(dir))
-		s.publishUntilRefused(t, random.IntN(30<<10))
-		s.wantNotReady(t, "no space left")
-		if err := os.Remove(ballast); err != nil {
-			t.Fatal(err)
+		s.mustPublishAll(t)
+		s.wantAnswered(t)
+		if lines := slices.DeleteFunc(s.log.all(), aboutLoad); len(lines) != 6 {
+			t.Errorf("want two lines each time, got:\n%s", strings.Join(lines, "\n"))
 		}
-		s.wantMended(t)
-	}
-	s.mustPublishAll(t)
-	s.wantAnswered(t)
-	if lines := slices.DeleteFunc(s.log.all(), aboutLoad); len(lines) != 6 {
-		t.Errorf("want two lines each time, got:\n%s", strings.Join(lines, "\n"))
-	}
-}
-
-// mustFill writes a file until the disk is full.
-func mustFill(t *testing.T, dir string) (path string) {
-	t.Helper()
-	path = filepath.Join(dir, "ballast")
-	file, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	block := make([]byte, 64<<10)
-	for err == nil {
-		_, err = file.Write(block)
-	}
-	if !errors.Is(err, syscall.ENOSPC) {
-		t.Fatal(err)
-	}
-	return path
+	})
 }
 
 // A file system that becomes read-only, as after an I/O error. It is noticed
 // also when nobody publishes.
 func TestDiskReadOnlyForAWhile(t *testing.T) {
-	t.Parallel()
-	mount, dir := mustMount(t, 32<<20)
-	s := openStore(t, dir, broker.Config{Partitions: 2})
-	s.mustPublishAll(t)
-	// A file system with files that are open for writing is made read-only by
-	// the kernel only; so a view of it that is covers it.
-	if err := errors.Join(unix.Mount(mount, mount, "", unix.MS_BIND, ""),
-		unix.Mount("", mount, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, "")); err != nil {
-		t.Fatal(err)
-	}
-	s.wantNotReady(t, "read-only")
-	s.publishUntilRefused(t, 100)
-	if err := unix.Unmount(mount, unix.MNT_DETACH); err != nil {
-		t.Fatal(err)
-	}
-	s.wantMended(t)
-	s.mustPublishAll(t)
-	s.wantAnswered(t)
-	s.log.wantOnce(t, "read-only")
+	faults.WithMounts(t, func(t *testing.T, mount string) {
+		t.Helper()
+		faults.Mount(t, mount, 32<<20)
+		s := openStore(t, filepath.Join(mount, "data"), broker.Config{Partitions: 2})
+		s.mustPublishAll(t)
+		uncover := faults.Cover(t, mount)
+		s.wantNotReady(t, "read-only")
+		s.publishUntilRefused(t, 100)
+		uncover()
+		s.wantMended(t)
+		s.mustPublishAll(t)
+		s.wantAnswered(t)
+		s.log.wantOnce(t, "read-only")
+	})
 }
 
 // A data folder that is moved away, or removed in part.
@@ -413,54 +367,28 @@ func TestFolderReplaced(t *testing.T) {
 // A disk of which one stream alone has a part: the log fails and is mended again
 // and again, until there is room.
 func TestOneStreamOfSeveralFails(t *testing.T) {
-	t.Parallel()
-	dir := filepath.Join(t.TempDir(), "data")
-	mount := filepath.Join(dir, "nats", "jetstream", "$G", "streams", "EVENTS-1")
-	if err := os.MkdirAll(mount, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	mustMountAt(t, mount, 4<<20)
-	s := openStore(t, dir, broker.Config{Partitions: 4})
-	s.mustPublishAll(t)
-	s.publishUntilRefused(t, 20<<10)
-	mustRemount(t, mount, 0, fmt.Sprint("size=", 64<<20))
-	// It may look mended before.
-	for c := range faultChannels {
-		poll(t, "events are stored again", func() bool { return s.publish(t, fmt.Sprint("match.", c), 20<<10) == nil })
-	}
-	s.wantMended(t)
-	s.mustPublishAll(t)
-	s.wantAnswered(t)
-}
-
-// childFault is set for a child process that suffers a fault which a process has
-// for itself: the data folder.
-const childFault = "REECHO_TEST_FAULT_DIR"
-
-// inChild runs test in a process of its own.
-func inChild(t *testing.T, test func(t *testing.T, dir string)) {
-	t.Helper()
-	if dir := os.Getenv(childFault); dir != "" {
-		test(t, dir)
-		return
-	}
-	t.Parallel()
-	dir := t.TempDir()
-	// The child may become another user.
-	if err := os.Chmod(filepath.Dir(dir), 0o711); err != nil {
-		t.Fatal(err)
-	}
-	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
-	child.Env = append(os.Environ(), childFault+"="+dir)
-	if out, err := child.CombinedOutput(); err != nil {
-		t.Errorf("%v:\n%s", err, out)
-	}
+	faults.WithMounts(t, func(t *testing.T, dir string) {
+		t.Helper()
+		mount := filepath.Join(dir, "nats", "jetstream", "$G", "streams", "EVENTS-1")
+		faults.Mount(t, mount, 4<<20)
+		s := openStore(t, dir, broker.Config{Partitions: 4})
+		s.mustPublishAll(t)
+		s.publishUntilRefused(t, 20<<10)
+		faults.Resize(t, mount, 64<<20)
+		// It may look mended before.
+		for c := range faultChannels {
+			poll(t, "events are stored again", func() bool { return s.publish(t, fmt.Sprint("match.", c), 20<<10) == nil })
+		}
+		s.wantMended(t)
+		s.mustPublishAll(t)
+		s.wantAnswered(t)
+	})
 }
 
 // No file descriptors are left: nothing can be opened, neither a new file of a
 // stream nor one that had been closed.
 func TestNoDescriptors(t *testing.T) {
-	inChild(t, func(t *testing.T, dir string) {
+	faults.InChild(t, func(t *testing.T, dir string) {
 		t.Helper()
 		limit := unix.Rlimit{Cur: 200, Max: 200}
 		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
@@ -492,11 +420,13 @@ func TestNoDescriptors(t *testing.T) {
 // The folder of a stream cannot be written any more: nats-server ends all of
 // JetStream then, by itself.
 func TestPermissionLostForAWhile(t *testing.T) {
-	inChild(t, func(t *testing.T, dir string) {
+	faults.InChild(t, func(t *testing.T, dir string) {
 		t.Helper()
 		const nobody = 65534
-		if err := errors.Join(os.Chown(dir, nobody, nobody), syscall.Setuid(nobody)); err != nil {
-			t.Skipf("cannot become another user (%v): run as root", err)
+		if os.Geteuid() == 0 { // who may write everywhere
+			if err := errors.Join(os.Chown(dir, nobody, nobody), syscall.Setuid(nobody)); err != nil {
+				t.Fatal(err)
+			}
 		}
 		s := openStore(t, dir, broker.Config{Partitions: 2})
 		s.mustPublishAll(t)

@@ -1,3 +1,5 @@
+//go:build unix
+
 package replay
 
 import (
@@ -15,19 +17,7 @@ import (
 func BenchmarkHistory(b *testing.B) {
 	const channels, events = 1000, 50
 	log := brokertest.Start(b, broker.Config{})
-	name := func(i int) string { return fmt.Sprintf("match.%d", i) }
-	frame := make([]byte, 250)
-	for range events {
-		for first := 0; first < channels; first += 100 {
-			records := make([]broker.Record, 100)
-			for i := range records {
-				records[i] = broker.Record{App: "77", Channel: name(first + i), Frame: frame}
-			}
-			if err := log.Publish(b.Context(), records); err != nil {
-				b.Fatal(err)
-			}
-		}
-	}
+	interleave(b, log, channels, events)
 	h := NewHistory(log, 64<<20)
 	defer h.Close()
 	b.ReportAllocs()
@@ -36,9 +26,9 @@ func BenchmarkHistory(b *testing.B) {
 		var readers sync.WaitGroup
 		for i := range channels {
 			readers.Go(func() {
-				got, _, err := h.Read(context.Background(), Range{App: "77", Channel: name(i), UpTo: 1 << 40, Events: 1000, Bytes: 1 << 20})
+				got, _, err := h.Read(context.Background(), Range{App: "77", Channel: match(i), UpTo: 1 << 40, Events: 1000, Bytes: 1 << 20})
 				if err != nil || len(got) != events {
-					b.Errorf("%s: %d events, %v", name(i), len(got), err)
+					b.Errorf("%s: %d events, %v", match(i), len(got), err)
 				}
 			})
 		}
@@ -53,32 +43,40 @@ func BenchmarkHistory(b *testing.B) {
 func BenchmarkNewest(b *testing.B) {
 	const channels, events = 1000, 300
 	log := brokertest.Start(b, broker.Config{Partitions: 1})
-	name := func(i int) string { return fmt.Sprintf("match.%d", i) }
-	frame := make([]byte, 250)
-	for range events {
-		for first := 0; first < channels; first += 100 {
-			records := make([]broker.Record, 100)
-			for i := range records {
-				records[i] = broker.Record{App: "77", Channel: name(first + i), Frame: frame}
-			}
-			if err := log.Publish(b.Context(), records); err != nil {
-				b.Fatal(err)
-			}
-		}
-	}
+	interleave(b, log, channels, events)
 	h := NewHistory(log, 64<<20)
 	defer h.Close()
-	last, _, err := log.Last(b.Context(), "77", name(0))
+	last, _, err := log.Last(b.Context(), "77", match(0))
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.ReportAllocs()
 	start := brokertest.CPUTime(b)
 	for i := 0; b.Loop(); i++ {
-		got, _, err := h.Read(b.Context(), Range{App: "77", Channel: name(i % channels), UpTo: last.Sequence + channels, Events: 50, Bytes: 1 << 20, Keep: KeepNewest})
+		got, _, err := h.Read(b.Context(), Range{App: "77", Channel: match(i % channels), UpTo: last.Sequence + channels, Events: 50, Bytes: 1 << 20, Keep: KeepNewest})
 		if err != nil || len(got) != 50 {
 			b.Fatalf("%d events, %v", len(got), err)
 		}
 	}
 	b.ReportMetric(float64(brokertest.CPUTime(b)-start)/1e3/float64(b.N), "cpu-us/read")
+}
+
+func match(i int) string { return fmt.Sprintf("match.%d", i) }
+
+// interleave stores events of 250 bytes of so many channels, whose number is a
+// multiple of 100.
+func interleave(b *testing.B, log *broker.Broker, channels, events int) {
+	b.Helper()
+	frame := make([]byte, 250)
+	for range events {
+		for first := 0; first < channels; first += 100 {
+			records := make([]broker.Record, 100)
+			for i := range records {
+				records[i] = broker.Record{App: "77", Channel: match(first + i), Frame: frame}
+			}
+			if err := log.Publish(b.Context(), records); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
 }

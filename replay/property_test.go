@@ -414,9 +414,9 @@ func (w *world) step() {
 			w.join(c)
 		}
 	case n < 90:
-		w.pass(time.Duration(w.rng.IntN(int(time.Minute))))
+		w.pass(time.Duration(w.rng.Int64N(int64(time.Minute))))
 	case n < 92:
-		w.pass(time.Duration(w.rng.IntN(int(2 * w.limits.MaxAge))))
+		w.pass(time.Duration(w.rng.Int64N(int64(2 * w.limits.MaxAge))))
 	case n < 97:
 		w.ring.Trim(w.rng.IntN(5), 1<<30) // as memory runs short
 	case n < 98:

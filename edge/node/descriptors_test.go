@@ -3,8 +3,6 @@
 package node_test
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,69 +10,12 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/gobwas/ws"
 )
-
-// lockedBuffer is the standard error of a running program.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-// startProgram runs the program itself after a shell command such as ulimit.
-func startProgram(t *testing.T, before string, args ...string) (*server, *exec.Cmd, *lockedBuffer) {
-	t.Helper()
-	program := filepath.Join(t.TempDir(), "reecho")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "reecho").CombinedOutput(); err != nil {
-		t.Fatalf("build the program: %v\n%s", err, out)
-	}
-	args = append([]string{
-		"-c", before + ` && exec "$0" "$@"`, program, "--listen", "127.0.0.1:0", "--data-dir", t.TempDir(),
-		"--app-id", appID, "--app-key", key, "--app-secret", secret,
-	}, args...)
-	cmd := exec.Command("sh", args...) // it outlives the test's context
-	log := &lockedBuffer{}
-	cmd.Stderr = log
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("the program ended with %v:\n%s", err, log)
-		}
-	})
-	line, err := bufio.NewReader(out).ReadString('\n')
-	_, url, found := strings.Cut(strings.TrimSpace(line), "http://")
-	if err != nil || !found {
-		t.Fatalf("got %q, %v, want an address:\n%s", line, err, log)
-	}
-	return &server{t: t, addr: url}, cmd, log
-}
 
 // keptAlive is an HTTP connection that is used for one call after another.
 func keptAlive(t *testing.T) *http.Client {
@@ -91,17 +32,14 @@ func TestFewDescriptors(t *testing.T) {
 	t.Parallel()
 	const descriptors = 400
 	// Only the hard limit counts: the soft one is raised to it.
-	s, cmd, log := startProgram(t, fmt.Sprintf("ulimit -Sn %d && ulimit -Hn %d", descriptors/2, descriptors),
-		"--handshake-timeout", "1m")
-	poll(t, "the log to say what the limit allows", func() bool {
-		return strings.Contains(log.String(), "descriptors=400 connections=149")
-	})
+	s := runProgramAfter(t, fmt.Sprintf("ulimit -Sn %d && ulimit -Hn %d", descriptors/2, descriptors), "--handshake-timeout", "1m")
+	s.wantLog("descriptors=400 connections=149")
 	kept := keptAlive(t)
 	health := func(client *http.Client) {
 		t.Helper()
 		response, err := client.Get("http://" + s.addr + "/health")
 		if err != nil {
-			t.Fatalf("health: %v\n%s", err, log)
+			t.Fatalf("health: %v\n%s", err, s.log())
 		}
 		body, _ := io.ReadAll(response.Body)
 		_ = response.Body.Close()
@@ -110,12 +48,12 @@ func TestFewDescriptors(t *testing.T) {
 		}
 	}
 	health(kept)
-	idle := fillServer(t, s, 280)
+	idle := fillServer(t, s.server, 280)
 	health(kept)
 	for i := range 20 {
 		s.publish(fmt.Sprintf("chat.%d", i), "x", "stored", "") // each on a connection of its own
 	}
-	if entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", cmd.Process.Pid)); err == nil && len(entries) > descriptors-50 {
+	if entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.cmd.Process.Pid)); err == nil && len(entries) > descriptors-50 {
 		t.Errorf("%d of %d descriptors are in use, the store has too few", len(entries), descriptors)
 	}
 	poll(t, "a word on the limit", func() bool {
@@ -136,7 +74,7 @@ func TestFewDescriptors(t *testing.T) {
 	if got := c.wantOn("chat.0", "x").text(t); got != "live" {
 		t.Errorf("got %q", got)
 	}
-	if text := log.String(); strings.Contains(text, "too many open files") || strings.Count(text, "a limit was reached") > 60 {
+	if text := s.log(); strings.Contains(text, "too many open files") || strings.Count(text, "a limit was reached") > 60 {
 		t.Errorf("the log says:\n%.3000s", text)
 	}
 }

@@ -3,120 +3,22 @@
 package node_test
 
 import (
-	"bufio"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
-	"io"
 	"log/slog"
-	"math/big"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/gobwas/ws"
 
 	"reecho/edge/config"
 	"reecho/edge/node"
 )
-
-// process is the program itself, running.
-type process struct {
-	*server
-	cmd   *exec.Cmd
-	logs  chan string // lines of standard error
-	ended chan error
-}
-
-// runProgram starts the program with one app on a free port and waits until it
-// is ready.
-func runProgram(t *testing.T, args ...string) *process {
-	t.Helper()
-	args = append([]string{"--listen", "127.0.0.1:0", "--data-dir", t.TempDir(), "--app-id", appID, "--app-key", key, "--app-secret", secret}, args...)
-	p := &process{cmd: exec.CommandContext(t.Context(), mustBuild(t), args...), logs: make(chan string, 1000), ended: make(chan error, 1)}
-	out, err := p.cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	errs, err := p.cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	logged := make(chan struct{})
-	go func() {
-		defer close(logged)
-		for lines := bufio.NewScanner(errs); lines.Scan(); {
-			p.logs <- lines.Text()
-		}
-	}()
-	ready, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		t.Fatalf("the program did not start: %v", err)
-	}
-	go func() {
-		_, _ = io.Copy(io.Discard, out)
-		<-logged
-		p.ended <- p.cmd.Wait()
-		close(p.ended)
-	}()
-	t.Cleanup(func() {
-		_ = p.cmd.Process.Kill()
-		for range p.ended {
-		}
-	})
-	_, addr, _ := strings.Cut(strings.TrimSpace(ready), "://")
-	p.server = &server{t: t, addr: addr}
-	return p
-}
-
-func (p *process) signal(sig os.Signal) {
-	p.t.Helper()
-	if err := p.cmd.Process.Signal(sig); err != nil {
-		p.t.Fatal(err)
-	}
-}
-
-// wantLog waits for a line that has a part.
-func (p *process) wantLog(part string) {
-	p.t.Helper()
-	deadline := time.After(patience)
-	for {
-		select {
-		case line := <-p.logs:
-			if strings.Contains(line, part) {
-				return
-			}
-		case <-deadline:
-			p.t.Fatalf("nothing is logged with %q", part)
-		}
-	}
-}
-
-func (p *process) wantExit() {
-	p.t.Helper()
-	select {
-	case err := <-p.ended:
-		if err != nil {
-			p.t.Fatalf("the program ended with %v", err)
-		}
-	case <-time.After(patience):
-		p.t.Fatal("the program does not end")
-	}
-}
 
 // A hang-up ends nothing, whatever there is to reload; the other signals are a
 // clean stop, which tells clients to come back. SIGHUP and SIGQUIT were once
@@ -153,19 +55,16 @@ func TestManySignals(t *testing.T) {
 			}
 			p.wantLog("nothing to reload")
 			p.signal(sig)
-			var err error
 			for ended := false; !ended; {
 				select {
-				case err = <-p.ended:
+				case <-p.ended:
 					ended = true
 				default:
 					_ = p.cmd.Process.Signal(syscall.SIGHUP) // it may have ended
 				}
 			}
-			if err != nil {
-				t.Errorf("the program ended with %v", err)
-			}
-			if n := len(p.logs); n > 20 {
+			p.wantExit()
+			if n := len(p.lines) - p.seen; n > 20 {
 				t.Errorf("%d further lines are logged", n)
 			}
 
@@ -176,13 +75,15 @@ func TestManySignals(t *testing.T) {
 			p.wantLog("stopping")
 			p.signal(sig)
 			p.wantLog("second signal")
+			<-p.ended
 			var exit *exec.ExitError
-			if err := <-p.ended; !errors.As(err, &exit) || exit.ExitCode() != 1 {
-				t.Errorf("the program ended with %v, want status 1", err)
+			if !errors.As(p.err, &exit) || exit.ExitCode() != 1 {
+				t.Errorf("the program ended with %v, want status 1", p.err)
 			}
-			if n := len(p.logs); n > 0 {
+			if n := len(p.lines) - p.seen; n > 0 {
 				t.Errorf("%d lines behind that", n)
 			}
+			p.err = nil // as it should be
 		})
 	}
 }
@@ -248,27 +149,12 @@ func (p *process) serial() int64 {
 	return conn.(*tls.Conn).ConnectionState().PeerCertificates[0].SerialNumber.Int64()
 }
 
-func mustCertificate(t *testing.T, certFile, keyFile string, serial int64) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "localhost"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for path, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "PRIVATE KEY", Bytes: keyDER}} {
-		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+// A stop ends with status 0, whatever a client has not finished.
+func TestStopStatus(t *testing.T) {
+	t.Parallel()
+	p := runProgram(t, "--shutdown-timeout", stopTime.String())
+	p.mustDial(halfPost() + "Host: x\r\nContent-Length: 100\r\n\r\n{")
+	p.publish("kept", "x", "1", "")
+	p.signal(syscall.SIGTERM)
+	p.wantExit()
 }

@@ -1,23 +1,16 @@
 package node_test
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
-	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -131,8 +124,8 @@ func (s *server) wantCleanStop(dir string) {
 func TestStopDuringTLSHandshake(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	cert, certKey := writeCertificate(t)
-	s := startServerWith(t, func(c *config.Config) { c.DataDir, c.TLSCert, c.TLSKey = dir, cert, certKey })
+	encrypt := withTLS(t)
+	s := startServerWith(t, func(c *config.Config) { encrypt(c); c.DataDir = dir })
 	s.mustDial("\x16\x03\x01\x02\x00\x01") // the beginning of a ClientHello
 	conn, err := tls.Dial("tcp", s.addr, &tls.Config{InsecureSkipVerify: true})
 	if err != nil {
@@ -191,59 +184,4 @@ func TestStopWhilePublishing(t *testing.T) {
 			}
 		}
 	}
-}
-
-// The program ends with status 0.
-func TestStopStatus(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	program := filepath.Join(dir, "reecho")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "reecho").CombinedOutput(); err != nil {
-		t.Fatalf("build the program: %v\n%s", err, out)
-	}
-	cmd := exec.CommandContext(t.Context(), program, "--listen", "127.0.0.1:0", "--data-dir", filepath.Join(dir, "data"),
-		"--shutdown-timeout", stopTime.String(), "--app-id", appID, "--app-key", key, "--app-secret", secret)
-	var said bytes.Buffer
-	cmd.Stderr = &said
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, addr, _ := strings.Cut(strings.TrimSpace(line), "http://")
-	s := &server{t: t, addr: addr}
-	s.mustDial(halfPost() + "Host: x\r\nContent-Length: 100\r\n\r\n{")
-	s.publish("kept", "x", "1", "")
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Wait(); err != nil {
-		t.Errorf("%v:\n%s", err, said.String())
-	}
-}
-
-// writeCertificate makes files for tls_cert and tls_key.
-func writeCertificate(t *testing.T) (cert, key string) {
-	t.Helper()
-	https := httptest.NewTLSServer(nil)
-	defer https.Close()
-	pair := https.TLS.Certificates[0]
-	private, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, key = filepath.Join(t.TempDir(), "cert.pem"), filepath.Join(t.TempDir(), "key.pem")
-	if err := errors.Join(
-		os.WriteFile(cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]}), 0o600),
-		os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600),
-	); err != nil {
-		t.Fatal(err)
-	}
-	return cert, key
 }

@@ -1,18 +1,15 @@
 package node_test
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
+	"reecho/broker/brokertest/faults"
 	"reecho/edge/app"
 	"reecho/edge/config"
 )
@@ -40,61 +37,37 @@ func (s *server) get(path string) (status int, header http.Header, body string) 
 // while it is full, and taken again when it is not. Subscribers get what was
 // answered.
 func TestFullDiskFromOutside(t *testing.T) {
-	t.Parallel()
-	mount := t.TempDir()
-	if err := unix.Mount("reecho-test", mount, "tmpfs", 0, "size=16m"); err != nil {
-		t.Skipf("cannot mount a file system (%v): run as root", err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(mount, unix.MNT_DETACH); err != nil {
-			t.Error(err)
+	faults.WithMounts(t, func(t *testing.T, mount string) {
+		t.Helper()
+		faults.Mount(t, mount, 16<<20)
+		s := startServerWith(t, func(c *config.Config) { c.DataDir = filepath.Join(mount, "data") })
+		c := s.connect(t)
+		c.subscribe("chat")
+		s.publish("chat", "x", "before", "")
+		c.wantOn("chat", "x")
+		ballast := faults.Fill(t, mount)
+		for _, path := range []string{"/health", "/ready"} {
+			status, header, body := s.get(path)
+			if status != http.StatusServiceUnavailable || !strings.Contains(body, "no space left") || header.Get("Retry-After") == "" {
+				t.Errorf("%s: %d %v %s", path, status, header, body)
+			}
+		}
+		for range 20 {
+			if status, body := s.call("POST", "/apps/"+appID+"/events", nil, `{"name":"x","channel":"chat","data":"refused"}`); status != http.StatusServiceUnavailable {
+				t.Errorf("publish: %d %s", status, body)
+			}
+		}
+		if err := os.Remove(ballast); err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range []string{"/health", "/ready"} {
+			poll(t, path+" is well again", func() bool { status, _, _ := s.get(path); return status == http.StatusOK })
+		}
+		s.publish("chat", "x", "after", "")
+		if f := c.wantOn("chat", "x"); f.text(t) != "after" {
+			t.Errorf("got %s", f.raw)
 		}
 	})
-	s := startServerWith(t, func(c *config.Config) { c.DataDir = filepath.Join(mount, "data") })
-	c := s.connect(t)
-	c.subscribe("chat")
-	s.publish("chat", "x", "before", "")
-	c.wantOn("chat", "x")
-	ballast := filepath.Join(mount, "ballast")
-	mustFill(t, ballast)
-	for _, path := range []string{"/health", "/ready"} {
-		status, header, body := s.get(path)
-		if status != http.StatusServiceUnavailable || !strings.Contains(body, "no space left") || header.Get("Retry-After") == "" {
-			t.Errorf("%s: %d %v %s", path, status, header, body)
-		}
-	}
-	for range 20 {
-		if status, body := s.call("POST", "/apps/"+appID+"/events", nil, `{"name":"x","channel":"chat","data":"refused"}`); status != http.StatusServiceUnavailable {
-			t.Errorf("publish: %d %s", status, body)
-		}
-	}
-	if err := os.Remove(ballast); err != nil {
-		t.Fatal(err)
-	}
-	for _, path := range []string{"/health", "/ready"} {
-		poll(t, path+" is well again", func() bool { status, _, _ := s.get(path); return status == http.StatusOK })
-	}
-	s.publish("chat", "x", "after", "")
-	if f := c.wantOn("chat", "x"); f.text(t) != "after" {
-		t.Errorf("got %s", f.raw)
-	}
-}
-
-// mustFill writes a file until the disk is full.
-func mustFill(t *testing.T, path string) {
-	t.Helper()
-	file, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	block := make([]byte, 4<<10)
-	for err == nil {
-		_, err = file.Write(block)
-	}
-	if !errors.Is(err, syscall.ENOSPC) {
-		t.Fatal(err)
-	}
 }
 
 // No combination of limits ends in a 500: what the log cannot take is 413 and

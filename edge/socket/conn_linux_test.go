@@ -135,7 +135,7 @@ func TestWaitWithMoreInput(t *testing.T) {
 		input = append(input, text(fmt.Sprintf("%0*d", 1000, i))...)
 	}
 	c.send(input)
-	until(t, "the input to arrive", func() bool {
+	poll(t, "the input to arrive", func() bool {
 		n, err := unix.IoctlGetInt(conn.fd, unix.SIOCINQ)
 		return err == nil && n == len(input)
 	})

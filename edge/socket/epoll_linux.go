@@ -243,33 +243,8 @@ func (c *epollConn) end() {
 	c.server.tasks.Done()
 }
 
-// Send implements Conn.
-func (c *epollConn) Send(frames [][]byte) error { return c.send(frames, false) }
-
-// Answer implements Conn.
-func (c *epollConn) Answer(frames [][]byte) error { return c.send(frames, true) }
-
-func (c *epollConn) send(frames [][]byte, own bool) error {
-	c.mu.Lock()
-	if own {
-		c.settleLocked(frames)
-	}
-	err := c.sendLocked(frames, own)
-	if own {
-		c.relieveLocked()
-	}
-	waits := c.out != nil
-	c.mu.Unlock()
-	if waits {
-		c.sent(err)
-	}
-	return err
-}
-
+// sendLocked implements wire.
 func (c *epollConn) sendLocked(frames [][]byte, own bool) error {
-	if c.state != stateOpen {
-		return ErrClosed
-	}
 	if c.out != nil {
 		return c.queueLocked(frames, 0, own)
 	}
@@ -286,9 +261,6 @@ func (c *epollConn) sendLocked(frames [][]byte, own bool) error {
 		return err
 	}
 }
-
-// Ping implements Conn.
-func (c *epollConn) Ping() { _ = c.Send(pingFrames) }
 
 // awaitOutputLocked makes epoll report when the socket can be written again.
 func (c *epollConn) awaitOutputLocked() {

@@ -280,6 +280,21 @@ func (h *countingHandler) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
+// wantOneWarning ends the log.
+func (h *countingHandler) wantOneWarning(t *testing.T) {
+	t.Helper()
+	close(h.records)
+	warnings := 0
+	for r := range h.records {
+		if r.Level == slog.LevelWarn {
+			warnings++
+		}
+	}
+	if warnings != 1 {
+		t.Errorf("got %d warnings, want 1", warnings)
+	}
+}
+
 func TestAcceptSurvivesShortage(t *testing.T) {
 	t.Parallel()
 	log := &countingHandler{records: make(chan slog.Record, 100)}
@@ -307,16 +322,7 @@ func TestAcceptSurvivesShortage(t *testing.T) {
 	if err := s.Shutdown(t.Context()); err != nil {
 		t.Errorf("shutdown: %v", err)
 	}
-	close(log.records)
-	warnings := 0
-	for r := range log.records {
-		if r.Level == slog.LevelWarn {
-			warnings++
-		}
-	}
-	if warnings != 1 {
-		t.Errorf("got %d warnings, want 1", warnings)
-	}
+	log.wantOneWarning(t)
 }
 
 func TestCertificateReload(t *testing.T) {

@@ -29,6 +29,9 @@ const (
 // wire is what the two transports do differently. All methods are called with
 // link.mu held and do not block.
 type wire interface {
+	// sendLocked writes frames of an open connection, or queues what cannot be
+	// written at once. own says that they answer the peer's messages.
+	sendLocked(frames [][]byte, own bool) error
 	// flushLocked writes what is queued, or sees to it that it is written.
 	// When nothing is queued any more it does what the state asks for: a deaf
 	// connection tells the peer that nothing more will come, a finishing one is
@@ -103,6 +106,35 @@ func (l *link) Queued() int {
 // Owe implements Conn.
 func (l *link) Owe(frames, bytes int) {
 	l.own.Add(int32(bytes + frames*ownOverhead)) //nolint:gosec // at most what one message asks for above ownHigh
+}
+
+// Send implements Conn.
+func (l *link) Send(frames [][]byte) error { return l.send(frames, false) }
+
+// Answer implements Conn.
+func (l *link) Answer(frames [][]byte) error { return l.send(frames, true) }
+
+// Ping implements Conn.
+func (l *link) Ping() { _ = l.send(pingFrames, false) }
+
+func (l *link) send(frames [][]byte, own bool) error {
+	l.mu.Lock()
+	if own {
+		l.settleLocked(frames)
+	}
+	err := ErrClosed
+	if l.state == stateOpen {
+		err = l.wire.sendLocked(frames, own)
+	}
+	if own {
+		l.relieveLocked()
+	}
+	waits := l.out != nil
+	l.mu.Unlock()
+	if waits {
+		l.sent(err)
+	}
+	return err
 }
 
 // settleLocked takes answers that were owed off what is on its way.

@@ -428,3 +428,16 @@ func wantCode(tb testing.TB, err error, code int, byPeer bool) {
 		tb.Fatalf("closed with %v, want code %d, by peer %t", err, code, byPeer)
 	}
 }
+
+// poll waits until done returns true.
+func poll(t testing.TB, what string, done func() bool) {
+	t.Helper()
+	deadline := time.After(patience)
+	for !done() {
+		select {
+		case <-deadline:
+			t.Fatalf("gave up waiting for %s", what)
+		case <-time.After(time.Millisecond):
+		}
+	}
+}

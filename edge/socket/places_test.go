@@ -14,7 +14,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"reecho/edge/limit"
 )
@@ -63,19 +62,6 @@ func occupy(t on, h *host, n int) (open []io.Closer) {
 	}
 	poll(t, "connections to be counted", func() bool { return h.places.count() >= n })
 	return open
-}
-
-// poll waits until done returns true.
-func poll(t testing.TB, what string, done func() bool) {
-	t.Helper()
-	deadline := time.After(patience)
-	for !done() {
-		select {
-		case <-deadline:
-			t.Fatalf("gave up waiting for %s", what)
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
 }
 
 // TestMaxConnections: every kind counts; above the limit clients are told so,
@@ -221,16 +207,7 @@ func TestProxyComplaints(t *testing.T) {
 	if err := errors.Join(s.Shutdown(t.Context()), <-served); err != nil {
 		t.Error(err)
 	}
-	close(log.records)
-	warnings := 0
-	for r := range log.records {
-		if r.Level == slog.LevelWarn {
-			warnings++
-		}
-	}
-	if warnings != 1 {
-		t.Errorf("got %d warnings, want 1", warnings)
-	}
+	log.wantOneWarning(t)
 }
 
 // TestListenUnix: the file of a dead server is replaced, all else is left

@@ -35,21 +35,6 @@ func (l *link) queuedSince() (cost int, progress time.Duration) {
 	return l.out.cost, l.out.progress
 }
 
-// until polls.
-func until(tb testing.TB, what string, done func() bool) {
-	tb.Helper()
-	deadline := time.After(patience)
-	ticker := time.NewTicker(time.Millisecond)
-	defer ticker.Stop()
-	for !done() {
-		select {
-		case <-ticker.C:
-		case <-deadline:
-			tb.Fatalf("waited for %s", what)
-		}
-	}
-}
-
 // fill sends n frames of 10 KB that nobody else gets.
 func fill(tb testing.TB, c Conn, n int) {
 	tb.Helper()
@@ -91,7 +76,7 @@ func TestProgressIsNotSlow(t *testing.T) {
 			}
 			read += int(n)
 			now = now.Add(timeout * 9 / 10)
-			until(t, "the server to see that the client reads", func() bool {
+			poll(t, "the server to see that the client reads", func() bool {
 				p.Tick(now)
 				cost, progress := l.queuedSince()
 				return cost == 0 || progress >= now.Sub(h.epoch)
@@ -114,7 +99,7 @@ func TestStoppedReaderIsToldWhy(t *testing.T) {
 		l := linkOf(t, p.Conn)
 		now := time.Now()
 		var last time.Duration
-		until(t, "the kernel to be full", func() bool {
+		poll(t, "the kernel to be full", func() bool {
 			now = now.Add(time.Second)
 			p.Tick(now)
 			_, progress := l.queuedSince()
@@ -237,7 +222,7 @@ func TestAnswersPressBack(t *testing.T) {
 			sent <- nil
 		}()
 		l := linkOf(t, p.Conn)
-		until(t, "the server to stop reading", func() bool {
+		poll(t, "the server to stop reading", func() bool {
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			return l.pressed
@@ -284,7 +269,7 @@ func TestOwedAnswersPressBack(t *testing.T) {
 		go func() { _, _ = c.Write(bytes.Repeat(text("a question"), messages)) }()
 		l, got, stops := linkOf(t, p.Conn), 0, 0
 		for got < messages {
-			until(t, "the server to stop reading", func() bool {
+			poll(t, "the server to stop reading", func() bool {
 				l.mu.Lock()
 				defer l.mu.Unlock()
 				return l.pressed && len(p.messages) > 0 || len(p.messages)+got == messages
@@ -303,7 +288,7 @@ func TestOwedAnswersPressBack(t *testing.T) {
 			t.Errorf("the server stopped reading %d times", stops-1)
 		}
 		// The client may have the last one before the writer is told so.
-		until(t, "all answers to be gone", func() bool { return l.own.Load() == 0 })
+		poll(t, "all answers to be gone", func() bool { return l.own.Load() == 0 })
 	})
 }
 
@@ -328,7 +313,7 @@ func TestPingWaitsBehindTheQueue(t *testing.T) {
 		for range 5 {
 			_, _ = io.CopyN(io.Discard, c.r, 100_000)
 			now = now.Add(time.Minute)
-			until(t, "the client to be alive", func() bool { return p.Tick(now) < time.Second })
+			poll(t, "the client to be alive", func() bool { return p.Tick(now) < time.Second })
 		}
 	})
 }

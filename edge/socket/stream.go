@@ -91,33 +91,8 @@ func (c *stream) Tick(now time.Time) time.Duration {
 	return c.link.Tick(now)
 }
 
-// Send implements Conn.
-func (c *stream) Send(frames [][]byte) error { return c.send(frames, false) }
-
-// Answer implements Conn.
-func (c *stream) Answer(frames [][]byte) error { return c.send(frames, true) }
-
-func (c *stream) send(frames [][]byte, own bool) error {
-	c.mu.Lock()
-	if own {
-		c.settleLocked(frames)
-	}
-	err := c.sendLocked(frames, own)
-	if own {
-		c.relieveLocked()
-	}
-	waits := c.out != nil
-	c.mu.Unlock()
-	if waits {
-		c.sent(err)
-	}
-	return err
-}
-
+// sendLocked implements wire.
 func (c *stream) sendLocked(frames [][]byte, own bool) error {
-	if c.state != stateOpen {
-		return ErrClosed
-	}
 	if len(frames) == 0 {
 		return nil
 	}
@@ -127,9 +102,6 @@ func (c *stream) sendLocked(frames [][]byte, own bool) error {
 	c.signal()
 	return nil
 }
-
-// Ping implements Conn.
-func (c *stream) Ping() { _ = c.Send(pingFrames) }
 
 func (c *stream) signal() {
 	select {

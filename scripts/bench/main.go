@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command bench measures a Pusher-compatible server from outside: real
 // processes, real sockets, the server on its own cores. It prints one JSON line
 // for each scenario.
