@@ -36,11 +36,9 @@ func (s *server) get(path string) (status int, header http.Header, body string) 
 	return response.StatusCode, response.Header, string(text)
 }
 
-// A full disk, seen from outside: the health says so and why, publishes are 503
-// while it is full, and taken again when it is not. Subscribers get what was
-// answered.
-func TestFullDiskFromOutside(t *testing.T) {
-	t.Parallel()
+// mustMount mounts a small file system.
+func mustMount(t *testing.T) string {
+	t.Helper()
 	mount := t.TempDir()
 	if err := unix.Mount("reecho-test", mount, "tmpfs", 0, "size=16m"); err != nil {
 		t.Skipf("cannot mount a file system (%v): run as root", err)
@@ -50,6 +48,15 @@ func TestFullDiskFromOutside(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	return mount
+}
+
+// A full disk, seen from outside: the health says so and why, publishes are 503
+// while it is full, and taken again when it is not. Subscribers get what was
+// answered.
+func TestFullDiskFromOutside(t *testing.T) {
+	t.Parallel()
+	mount := mustMount(t)
 	s := startServerWith(t, func(c *config.Config) { c.DataDir = filepath.Join(mount, "data") })
 	c := s.connect(t)
 	c.subscribe("chat")
@@ -78,6 +85,45 @@ func TestFullDiskFromOutside(t *testing.T) {
 	if f := c.wantOn("chat", "x"); f.text(t) != "after" {
 		t.Errorf("got %s", f.raw)
 	}
+}
+
+// What a session confirmed is known when its client comes back, also while the
+// log has failed. Seen: it was forgotten with the save that failed, and each
+// return brought the same events again.
+func TestSessionWhileTheDiskIsFull(t *testing.T) {
+	t.Parallel()
+	const id = "1d2f7a50-6c6e-4f7e-9df0-000000000042"
+	mount := mustMount(t)
+	s := startServerWith(t, func(c *config.Config) { c.DataDir = filepath.Join(mount, "data") })
+	a := s.dialSession(t, id)
+	a.subscribe("match.1")
+	s.scores("match.1", 1, 3)
+	a.wantScores("match.1", 1, 3)
+	ballast := filepath.Join(mount, "ballast")
+	mustFill(t, ballast)
+	poll(t, "the disk to be noticed", func() bool { status, _, _ := s.get("/health"); return status == http.StatusServiceUnavailable })
+	a.pong()
+	a.passed()
+	a.cut()
+	for range 3 {
+		poll(t, "the client to be gone", func() bool {
+			_, body := s.call("GET", "/apps/"+appID+"/channels", nil, "")
+			return !strings.Contains(body, "match.1")
+		})
+		b := s.dialSession(t, id)
+		b.subscribe("match.1")
+		b.wantOutcome("match.1", "reecho:resumed", outcome{Complete: true})
+		b.cut()
+	}
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	poll(t, "/health is well again", func() bool { status, _, _ := s.get("/health"); return status == http.StatusOK })
+	s.scores("match.1", 4, 5)
+	b := s.dialSession(t, id)
+	b.subscribe("match.1")
+	b.wantOutcome("match.1", "reecho:resumed", outcome{Complete: true, Events: 2})
+	b.wantScores("match.1", 4, 5)
 }
 
 // mustFill writes a file until the disk is full.
