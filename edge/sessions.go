@@ -523,13 +523,16 @@ func (ss *sessions) writeOne(s *session) {
 	if err != nil {
 		s.mu.Lock()
 		s.unsavedLocked(parts)
+		// It is tried again: who comes back meanwhile must find it here. A stop
+		// does not wait for that.
+		s.changed = s.changed || !ss.closing.Load()
 		s.mu.Unlock()
 	}
 	ss.tell(err)
 	for _, done := range waiting {
 		done <- err
 	}
-	ss.finish(s)
+	ss.finish(s, err != nil)
 }
 
 // tell logs when saving begins to fail and when it works again. A log that has
@@ -556,13 +559,16 @@ func (ss *sessions) put(parts []part) error {
 }
 
 // finish ends a save: s is saved again if it changed meanwhile, and forgotten
-// here if nobody has it.
-func (ss *sessions) finish(s *session) {
+// here if nobody has it, nor can go on with it.
+func (ss *sessions) finish(s *session, failed bool) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.saving = false
+	if failed && !s.queued && s.owner == nil && time.Since(s.dropped) > ss.cfg.Time {
+		s.changed = false
+	}
 	switch {
 	case s.queued || s.changed && ss.soonLocked(s):
 		ss.queue = append(ss.queue, s)

@@ -70,6 +70,46 @@ func TestFullDiskFromOutside(t *testing.T) {
 	})
 }
 
+// What a session confirmed is known when its client comes back, also while the
+// log has failed. Seen: it was forgotten with the save that failed, and each
+// return brought the same events again.
+func TestSessionWhileTheDiskIsFull(t *testing.T) {
+	const id = "1d2f7a50-6c6e-4f7e-9df0-000000000042"
+	faults.WithMounts(t, func(t *testing.T, mount string) {
+		t.Helper()
+		faults.Mount(t, mount, 16<<20)
+		s := startServerWith(t, func(c *config.Config) { c.DataDir = filepath.Join(mount, "data") })
+		a := s.dialSession(t, id)
+		a.subscribe("match.1")
+		s.scores("match.1", 1, 3)
+		a.wantScores("match.1", 1, 3)
+		ballast := faults.Fill(t, mount)
+		poll(t, "the disk to be noticed", func() bool { status, _, _ := s.get("/health"); return status == http.StatusServiceUnavailable })
+		a.pong()
+		a.passed()
+		a.cut()
+		for range 3 {
+			poll(t, "the client to be gone", func() bool {
+				_, body := s.call("GET", "/apps/"+appID+"/channels", nil, "")
+				return !strings.Contains(body, "match.1")
+			})
+			b := s.dialSession(t, id)
+			b.subscribe("match.1")
+			b.wantOutcome("match.1", "reecho:resumed", outcome{Complete: true})
+			b.cut()
+		}
+		if err := os.Remove(ballast); err != nil {
+			t.Fatal(err)
+		}
+		poll(t, "/health is well again", func() bool { status, _, _ := s.get("/health"); return status == http.StatusOK })
+		s.scores("match.1", 4, 5)
+		b := s.dialSession(t, id)
+		b.subscribe("match.1")
+		b.wantOutcome("match.1", "reecho:resumed", outcome{Complete: true, Events: 2})
+		b.wantScores("match.1", 4, 5)
+	})
+}
+
 // No combination of limits ends in a 500: what the log cannot take is 413 and
 // nothing of the request is stored.
 func TestEventThatNoStreamTakes(t *testing.T) {
