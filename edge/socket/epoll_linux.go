@@ -124,11 +124,16 @@ func (c *epollConn) resume() {
 	}
 }
 
-// watch lets the poller hear of the connection.
+// watch lets the poller hear of the connection before a wait. One that is hung
+// up already will not be heard of.
 func (c *epollConn) watch() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.watchLocked()
+	ended := c.state >= stateHungUp
+	c.mu.Unlock()
+	if ended {
+		c.hungUp()
+	}
 }
 
 func (c *epollConn) watchLocked() {

@@ -107,6 +107,42 @@ func TestHungUpAtOnce(t *testing.T) {
 	})
 }
 
+// The same when it is our side that ended it, before the wait began.
+func TestHungUpBeforeWait(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("the end is noticed on Linux only")
+	}
+	eachTransport(t, func(t on) {
+		waiters := make(chan *waiter, 1)
+		h := mustHost(t, t.transport, Config{}, func(h *host) {
+			h.accept = func(c Conn) Receiver {
+				w := &waiter{conn: c, waiting: make(chan struct{}, 100), hungUp: make(chan struct{}), closed: make(chan error, 1)}
+				waiters <- w
+				return &aborting{w}
+			}
+		})
+		for _, together := range []bool{true, false} {
+			c := mustDial(t, h)
+			if together {
+				c.send(append([]byte(upgradeRequest+"\r\n"), text("wait")...))
+			} else {
+				c.send([]byte(upgradeRequest + "\r\n"))
+				c.wantSwitch()
+				c.send(text("wait"))
+			}
+			(<-waiters).wantClosed(t)
+		}
+	})
+}
+
+// aborting is a waiter whose connection is cut before it waits.
+type aborting struct{ *waiter }
+
+func (a *aborting) Message(payload []byte) func() {
+	a.conn.(interface{ abort(why error) }).abort(ErrShutdown)
+	return a.waiter.Message(payload)
+}
+
 // wantClosed ticks the connection, as its owner does, until it is closed.
 func (w *waiter) wantClosed(t on) {
 	t.Helper()
