@@ -75,9 +75,9 @@ type lane struct {
 	maxMessage int
 	state      stateFlight
 	// seen is the highest sequence that came by the live path.
-	seen atomic.Uint64
-	share     *share // nil: no app is bounded in it
-	purged    bool   // what was removed by a share has to be asked for
+	seen   atomic.Uint64
+	share  *share // nil: no app is bounded in it
+	purged bool   // what was removed by a share has to be asked for
 }
 
 func (l *lane) description() string {
