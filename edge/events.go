@@ -115,6 +115,15 @@ func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, a *tenant) err
 		streamHeaders(w)
 		return nil
 	}
+	if reason := socket.Overrun(r); reason != "" {
+		if request.poll {
+			// On a busy channel an honest crowd polls as often, and a browser that is
+			// answered an error never comes back.
+			comeBack(w, 1000*streamRetry)
+			return nil
+		}
+		return &streamError{status: http.StatusTooManyRequests, text: reason, retry: streamRetry}
+	}
 	if reason := socket.Refusal(r); reason != "" {
 		return &streamError{status: http.StatusServiceUnavailable, text: reason, retry: streamRetry}
 	}
@@ -126,7 +135,7 @@ func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, a *tenant) err
 	if refusal := h.count(a); refusal != nil {
 		if refusal.Code == pusher.CodeReconnect {
 			// A browser that is answered an error never comes back.
-			comeBack(w)
+			comeBack(w, retryDelay)
 			return nil
 		}
 		return &streamError{status: http.StatusServiceUnavailable, text: refusal.Message, retry: streamRetry}
@@ -135,10 +144,11 @@ func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, a *tenant) err
 	return nil
 }
 
-// comeBack answers with a stream that is over at once.
-func comeBack(w http.ResponseWriter) {
+// comeBack answers with a stream that is over at once; the client comes back
+// after so many ms.
+func comeBack(w http.ResponseWriter, delay int) {
 	streamHeaders(w)
-	_, _ = fmt.Fprintf(w, "retry: %d\n\n", retryDelay) // the client may be gone
+	_, _ = fmt.Fprintf(w, "retry: %d\n\n", delay) // the client may be gone
 }
 
 func failStream(w http.ResponseWriter, err error) {

@@ -12,6 +12,7 @@ import (
 
 	"reecho/edge/app"
 	"reecho/edge/config"
+	"reecho/edge/limit"
 )
 
 // Streams have a bound for the node and one for an address, and give their
@@ -144,4 +145,49 @@ func TestStreamBadQueries(t *testing.T) {
 	}
 	lenient := startServer(t, demoApp(func(a *app.App) { a.LenientSubscribe = true }))
 	lenient.stream(t, url.Values{"channel": {"a", "a"}}, "").wantID(1)
+}
+
+// Who opens streams in a loop is held to the rate of those who open connections.
+// A poll is sent away for a while and not refused, for its browser would not
+// come back.
+func TestStreamsCountAsHandshakes(t *testing.T) {
+	t.Parallel()
+	s := startServerWith(t, func(c *config.Config) { c.HandshakesPerSecond = 1 })
+	refused := 0
+	for range 30 {
+		response, text := s.ask(t, http.MethodGet, eventsPath+"?channel=match.1", nil)
+		switch response.StatusCode {
+		case http.StatusOK:
+		case http.StatusTooManyRequests:
+			refused++
+			if !strings.Contains(text, "More than 1 connections a second") || !strings.Contains(text, "handshakes_per_second") ||
+				response.Header.Get("Retry-After") == "" {
+				t.Errorf("%s %v", text, response.Header)
+			}
+		default:
+			t.Fatalf("%s %s", response.Status, text)
+		}
+	}
+	if refused < 10 {
+		t.Errorf("%d of 30 streams were refused", refused)
+	}
+	if got := s.Ledger().Total(limit.Handshakes); got != uint64(refused) {
+		t.Errorf("the ledger has %d, refused were %d", got, refused)
+	}
+	polled := false
+	for range 30 {
+		response, err := apiClient.Get("http://" + s.addr + eventsPath + "?channel=match.1&poll=1&last=1") //nolint:noctx // ends at once
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(response.Body)
+		_ = response.Body.Close()
+		if err != nil || response.StatusCode != http.StatusOK {
+			t.Fatalf("a poll: %s %v", response.Status, err)
+		}
+		polled = polled || string(text) == "retry: 5000\n\n"
+	}
+	if !polled {
+		t.Error("no poll was sent away")
+	}
 }

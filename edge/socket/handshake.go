@@ -204,6 +204,10 @@ func (s *Server) admit(client netip.Addr) bool {
 	return false
 }
 
+func (s *Server) tooManyHandshakes() string {
+	return fmt.Sprintf("More than %d connections a second from one address, the server's handshakes_per_second", s.cfg.HandshakesPerSecond)
+}
+
 // route reads the next request head and hands the connection on, together with
 // o, which holds what was read.
 func (s *Server) route(in *incoming, o *opening) {
@@ -229,8 +233,7 @@ func (s *Server) route(in *incoming, o *opening) {
 func (s *Server) routeUpgrade(in *incoming, o *opening, size int, h *head) {
 	client := s.cfg.TrustedProxies.client(in.peer, h.values)
 	if !in.counted && !s.admit(client.addr) {
-		s.refuse(in, o, reject(http.StatusTooManyRequests,
-			fmt.Sprintf("More than %d connections a second from one address, the server's handshakes_per_second", s.cfg.HandshakesPerSecond)))
+		s.refuse(in, o, reject(http.StatusTooManyRequests, s.tooManyHandshakes()))
 		return
 	}
 	in.counted = false

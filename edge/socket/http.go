@@ -163,3 +163,13 @@ func Refusal(r *http.Request) string {
 	}
 	return ""
 }
+
+// Overrun counts a request that begins what is as good as a connection, an
+// event stream, as a handshake of its client. It returns "", or a sentence for
+// the client why it is one too many.
+func Overrun(r *http.Request) string {
+	if g := gateOf(r); g != nil && !g.server.admit(ClientAddr(r)) {
+		return g.server.tooManyHandshakes()
+	}
+	return ""
+}
