@@ -188,7 +188,7 @@ func (s *streamCounts) enter(cfg Config, a *tenant, address netip.Addr) error {
 	}
 	if !s.addresses.Enter(address, cfg.EventStreamsPerAddress) {
 		s.open.Add(-1)
-		cfg.Ledger.Note(limit.EventStreams, slog.String("app", a.ID), slog.String("address", limit.Address(address).String()))
+		cfg.Ledger.Note(limit.AddressStreams, slog.String("app", a.ID), slog.String("address", limit.Address(address).String()))
 		return &streamError{status: http.StatusTooManyRequests, retry: streamRetry, text: fmt.Sprintf(
 			"Your address has as many event streams as it may: event_streams_per_address is %d. Come back later", cfg.EventStreamsPerAddress)}
 	}

@@ -23,10 +23,11 @@ func TestStreamLimits(t *testing.T) {
 		edit   func(*config.Config)
 		status int
 		part   string
+		reason limit.Reason
 	}{
-		"node":    {func(c *config.Config) { c.EventStreams = 2 }, http.StatusServiceUnavailable, "event_streams is 2"},
-		"address": {func(c *config.Config) { c.EventStreamsPerAddress = 2 }, http.StatusTooManyRequests, "event_streams_per_address is 2"},
-		"app":     {func(c *config.Config) { c.Apps[0].Limits.MaxConnections = 2 }, http.StatusServiceUnavailable, "limit of 2 connections is reached (max_connections)"},
+		"node":    {func(c *config.Config) { c.EventStreams = 2 }, http.StatusServiceUnavailable, "event_streams is 2", limit.EventStreams},
+		"address": {func(c *config.Config) { c.EventStreamsPerAddress = 2 }, http.StatusTooManyRequests, "event_streams_per_address is 2", limit.AddressStreams},
+		"app":     {func(c *config.Config) { c.Apps[0].Limits.MaxConnections = 2 }, http.StatusServiceUnavailable, "limit of 2 connections is reached (max_connections)", limit.AppConnections},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -49,7 +50,7 @@ func TestStreamLimits(t *testing.T) {
 				response, _ := s.ask(t, http.MethodGet, eventsPath+"?"+query.Encode(), nil)
 				return response.StatusCode == http.StatusOK
 			})
-			if name != "app" && s.Ledger().Total("event_streams") < 2 {
+			if s.Ledger().Total(tt.reason) < 2 {
 				t.Errorf("the ledger has %v", s.Ledger().Totals())
 			}
 		})

@@ -9,8 +9,10 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
 import { backend, client, connected, subscribed } from './lib/clients.mjs';
+import { example } from './lib/readme.mjs';
 import { app, freePort, Server } from './lib/server.mjs';
 import { Recorder, within } from './lib/wait.mjs';
+import { EventSource } from './replay/eventsource.mjs';
 
 // start runs a proxy with a configuration until the test ends, and waits until
 // it listens.
@@ -109,18 +111,39 @@ async function mixed(t, server, port) {
   }
 }
 
-test('nginx: API calls and upgrades over the same kept connections', async (t) => {
+// stream opens an event stream and returns its first message once something was
+// published: a proxy must not keep it.
+async function stream(t, server, port) {
+  const source = new EventSource(`http://127.0.0.1:${port}/app/${app.key}/events?channel=news`);
+  t.after(() => source.close());
+  const got = new Recorder('message');
+  source.onmessage = ({ data }) => got.push(JSON.parse(data));
+  await within(new Promise((resolve) => { source.onopen = resolve; }), 'the stream to open');
+  await backend(server).trigger('news', 'x', 1);
+  assert.equal((await got.count(1))[0].event, 'x');
+}
+
+test('nginx as in the README: API calls and upgrades over the same kept connections', async (t) => {
   const server = await Server.start(t, { args: ['--trusted-proxies', 'loopback'] });
-  const port = await nginx(t, (port) => `
-    upstream reecho { server 127.0.0.1:${server.port}; keepalive 2; }
-    map $http_upgrade $connection_upgrade { default upgrade; '' ''; }
-    server { listen 127.0.0.1:${port}; location / {
-      proxy_pass http://reecho; proxy_http_version 1.1;
-      proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_upgrade;
-      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto $scheme;
-    } }`);
+  const block = await example('nginx', 'upstream reecho');
+  const port = await nginx(t, (port) => block.replace('127.0.0.1:6001', `127.0.0.1:${server.port}`).replace('keepalive 32', 'keepalive 2')
+    .replace('server {\n', `server {\n listen 127.0.0.1:${port};\n`));
   await mixed(t, server, port);
+  await stream(t, server, port);
   assert.equal((await upgrade(port, `/app/${app.key}?protocol=7`, { Cookie: `c=${'x'.repeat(7900)}` })).status, 101);
+});
+
+test('HAProxy as in the README', async (t) => {
+  const server = await Server.start(t, { args: ['--trusted-proxies', 'loopback'] });
+  const block = await example('haproxy', 'backend reecho');
+  const port = await haproxy(t, (port) => `
+      mode http
+    frontend all
+      bind 127.0.0.1:${port}
+      default_backend reecho
+${block.replace('127.0.0.1:6001', `127.0.0.1:${server.port}`)}`);
+  await mixed(t, server, port);
+  await stream(t, server, port);
 });
 
 test('nginx: a slash behind proxy_pass doubles one in the path', async (t) => {

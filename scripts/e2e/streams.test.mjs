@@ -9,6 +9,7 @@ import { test } from 'node:test';
 import { EventSource as NodeEventSource } from 'eventsource';
 import { chromium } from 'playwright-core';
 import { backend } from './lib/clients.mjs';
+import { example } from './lib/readme.mjs';
 import { app, Server } from './lib/server.mjs';
 import { Recorder } from './lib/wait.mjs';
 import { Proxy } from './replay/proxy.mjs';
@@ -148,29 +149,14 @@ test('a page reads why it is refused', async (t) => {
   }
 });
 
-// As the README says it.
-const follow = async ({ base, channels }) => {
-  async function open(lastEventId) {
-    const { socket_id: id } = await (await fetch(`${base}/socket_id`)).json();
-    const url = new URL(base);
-    url.searchParams.set('socket_id', id);
-    url.searchParams.set('cursor', '1');
-    if (lastEventId) url.searchParams.set('lastEventId', lastEventId);
-    for (const channel of channels) {
-      url.searchParams.append('channel', channel);
-      url.searchParams.set(`auth[${channel}]`, await window.sign(id, channel));
-    }
-    const source = new EventSource(url);
-    source.addEventListener('cursor', (event) => { lastEventId = event.lastEventId; });
-    source.onmessage = (event) => {
-      lastEventId = event.lastEventId;
-      window.hand(event.data);
-    };
-    source.onerror = () => {
-      if (source.readyState === EventSource.CLOSED) setTimeout(() => open(lastEventId), 100);
-    };
-  }
-  await open();
+// follow runs the README's code, with an application that signs.
+const follow = async (code) => {
+  const real = window.fetch;
+  window.fetch = async (input, init) => {
+    if (input !== '/broadcasting/auth') return real(input, init);
+    return Response.json({ auth: await window.sign(init.body.get('socket_id'), init.body.get('channel_name')) });
+  };
+  await new Function(`${code}; return follow(['private-chat'], (event) => window.hand(JSON.stringify(event)));`)();
 };
 
 test('an authorisation ends, and the page goes on with a new one without a loss', async (t) => {
@@ -179,7 +165,8 @@ test('an authorisation ends, and the page goes on with a new one without a loss'
   const { got, outcomes, onEvent } = scores();
   const page = await openPage(t, server, onEvent);
   page.on('request', (request) => request.url().endsWith('/socket_id') && asked.push(request.url()));
-  await page.evaluate(follow, { base: `http://127.0.0.1:${server.port}/app/${app.key}/events`, channels: ['private-chat'] });
+  const code = await example('js', 'async function follow');
+  await page.evaluate(follow, code.replace('http://localhost:6001/app/my-key', `http://127.0.0.1:${server.port}/app/${app.key}`));
   // Nothing comes until it has been renewed once, then events all the time.
   await asked.count(2);
   let n = 0;
