@@ -446,3 +446,64 @@ func TestPermissionLostForAWhile(t *testing.T) {
 		s.wantAnswered(t)
 	})
 }
+
+// A disk that hangs, as a busy or distant one does: what is refused meanwhile is
+// not stored, and what was under way is answered when it is. Seen: it was
+// refused, and stored and delivered when the disk went on.
+func TestDiskHangsForAWhile(t *testing.T) {
+	t.Parallel()
+	mount := t.TempDir()
+	image := filepath.Join(t.TempDir(), "image")
+	mustRun := func(name string, args ...string) {
+		t.Helper()
+		if out, err := exec.CommandContext(context.WithoutCancel(t.Context()), name, args...).CombinedOutput(); err != nil {
+			t.Skipf("cannot make a file system that hangs (%s: %v, %s): run as root", name, err, out)
+		}
+	}
+	mustRun("truncate", "-s", "64M", image)
+	mustRun("mkfs.ext4", "-q", "-F", image)
+	mustRun("mount", "-o", "loop", image, mount)
+	t.Cleanup(func() {
+		if err := unix.Unmount(mount, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	s := openStore(t, filepath.Join(mount, "data"), broker.Config{Partitions: 2})
+	s.mustPublishAll(t)
+	mustRun("fsfreeze", "-f", mount)
+	thawed := sync.OnceFunc(func() { mustRun("fsfreeze", "-u", mount) })
+	defer thawed()
+	// They get under way before the log knows of anything.
+	results := make(chan error, faultChannels)
+	for c := range faultChannels {
+		go func() { results <- s.publish(t, fmt.Sprint("match.", c), 100) }()
+	}
+	s.wantNotReady(t, "does not answer")
+	if err := s.publish(t, "match.0", 100); !errors.Is(err, broker.ErrUnavailable) {
+		t.Errorf("publish: got %v, want ErrUnavailable", err)
+	}
+	thawed()
+	for range faultChannels {
+		if err := <-results; err != nil {
+			t.Errorf("under way when the disk hung: %v", err)
+		}
+	}
+	s.wantMended(t)
+	s.mustPublishAll(t)
+	s.wantAnswered(t)
+	s.wantNothingElse(t)
+}
+
+// wantNothingElse checks that nothing is stored that was refused.
+func (s *store) wantNothingElse(t *testing.T) {
+	t.Helper()
+	for channel, answered := range s.answered {
+		events, _, err := s.Read(t.Context(), "app-1", channel, 0, 500)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(events) != len(answered) {
+			t.Errorf("%s: %d events are stored, %d were answered", channel, len(events), len(answered))
+		}
+	}
+}

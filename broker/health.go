@@ -295,6 +295,8 @@ func (h *health) breakDown(ctx context.Context, cause error) {
 	h.broken = true
 	h.mu.Unlock()
 	h.fail(ctx, cause)
+	// It may have failed before, for something less.
+	h.setCause(nil)
 }
 
 // fail makes publishers refuse everything, once, and says so.
@@ -339,16 +341,19 @@ func (h *health) setFailed(cause error) {
 	h.next = now.Add(math.MaxInt64)
 }
 
-// setCause says better why the log has failed, if it still has.
+// setCause says better how the log has failed, if it still has, and, unless err
+// is nil, why.
 func (h *health) setCause(err error) {
 	h.change.Lock()
 	defer h.change.Unlock()
 	if h.failure() == nil {
 		return
 	}
-	h.mu.Lock()
-	h.cause = err
-	h.mu.Unlock()
+	if err != nil {
+		h.mu.Lock()
+		h.cause = err
+		h.mu.Unlock()
+	}
 	h.refuseAll()
 }
 
@@ -359,10 +364,10 @@ func (h *health) causeNow() error {
 }
 
 func (h *health) refuseAll() {
-	err := h.failure()
+	err, broken := h.failure(), h.needsRestart()
 	for _, p := range h.broker.publishers {
 		if p != nil {
-			p.fail(err)
+			p.fail(err, broken)
 			p.lane.share.serve()
 		}
 	}

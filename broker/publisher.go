@@ -193,6 +193,7 @@ type publisher struct {
 	mu       sync.Mutex
 	closed   bool
 	failure  error  // not nil: the log has failed, nothing is taken
+	broken   bool   // and stores nothing of what it got before
 	refused  int    // events refused because of that
 	next     uint64 // number of the next event sent
 	inFlight map[uint64]*pending
@@ -383,8 +384,9 @@ func (p *publisher) watch(ctx context.Context) {
 }
 
 // repair resends every event in flight, oldest first, if one of them is late,
-// and gives up on those that were tried too long. A log that has failed had
-// ackTimeout to answer for what it got before; it gets nothing more.
+// and gives up on those that were tried too long. A log that has failed gets
+// nothing more. It may yet store what it has, as a disk does that only hangs, so
+// that is waited for; unless the log is broken, which had ackTimeout to answer.
 func (p *publisher) repair(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -404,13 +406,14 @@ func (p *publisher) repair(now time.Time) {
 		e := p.inFlight[number]
 		switch {
 		case now.Sub(e.sent) <= ackTimeout:
-		case p.failure != nil:
+		case p.broken:
 			delete(p.inFlight, number)
 			e.call.finish(p.failure)
 		case now.Sub(e.first) > p.broker.cfg.PublishTimeout:
 			delete(p.inFlight, number)
 			p.silent = true
 			e.call.finish(errLate)
+		case p.failure != nil:
 		default:
 			e.retried = true
 			// An error leaves it late, for the next round.
@@ -443,11 +446,11 @@ func (p *publisher) shiftLocked() *pending {
 }
 
 // fail makes the publisher take nothing until resume. What waits is refused;
-// what is under way may still be answered.
-func (p *publisher) fail(err error) {
+// what is under way may still be answered; broken: not for long.
+func (p *publisher) fail(err error, broken bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.failure = err
+	p.failure, p.broken = err, broken
 	for len(p.queue) > 0 {
 		p.refused++
 		p.shiftLocked().call.finish(err)
@@ -459,7 +462,7 @@ func (p *publisher) resume() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	refused := p.refused
-	p.failure, p.refusal, p.refused, p.silent = nil, nil, 0, false
+	p.failure, p.refusal, p.refused, p.silent, p.broken = nil, nil, 0, false, false
 	return refused
 }
 

@@ -49,8 +49,18 @@ type folder struct {
 	mu      sync.Mutex
 	parts   map[string]os.FileInfo   // what the server has open, by path
 	streams map[string]*streamFolder // by name
-	probing bool                     // a write is under way, perhaps for ever
+	probe   *probe                   // under way, perhaps for ever
 }
+
+// probe is a write that shows whether the folder takes anything.
+type probe struct {
+	begun time.Time
+	done  chan struct{} // closed when err is final
+	err   error
+}
+
+// hungAfter is how long a write may be under way until others do not wait for it.
+const hungAfter = 5 * time.Second
 
 // streamFolder is what is known of the folder of a stream.
 type streamFolder struct {
@@ -180,33 +190,46 @@ func newestBlock(dir string) (int, error) {
 func unreadable(err error) error { return fmt.Errorf("the data folder cannot be read: %w", plain(err)) }
 
 // write puts size bytes into the folder and takes them away again; flush: not
-// before the disk has them. A disk that hangs makes it hang; until it is over
-// others are told so at once.
+// before the disk has them. There is one such write at a time, and a disk that
+// hangs makes it hang: until it is over others are told so at once.
 func (f *folder) write(ctx context.Context, size int, flush bool) error {
-	f.mu.Lock()
-	busy := f.probing
-	f.probing = true
-	f.mu.Unlock()
-	if busy {
-		return errors.New("the data folder does not answer: a write to it has not ended")
-	}
-	done := make(chan error, 1)
-	go func() {
-		err := writeProbe(filepath.Join(f.dir, probeFile), size, flush)
-		f.mu.Lock()
-		f.probing = false
-		f.mu.Unlock()
-		done <- err
-	}()
-	select {
-	case err := <-done:
-		if err != nil {
-			return fmt.Errorf("the data folder cannot be written: %w", plain(err))
+	for {
+		p, own := f.beginProbe(size, flush)
+		if !own && time.Since(p.begun) >= hungAfter {
+			return errors.New("the data folder does not answer: a write to it has not ended")
 		}
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("the data folder does not answer: %w", ctx.Err())
+		select {
+		case <-p.done:
+		case <-ctx.Done():
+			return fmt.Errorf("the data folder does not answer: %w", ctx.Err())
+		}
+		switch {
+		case !own:
+		case p.err != nil:
+			return fmt.Errorf("the data folder cannot be written: %w", plain(p.err))
+		default:
+			return nil
+		}
 	}
+}
+
+// beginProbe begins a write, or returns another's that is under way.
+func (f *folder) beginProbe(size int, flush bool) (p *probe, own bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.probe != nil {
+		return f.probe, false
+	}
+	p = &probe{begun: time.Now(), done: make(chan struct{})}
+	f.probe = p
+	go func() {
+		p.err = writeProbe(filepath.Join(f.dir, probeFile), size, flush)
+		f.mu.Lock()
+		f.probe = nil
+		f.mu.Unlock()
+		close(p.done)
+	}()
+	return p, true
 }
 
 func writeProbe(path string, size int, flush bool) (err error) {

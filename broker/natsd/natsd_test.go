@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -216,4 +217,25 @@ func TestTrusted(t *testing.T) {
 		}
 		mustClose(t, s)
 	}
+}
+
+// Several that look after the folder at once do not take each other's writes for
+// a disk that hangs. Seen: a call of /health at the moment of the periodic write
+// made the log fail.
+func TestCheckAtOnce(t *testing.T) {
+	t.Parallel()
+	s := mustStart(t, Config{Dir: t.TempDir()})
+	defer mustClose(t, s)
+	var wait sync.WaitGroup
+	for range 8 {
+		wait.Go(func() {
+			for range 20 {
+				if err := s.Check(t.Context(), 1<<20, false); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wait.Wait()
 }
