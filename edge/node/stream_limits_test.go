@@ -176,7 +176,7 @@ func TestStreamsCountAsHandshakes(t *testing.T) {
 	}
 	polled := false
 	for range 30 {
-		response, err := apiClient.Get("http://" + s.addr + eventsPath + "?channel=match.1&poll=1&last=1") //nolint:noctx // ends at once
+		response, err := apiClient.Get("http://" + s.addr + eventsPath + "?channel=match.1&poll=1&last=1")
 		if err != nil {
 			t.Fatal(err)
 		}
