@@ -69,8 +69,12 @@ func TestManySignals(t *testing.T) {
 			}
 
 			p = runProgram(t)
-			held := p.raw(t)
-			held.send("POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n", target("POST", base+"/events", nil, "another body"))
+			// It never answers the close.
+			held, _, _, err := ws.Dial(t.Context(), "ws://"+p.addr+"/app/"+key+goodQuery)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer held.Close()
 			p.signal(sig)
 			p.wantLog("stopping")
 			p.signal(sig)

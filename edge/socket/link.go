@@ -412,8 +412,8 @@ func (l *link) receive(data []byte) (wait func()) {
 		}
 		break
 	}
-	if wait == nil && controls > 0 {
-		wait = l.control(controls)
+	if controls > 0 {
+		wait = both(wait, l.control(controls))
 	}
 	l.pong(pongs)
 	l.keep(in, rest, consumed, whole || wait != nil)
@@ -518,6 +518,20 @@ func (l *link) deliver(m message) (wait func()) {
 // controlRun is how many pings and pongs are handled before the receiver is told
 // of them.
 const controlRun = 64
+
+// both waits for one, then for the other; each may be nil.
+func both(first, second func()) func() {
+	switch {
+	case first == nil:
+		return second
+	case second == nil:
+		return first
+	}
+	return func() {
+		first()
+		second()
+	}
+}
 
 // control tells the receiver of pings and pongs.
 func (l *link) control(frames int) (wait func()) {
