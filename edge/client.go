@@ -152,11 +152,11 @@ func (c *client) breakSilence(now time.Time) {
 }
 
 // firstPing is when, on the hub's clock, a client that is new gets its first
-// ping: at random in the second half of the interval, so that clients which
+// ping: at random in the last two fifths of the interval, so that clients which
 // came together are not pinged together for ever.
 func (h *Hub) firstPing(id pusher.SocketID) uint32 {
-	half := h.cfg.PingInterval / 2
-	return seconds(time.Since(h.started) + half + time.Duration(float64(half)*float64(id.A)/(1<<32)))
+	fifth := h.cfg.PingInterval / 5
+	return seconds(time.Since(h.started) + 3*fifth + time.Duration(2*float64(fifth)*float64(id.A)/(1<<32)))
 }
 
 func seconds(d time.Duration) uint32 {
