@@ -30,12 +30,15 @@ const (
 
 func main() {
 	// First of all, for until then a signal ends the process.
-	s := catchSignals()
+	s := node.CatchSignals(func() {
+		fmt.Fprintln(os.Stderr, "reecho: a second signal ends it at once")
+		os.Exit(exitFailure)
+	})
 	os.Exit(run(os.Args, os.Stdout, os.Stderr, s))
 }
 
 // run is the whole program; it returns the exit status.
-func run(args []string, stdout, stderr io.Writer, s *signals) int {
+func run(args []string, stdout, stderr io.Writer, s *node.Signals) int {
 	status := 0
 	serve := func(c *cli.Context) error {
 		status = serve(c, stdout, stderr, s)
@@ -90,7 +93,7 @@ func flags() []cli.Flag {
 }
 
 // serve runs a node until a signal.
-func serve(c *cli.Context, stdout, stderr io.Writer, s *signals) int {
+func serve(c *cli.Context, stdout, stderr io.Writer, s *node.Signals) int {
 	if c.NArg() > 0 {
 		fmt.Fprintf(stderr, "reecho: unknown argument%s (see reecho --help)\n", shown(c))
 		return exitUsage
@@ -104,7 +107,7 @@ func serve(c *cli.Context, stdout, stderr io.Writer, s *signals) int {
 	for _, text := range cfg.Warnings {
 		log.Warn("configuration", slog.String("warning", text))
 	}
-	n, err := node.Start(s.stop, cfg, log)
+	n, err := node.Start(s.Context(), cfg, log)
 	switch {
 	case errors.Is(err, node.ErrStopped):
 		log.Info("stopped before the start was done")
@@ -114,7 +117,7 @@ func serve(c *cli.Context, stdout, stderr io.Writer, s *signals) int {
 		return exitFailure
 	}
 	announce(cfg, n, stdout, stderr)
-	s.serve(n)
+	s.Serve(n)
 	return closeNode(n, cfg, log)
 }
 

@@ -1,32 +1,32 @@
-package main
+package node
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
 	"time"
-
-	"reecho/edge/node"
 )
 
 // reloadPause is how long hang-ups are gathered after one was served.
 const reloadPause = time.Second
 
-// signals is what the process is told from outside, from its first moment to its
+// Signals is what the process is told from outside, from its first moment to its
 // last.
-type signals struct {
-	// stop ends with the first signal that asks for a stop. The second one ends
-	// the process at once.
+type Signals struct {
+	// stop ends with the first signal that asks for a stop.
 	stop context.Context //nolint:containedctx // it is the life of the process
 	// hangups has a signal when something may be to be reloaded. They never end
 	// the process, also while it starts or stops.
 	hangups chan os.Signal
 }
 
-func catchSignals() *signals {
-	s := &signals{hangups: make(chan os.Signal, 1)}
+// CatchSignals begins to listen, for the life of the process. SIGTERM, SIGQUIT
+// and an interrupt ask for a stop, SIGHUP for a reload. second is called when a
+// stop is asked for again; it should end the process at once. Left to the
+// runtime, a SIGQUIT would write the stacks of all goroutines.
+func CatchSignals(second func()) *Signals {
+	s := &Signals{hangups: make(chan os.Signal, 1)}
 	signal.Notify(s.hangups, syscall.SIGHUP)
 	stops := make(chan os.Signal, 1)
 	signal.Notify(stops, syscall.SIGTERM, syscall.SIGQUIT, os.Interrupt)
@@ -36,16 +36,17 @@ func catchSignals() *signals {
 		<-stops
 		stop()
 		<-stops
-		// Not left to the runtime, which would write the stacks of all
-		// goroutines for a SIGQUIT.
-		fmt.Fprintln(os.Stderr, "reecho: a second signal ends it at once")
-		os.Exit(exitFailure)
+		second()
 	}()
 	return s
 }
 
-// serve reloads what a node can at hang-ups, until it is to stop.
-func (s *signals) serve(n *node.Node) {
+// Context ends when a stop is asked for.
+func (s *Signals) Context() context.Context { return s.stop }
+
+// Serve reloads what a node can at hang-ups, until it is to stop or stopped
+// serving by itself.
+func (s *Signals) Serve(n *Node) {
 	hangups := s.hangups
 	pause := time.NewTimer(0)
 	defer pause.Stop()
