@@ -61,8 +61,8 @@ func (c *client) Control(frames int) (wait func()) {
 
 // limitRate is Message for a message above the rate: it is answered and not
 // done, and if there are many the connection is read from no further for a
-// moment. A pong is never refused, nor is an unsubscription, which the client believes in without
-// an answer; they just take longer.
+// moment. A pong is never refused, nor is an unsubscription, which the client
+// believes in without an answer; they just take longer.
 func (c *client) limitRate(payload []byte, over *pusher.Error) (wait func()) {
 	m, err := pusher.DecodeMessage(payload)
 	switch {

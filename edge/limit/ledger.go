@@ -14,7 +14,7 @@ type Reason string
 const (
 	Connections       Reason = "max_connections"           // connections of the node: not accepted, or closed with 4100
 	AppConnections    Reason = "app_max_connections"       // connections of an app: closed with 4004
-	Handshakes        Reason = "handshakes_per_second"     // upgrades of an address: refused with 4100 or 429
+	Handshakes        Reason = "handshakes_per_second"     // connections of an address: refused with 429
 	Messages          Reason = "messages_per_second"       // messages of a connection: answered with 4301, not done
 	MessageBytes      Reason = "message_bytes_per_second"  // their bytes: answered with 4301, not done
 	ClientEvents      Reason = "client_events_per_second"  // whispers of a connection: answered with 4301, not done
