@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"reecho/broker"
+	"reecho/edge/fanout"
 	"reecho/edge/pusher"
 	"reecho/edge/roster"
 	"reecho/edge/socket"
@@ -31,9 +32,6 @@ type channel struct {
 	// positions of this channel; retained is false if nothing of it is kept.
 	positions replay.Positions
 	retained  bool
-	// audiences[i] belongs to shard i.
-	audiences []audience
-
 	// Guarded by the channels stripe of app.
 	refs      int       // subscriptions, and those on their way
 	idleSince time.Time // when refs became 0
@@ -45,8 +43,7 @@ type channel struct {
 	tail      *replay.Tail  // nil until attached
 	attaching chan struct{} // closed when the attempt under way ended; else nil
 	subs      int
-	perShard  []int32        // subscribers by shard
-	wanting   int            // subscribers that want positions
+	group     fanout.Group   // the subscribers as the shards see them
 	members   *roster.Roster // presence channels; else nil
 	// cached is the newest stored event of a cache channel; else nil.
 	cached *broker.Event
@@ -61,38 +58,18 @@ type channel struct {
 
 var _ replay.Sink = (*channel)(nil)
 
-// audience is the subscribers of a channel on one shard.
-type audience struct {
-	plain      []entry // get frames as Pusher has them
-	positioned []entry // get them with positions
-	// done is the sequence of the newest event that was written to all of
-	// them.
-	done uint64
-}
-
-func (a *audience) list(positioned bool) *[]entry {
-	if positioned {
-		return &a.positioned
-	}
-	return &a.plain
-}
-
-// subscription is a client's place on a channel.
+// subscription is a client's place on a channel. On presence channels the name of
+// the seat is the member; alerts are of gaps. It joined at the sequence up to which
+// the client has got what it missed, by replay, or was not to get it.
 type subscription struct {
-	ch         *channel
-	index      int32  // in its audience; owned by the shard, negative: not in it
-	positioned bool   // wants positions
-	told       bool   // is told of gaps
-	userID     string // presence channels: the member; else empty
-	// joined: up to this sequence the client has got what it missed, by
-	// replay, or was not to get it.
-	joined uint64
+	ch *channel
+	fanout.Seat
 }
 
 func newChannel(h *Hub, a *tenant, name string) *channel {
 	ch := &channel{
 		hub: h, app: a, name: name, kind: pusher.KindOf(name),
-		audiences: make([]audience, len(h.shards)), perShard: make([]int32, len(h.shards)),
+		group:     h.pool.NewGroup(),
 		positions: replay.NewPositions(h.broker.Epoch(a.ID, name), a.ID, name),
 		retained:  !h.broker.Retention(a.ID, name).Off,
 	}
@@ -164,28 +141,26 @@ func (ch *channel) Start(last broker.Event) {
 // Deliver implements replay.Sink.
 func (ch *channel) Deliver(ev broker.Event) {
 	except, _, _ := pusher.ParseSocketID(ev.Exclude)
-	o := op{kind: opEvent, ch: ch, frame: socket.Frame(ev.Frame), except: except, sequence: ev.Sequence}
+	e := fanout.Event{Frame: socket.Frame(ev.Frame), Except: except, Sequence: ev.Sequence}
 	ch.mu.Lock()
 	if ev.Sequence != 0 {
-		ch.keepLocked(&ev, &o)
+		ch.keepLocked(&ev, &e)
 	}
-	if ch.subs > 0 {
-		ch.pushLocked(&o)
-	}
+	ch.group.Publish(e)
 	ch.mu.Unlock()
 	ch.hub.memory.Reclaim()
 }
 
 // keepLocked remembers a stored event for later subscribers and makes its
 // positioned frame if somebody wants it now.
-func (ch *channel) keepLocked(ev *broker.Event, o *op) {
+func (ch *channel) keepLocked(ev *broker.Event, e *fanout.Event) {
 	if ch.kind.Has(pusher.Cache) {
 		*ch.cached = *ev
 	}
-	kept := replay.Entry{Sequence: ev.Sequence, Exclude: ev.Exclude, Frame: o.frame}
-	if ch.wanting > 0 {
+	kept := replay.Entry{Sequence: ev.Sequence, Exclude: ev.Exclude, Frame: e.Frame}
+	if ch.group.Positioned() {
 		kept.Positioned = ch.positionedFrame(&kept)
-		o.positioned = kept.Positioned
+		e.Positioned = kept.Positioned
 	}
 	ch.ring.Append(kept)
 	ch.ringChangedLocked()
@@ -330,22 +305,7 @@ func (ch *channel) Gap(reason replay.Reason) {
 	// What the ring has no longer reaches the present.
 	ch.ring.Break()
 	ch.ringChangedLocked()
-	o := op{kind: opGap, ch: ch, frame: textFrame(pusher.AppendResumed(nil, ch.name, 0, string(reason)))}
-	ch.pushLocked(&o)
-}
-
-// pushLocked gives an op to every shard that has subscribers.
-func (ch *channel) pushLocked(o *op) {
-	for i, n := range ch.perShard {
-		if n > 0 {
-			ch.hub.shards[i].inbox.push(o)
-		}
-	}
-}
-
-// tellLocked gives a frame to all subscribers but one.
-func (ch *channel) tellLocked(frame []byte, except pusher.SocketID) {
-	ch.pushLocked(&op{kind: opEvent, ch: ch, frame: frame, except: except})
+	ch.group.Alert(textFrame(pusher.AppendResumed(nil, ch.name, 0, string(reason))))
 }
 
 // send delivers an event that is not stored (a client event) to this node's
@@ -353,7 +313,7 @@ func (ch *channel) tellLocked(frame []byte, except pusher.SocketID) {
 func (ch *channel) send(frame []byte, except pusher.SocketID) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	ch.tellLocked(frame, except)
+	ch.group.Publish(fanout.Event{Frame: frame, Except: except})
 }
 
 // join subscribes c. member is set on presence channels. The error is for the
@@ -364,11 +324,11 @@ func (ch *channel) join(c *client, member pusher.Member) (*subscription, *pusher
 	if refusal := ch.refuseLocked(member); refusal != nil {
 		return nil, refusal
 	}
-	sub := &subscription{ch: ch, userID: member.ID}
+	sub := &subscription{ch: ch, Seat: fanout.Seat{Name: member.ID}}
 	now := time.Now()
-	news := ch.enterLocked(c, sub, member, now)
-	frames := [][]byte{ch.successLocked(member.ID, ""), ch.afterSuccessLocked()}
-	ch.welcomeLocked(&op{client: c, sub: sub, more: frames}, news, now)
+	news := ch.enterLocked(member, now)
+	ch.group.Join(&c.Member, &sub.Seat, [][]byte{ch.successLocked(member.ID, ""), ch.afterSuccessLocked()}, nil)
+	ch.welcomeLocked(c, sub, news, now)
 	return sub, nil
 }
 
@@ -382,24 +342,21 @@ func (ch *channel) refuseLocked(member pusher.Member) *pusher.Error {
 }
 
 // enterLocked counts a subscriber, and returns what is new to the others.
-func (ch *channel) enterLocked(c *client, sub *subscription, member pusher.Member, now time.Time) (news roster.News) {
+func (ch *channel) enterLocked(member pusher.Member, now time.Time) (news roster.News) {
 	if ch.kind.Has(pusher.Presence) {
 		news = ch.members.Join(member.ID, member.Info, now)
 	}
 	ch.subs++
-	ch.perShard[c.shard.index]++
-	if sub.positioned {
-		ch.wanting++
-	}
 	return news
 }
 
-// welcomeLocked gives the subscriber of o its first frames, makes it one of the
-// audience and tells the others.
-func (ch *channel) welcomeLocked(o *op, news roster.News, now time.Time) {
-	o.kind, o.ch = opJoin, ch
-	o.client.answer(o)
-	ch.tellNewsLocked(o.sub.userID, news, now)
+// welcomeLocked makes a subscriber that has just joined the group one of its
+// session and tells the others.
+func (ch *channel) welcomeLocked(c *client, sub *subscription, news roster.News, now time.Time) {
+	if c.session != nil {
+		c.Do(func() { c.session.acks.joined(sub) })
+	}
+	ch.tellNewsLocked(sub.Name, news, now)
 	ch.countChangedLocked(now)
 }
 
@@ -431,7 +388,7 @@ func (ch *channel) successLocked(self, outcome string) []byte {
 func (ch *channel) repeatSuccess(c *client, self string) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	c.reply(ch.successLocked(self, ""))
+	c.Reply(ch.successLocked(self, ""))
 }
 
 // afterSuccessLocked is the frame that follows success on a cache channel:
@@ -451,14 +408,13 @@ func (ch *channel) leave(c *client, sub *subscription) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	ch.subs--
-	ch.perShard[c.shard.index]--
-	if sub.positioned {
-		ch.wanting--
+	ch.group.Leave(&c.Member, &sub.Seat)
+	if c.session != nil {
+		c.Do(func() { c.session.acks.left(sub) })
 	}
-	c.shard.inbox.push(&op{kind: opLeave, ch: ch, client: c, sub: sub})
 	now := time.Now()
 	if ch.kind.Has(pusher.Presence) {
-		ch.tellNewsLocked(sub.userID, ch.members.Leave(sub.userID, now), now)
+		ch.tellNewsLocked(sub.Name, ch.members.Leave(sub.Name, now), now)
 	}
 	ch.countChangedLocked(now)
 }

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"reecho/edge/fanout"
 	"reecho/edge/limit"
 	"reecho/edge/pusher"
 	"reecho/edge/socket"
@@ -19,18 +20,14 @@ const indexedSubscriptions = 16
 // client is one connection. Idle connections are what a server has most of, so
 // the struct is kept small.
 type client struct {
-	conn  socket.Conn
-	app   *tenant
-	shard *shard
-	id    pusher.SocketID
+	fanout.Member
+	app *tenant
 
 	// Owned by the shard.
-	firstRef, lastRef int32  // frames linked in the current batch
-	index             int32  // in shard.clients
-	pingAt            uint32 // seconds of the hub's clock: when the next ping is due
-	openedAt          int64  // Unix seconds; never changes
-	pinged            bool
-	protocol          uint8 // never changes
+	pingAt   uint32 // seconds of the hub's clock: when the next ping is due
+	openedAt uint32 // Unix seconds; never changes
+	pinged   bool
+	protocol uint8 // never changes
 
 	// authorized is set once and read by the shard.
 	authorized atomic.Bool
@@ -53,6 +50,7 @@ type client struct {
 }
 
 var (
+	_ fanout.Owner           = (*client)(nil)
 	_ socket.Receiver        = (*client)(nil)
 	_ socket.BinaryReceiver  = (*client)(nil)
 	_ socket.ControlReceiver = (*client)(nil)
@@ -70,53 +68,36 @@ func (c *client) Closed(err error) {
 		c.app.users.signOut(c, c.signedIn)
 	}
 	c.app.connections.Add(-1)
-	c.shard.inbox.push(&op{kind: opRemove, client: c})
+	hub := c.app.channels.hub
+	hub.pool.Remove(c)
 	if c.session != nil {
 		c.session.close(time.Now())
 	}
-	hub := c.app.channels.hub
 	if hub.log.Enabled(context.Background(), slog.LevelDebug) {
 		hub.log.Debug("connection closed", slog.String("app", c.app.ID),
-			slog.String("socket_id", c.id.String()), slog.Any("reason", err))
+			slog.String("socket_id", c.ID().String()), slog.Any("reason", err))
 	}
 	hub.census.leave()
 }
 
-// reply answers a message of the client, in order with everything else it gets.
-func (c *client) reply(frame []byte) {
-	c.answer(&op{kind: opReply, client: c, frame: frame})
-}
-
-// answer gives the shard an op whose frames the client asked for. Until they
-// are written they keep it from asking for too much (see socket.Conn.Owe).
-func (c *client) answer(o *op) {
-	c.conn.Owe(o.answers())
-	c.shard.inbox.push(o)
-}
-
-// tell sends a frame that the client did not ask for, in the same order.
-func (c *client) tell(frame []byte) {
-	c.shard.inbox.push(&op{kind: opTell, client: c, frame: frame})
-}
-
 // fail tells the client what was wrong with a message; the connection stays.
 func (c *client) fail(e *pusher.Error) {
-	c.reply(textFrame(pusher.AppendError(nil, e, "")))
+	c.Reply(textFrame(pusher.AppendError(nil, e, "")))
 }
 
 // closeWith closes the connection with a code of PROTOCOL §2.1. Protocol
 // versions below 6 are told in a frame first.
 func (c *client) closeWith(e *pusher.Error) {
 	if c.protocol < 6 {
-		_ = c.conn.Send([][]byte{textFrame(pusher.AppendError(nil, e, ""))})
+		_ = c.Conn().Send([][]byte{textFrame(pusher.AppendError(nil, e, ""))})
 	}
-	c.conn.Close(e.Code, e.Message)
+	c.Conn().Close(e.Code, e.Message)
 	c.work.stop()
 }
 
-// tick looks at the client's clocks; its shard calls it once a second.
-func (c *client) tick(now time.Time) {
-	idle := c.conn.Tick(now)
+// Tick implements fanout.Owner: it looks at the client's clocks.
+func (c *client) Tick(now time.Time) {
+	idle := c.Conn().Tick(now)
 	switch {
 	case idle >= c.app.ActivityTimeout+c.app.channels.hub.cfg.PongTimeout:
 		c.closeWith(pusher.Errorf(pusher.CodePongTimeout, "Pong reply not received"))
@@ -124,13 +105,13 @@ func (c *client) tick(now time.Time) {
 		c.pinged = false
 	case !c.pinged:
 		c.pinged = true
-		c.conn.Ping()
+		c.Conn().Ping()
 	}
 	c.breakSilence(now)
 	if c.session != nil {
-		c.session.tick(now)
+		c.session.acks.tick(now)
 	}
-	if c.app.AuthorizedConnections && !c.authorized.Load() && now.Sub(time.Unix(c.openedAt, 0)) >= c.app.AuthorizationTimeout {
+	if c.app.AuthorizedConnections && !c.authorized.Load() && now.Sub(time.Unix(int64(c.openedAt), 0)) >= c.app.AuthorizationTimeout {
 		c.closeWith(pusher.Errorf(pusher.CodeUnauthorized, "Connection not authorized within timeout"))
 	}
 }
@@ -146,8 +127,8 @@ func (c *client) breakSilence(now time.Time) {
 	}
 	c.pingAt = at + max(1, seconds(hub.cfg.PingInterval))
 	// What waits for the peer to read is no silence.
-	if c.conn.Queued() == 0 {
-		c.conn.Ping()
+	if c.Conn().Queued() == 0 {
+		c.Conn().Ping()
 	}
 }
 

@@ -3,9 +3,11 @@ package edge
 import (
 	"net/netip"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"reecho/edge/app"
+	"reecho/edge/fanout"
 	"reecho/edge/pusher"
 )
 
@@ -58,14 +60,14 @@ func TestSilenceIsBroken(t *testing.T) {
 	second := make(map[int]int) // pings in each
 	for range clients {
 		conn := &silentConn{answers: true, heard: hub.started}
-		c := &client{conn: conn, app: owner, id: pusher.NewSocketID(), protocol: newestProtocol}
-		c.pingAt = hub.firstPing(c.id)
+		c := &client{Member: fanout.NewMember(conn, pusher.NewSocketID()), app: owner, protocol: newestProtocol}
+		c.pingAt = hub.firstPing(c.ID())
 		last := hub.started
 		for at := range minutes * 60 {
 			n := len(conn.pings)
-			c.tick(hub.started.Add(time.Duration(at) * time.Second))
+			c.Tick(hub.started.Add(time.Duration(at) * time.Second))
 			for _, ping := range conn.pings[n:] {
-				if silence := ping.Sub(last); silence > DefaultPingInterval+tickPeriod {
+				if silence := ping.Sub(last); silence > DefaultPingInterval+fanout.TickPeriod {
 					t.Fatalf("silent for %v", silence)
 				}
 				last = ping
@@ -94,11 +96,11 @@ func TestPingsDoNotHideTheDead(t *testing.T) {
 	for name, interval := range map[string]time.Duration{"on": DefaultPingInterval, "off": 0, "long": time.Hour} {
 		hub, owner := newSilentHub(interval)
 		conn := &silentConn{heard: hub.started}
-		c := &client{conn: conn, app: owner, id: pusher.NewSocketID(), protocol: newestProtocol}
-		c.pingAt = hub.firstPing(c.id)
+		c := &client{Member: fanout.NewMember(conn, pusher.NewSocketID()), app: owner, protocol: newestProtocol}
+		c.pingAt = hub.firstPing(c.ID())
 		at := time.Duration(0)
 		for ; conn.code == 0 && at < time.Hour; at += time.Second {
-			c.tick(hub.started.Add(at))
+			c.Tick(hub.started.Add(at))
 		}
 		if want := app.DefaultActivityTimeout + DefaultPongTimeout + time.Second; conn.code != pusher.CodePongTimeout || at != want {
 			t.Errorf("%s: closed with %d after %v, want 4201 after %v", name, conn.code, at, want)
@@ -118,11 +120,34 @@ func TestNoPingsBehindAQueue(t *testing.T) {
 	t.Parallel()
 	hub, owner := newSilentHub(time.Second)
 	conn := &silentConn{heard: hub.started, queued: 1}
-	c := &client{conn: conn, app: owner, id: pusher.NewSocketID(), protocol: newestProtocol}
+	c := &client{Member: fanout.NewMember(conn, pusher.NewSocketID()), app: owner, protocol: newestProtocol}
 	for at := range 100 {
-		c.tick(hub.started.Add(time.Duration(at) * time.Second))
+		c.Tick(hub.started.Add(time.Duration(at) * time.Second))
 	}
 	if len(conn.pings) != 0 {
 		t.Errorf("%d pings", len(conn.pings))
 	}
+}
+
+// A client that was admitted just before the hub began to close is closed, though
+// its wave may be over when it gets its shard.
+func TestAdmittedBeforeTheWaves(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		hub, owner := newSilentHub(0)
+		hub.pool = fanout.NewPool[*client](1)
+		defer hub.pool.Close()
+		hub.census = census{open: 1, gone: make(chan struct{})}
+		for _, code := range []int{0, pusher.CodeReconnect} {
+			if code != 0 {
+				hub.drain(t.Context(), 0)
+				synctest.Wait()
+			}
+			conn := &silentConn{}
+			hub.add(&client{Member: fanout.NewMember(conn, pusher.NewSocketID()), app: owner, protocol: newestProtocol})
+			if conn.code != code {
+				t.Errorf("closed with %d, want %d", conn.code, code)
+			}
+		}
+	})
 }

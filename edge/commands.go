@@ -24,7 +24,7 @@ var pongFrame = textFrame(pusher.AppendPong(nil))
 
 // Message implements socket.Receiver.
 func (c *client) Message(payload []byte) (wait func()) {
-	c.app.channels.hub.throttle()
+	c.app.channels.hub.pool.Wait()
 	if over := c.overRate(len(payload)); over != nil {
 		return c.limitRate(payload, over)
 	}
@@ -40,10 +40,10 @@ func (c *client) Message(payload []byte) (wait func()) {
 func (c *client) handle(m pusher.Message) (wait func()) {
 	switch m.Event {
 	case commandPing:
-		c.reply(pongFrame)
+		c.Reply(pongFrame)
 	case commandPong:
 		if c.session != nil {
-			c.shard.inbox.push(&op{kind: opPong, client: c})
+			c.Do(c.session.acks.ponged)
 		}
 	case commandSubscribe:
 		return c.subscribe(m.Data)
@@ -64,7 +64,7 @@ func (c *client) handle(m pusher.Message) (wait func()) {
 // Binary implements socket.BinaryReceiver: the protocol has no binary
 // messages (PROTOCOL §1.4).
 func (c *client) Binary(bytes int) (wait func()) {
-	c.app.channels.hub.throttle()
+	c.app.channels.hub.pool.Wait()
 	if over := c.overRate(bytes); over != nil {
 		c.fail(over)
 		return c.afterRefusal()
@@ -124,7 +124,7 @@ func (c *client) subscribeTo(in pusher.Subscribe) (wait func()) {
 
 func (c *client) subscribeAgain(known *subscription) {
 	if c.app.LenientSubscribe {
-		known.ch.repeatSuccess(c, known.userID)
+		known.ch.repeatSuccess(c, known.Name)
 		return
 	}
 	c.fail(pusher.Errorf(0, "Existing subscription to channel %s", known.ch.name))
@@ -143,7 +143,7 @@ func (c *client) authorize(in pusher.Subscribe) (pusher.Member, *pusher.Error) {
 	if !kind.Has(pusher.Private) {
 		return pusher.Member{}, nil
 	}
-	if refusal := pusher.CheckChannelAuth(c.app, c.id, in); refusal != nil {
+	if refusal := pusher.CheckChannelAuth(c.app, c.ID(), in); refusal != nil {
 		return pusher.Member{}, refusal
 	}
 	if !kind.Has(pusher.Presence) {
@@ -216,7 +216,7 @@ func (c *client) cannotFollow(ch *channel, err error) {
 func (c *client) refuse(channel string, e *pusher.Error, status int) {
 	c.fail(e)
 	if c.app.SubscriptionErrors && utf8.RuneCountInString(channel) <= c.app.Limits.ChannelNameLength {
-		c.reply(textFrame(pusher.AppendSubscriptionError(nil, channel, e.Message, status)))
+		c.Reply(textFrame(pusher.AppendSubscriptionError(nil, channel, e.Message, status)))
 	}
 }
 
@@ -253,7 +253,7 @@ func (c *client) signin(data []byte) {
 		c.fail(pusher.Errorf(0, "Invalid sign-in: %v", err))
 		return
 	}
-	who, refusal := c.app.checkSignin(c.id, in)
+	who, refusal := c.app.checkSignin(c.ID(), in)
 	if refusal != nil {
 		c.fail(refusal)
 		return
@@ -292,7 +292,7 @@ func (c *client) signinAgain(who pusher.User, userData string) {
 		c.fail(pusher.Errorf(0, "Already signed in as user %s", c.signedIn.user.id))
 		return
 	}
-	c.reply(textFrame(pusher.AppendSigninSuccess(nil, userData)))
+	c.Reply(textFrame(pusher.AppendSigninSuccess(nil, userData)))
 }
 
 // watchlist is whom the client will watch, and whether users above the limit were
@@ -317,10 +317,10 @@ func (c *client) clientEvent(m pusher.Message) {
 		return
 	}
 	text := pusher.AppendEvent(make([]byte, 0, len(data)+len(data)/4+len(m.Event)+len(m.Channel)+64),
-		m.Channel, m.Event, data, sub.userID)
-	sub.ch.send(textFrame(text), c.id)
+		m.Channel, m.Event, data, sub.Name)
+	sub.ch.send(textFrame(text), c.ID())
 	hub := c.app.channels.hub
-	if err := hub.broker.PublishEphemeral(c.app.ID, m.Channel, text, c.id.String()); err != nil {
+	if err := hub.broker.PublishEphemeral(c.app.ID, m.Channel, text, c.ID().String()); err != nil {
 		hub.log.Debug("client event did not reach other nodes", slog.Any("error", err))
 	}
 }

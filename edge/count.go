@@ -3,6 +3,7 @@ package edge
 import (
 	"time"
 
+	"reecho/edge/fanout"
 	"reecho/edge/limit"
 	"reecho/edge/pusher"
 )
@@ -62,7 +63,7 @@ func (ch *channel) countChangedLocked(now time.Time) {
 
 func (ch *channel) sendCountLocked(now time.Time) {
 	ch.count.sent, ch.count.due = now.UnixNano(), false
-	ch.tellLocked(textFrame(pusher.AppendSubscriptionCount(nil, ch.name, ch.subs)), pusher.SocketID{})
+	ch.group.Publish(fanout.Event{Frame: textFrame(pusher.AppendSubscriptionCount(nil, ch.name, ch.subs))})
 }
 
 // sendDueCount sends the count that countChangedLocked put off.

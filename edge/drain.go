@@ -80,16 +80,27 @@ func (h *Hub) drain(ctx context.Context, spread time.Duration) {
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for wave := range uint32(drainWaves) {
+	for wave := range uint64(drainWaves) {
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
 			// Out of time: the rest goes at once.
 			pause = 0
 		}
-		for _, s := range h.shards {
-			s.inbox.push(&op{kind: opDrain, wave: wave})
-		}
+		h.pool.Each(func(c *client) {
+			if c.ID().A%drainWaves == wave {
+				c.drain()
+			}
+		})
 		timer.Reset(pause)
+	}
+}
+
+// drain tells a client to reconnect. One with a session is asked first what it
+// got, so that nothing has to be repeated to it: it gets nothing more meanwhile,
+// and its pong or the next tick ends it. It runs on the client's shard.
+func (c *client) drain() {
+	if c.session == nil || !c.session.acks.finish() {
+		c.closeWith(shuttingDown())
 	}
 }

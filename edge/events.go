@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"reecho/edge/fanout"
 	"reecho/edge/limit"
 	"reecho/edge/pusher"
 	"reecho/edge/socket"
@@ -206,11 +207,10 @@ func (h *Hub) stream(w http.ResponseWriter, r *http.Request, s *streamRequest) {
 	past := time.Unix(1, 0)
 	conn := newStreamConn(&h.cfg, r, func() { _ = control.SetWriteDeadline(past) })
 	c := &client{
-		conn: conn, app: s.tenant, id: s.id, protocol: newestProtocol, openedAt: time.Now().Unix(), address: socket.ClientAddr(r),
-		shard: h.shards[h.nextShard.Add(1)%uint32(len(h.shards))], //nolint:gosec // few shards
+		Member: fanout.NewMember(conn, s.id), app: s.tenant, protocol: newestProtocol, openedAt: openedNow(), address: socket.ClientAddr(r),
 	}
 	c.authorized.Store(s.authorized())
-	c.shard.inbox.push(&op{kind: opAdd, client: c})
+	h.add(c)
 	s.signIn(c)
 	sw := &streamWriter{
 		w: w, control: control, conn: conn, request: s, cursor: s.cursor,

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -153,7 +154,7 @@ func TestStreamWriterIsBounded(t *testing.T) {
 			want.WriteString("data: " + string(text) + "\nid: " + string(sw.cursor.append(nil)) + "\n\n")
 		}
 	}
-	if err := sw.appendAll([][]byte{joined(frames)}); err != nil {
+	if err := sw.appendAll([][]byte{slices.Concat(frames...)}); err != nil {
 		t.Fatal(err)
 	}
 	if got := answer.Body.String(); got != want.String() {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"reecho/edge/app"
+	"reecho/edge/fanout"
 	"reecho/edge/limit"
 	"reecho/edge/pusher"
 	"reecho/edge/socket"
@@ -79,17 +80,29 @@ func (h *Hub) Open(conn socket.Conn, r *socket.Request) socket.Receiver {
 		return r
 	}
 	c := &client{
-		conn: conn, app: a, id: pusher.NewSocketID(), protocol: protocol, openedAt: time.Now().Unix(), address: r.Client,
-		shard: h.shards[h.nextShard.Add(1)%uint32(len(h.shards))], //nolint:gosec // few shards
+		Member: fanout.NewMember(conn, pusher.NewSocketID()), app: a, protocol: protocol, openedAt: openedNow(), address: r.Client,
 	}
-	c.pingAt = h.firstPing(c.id)
+	c.pingAt = h.firstPing(c.ID())
 	var scratch [160]byte // stays on the stack
-	_ = conn.Send([][]byte{textFrame(pusher.AppendConnectionEstablished(scratch[:0], c.id, int(a.ActivityTimeout.Seconds())))})
+	_ = conn.Send([][]byte{textFrame(pusher.AppendConnectionEstablished(scratch[:0], c.ID(), int(a.ActivityTimeout.Seconds())))})
 	if named {
 		c.beginSession(session)
 	}
-	c.shard.inbox.push(&op{kind: opAdd, client: c})
+	h.add(c)
 	return c
+}
+
+// add gives a new client its shard.
+func (h *Hub) add(c *client) {
+	h.pool.Add(c)
+	if h.census.isClosing() {
+		// Admitted just before: the wave it belongs to may have been over.
+		c.closeWith(shuttingDown())
+	}
+}
+
+func openedNow() uint32 {
+	return uint32(time.Now().Unix()) //nolint:gosec // until 2106
 }
 
 // beginSession makes the connection that of a session. Above the limits it goes
@@ -105,7 +118,7 @@ func (c *client) beginSession(id string) {
 		whose = "clients of your address have"
 	}
 	hub.cfg.Ledger.Note(reason, slog.String("app", c.app.ID), slog.String("address", c.address.String()), slog.Int("value", value))
-	_ = c.conn.Send([][]byte{textFrame(pusher.AppendError(nil, pusher.Errorf(0,
+	_ = c.Conn().Send([][]byte{textFrame(pusher.AppendError(nil, pusher.Errorf(0,
 		"This connection has no session, what it misses is not sent again: %s %d already (%s)", whose, value, reason), ""))})
 }
 

@@ -8,13 +8,13 @@ import (
 	"fmt"
 	"hash/maphash"
 	"log/slog"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"reecho/broker"
 	"reecho/edge/app"
+	"reecho/edge/fanout"
 	"reecho/edge/limit"
 	"reecho/edge/pusher"
 	"reecho/edge/socket"
@@ -86,7 +86,6 @@ type Config struct {
 }
 
 func (c Config) withDefaults() Config {
-	c.Shards = cmp.Or(c.Shards, runtime.GOMAXPROCS(0))
 	c.Linger = cmp.Or(c.Linger, DefaultLinger)
 	c.LingerMemory = cmp.Or(c.LingerMemory, DefaultLingerMemory)
 	c.ChannelMemory = cmp.Or(c.ChannelMemory, DefaultChannelMemory)
@@ -123,21 +122,19 @@ type Hub struct {
 	lines *slog.Logger
 
 	tenants map[*app.App]*tenant
-	shards  []*shard
+	pool    *fanout.Pool[*client]
 	janitor *janitor
 	// refusals are connections that wait for the peer to close.
 	refusals refusals
 	// channelMemory and lingering bound the channels.
 	channelMemory channelMemory
 	lingering     lingering
-	// nextShard spreads new clients.
-	nextShard atomic.Uint32
 
 	// ctx is the hub's life; attaching channels on behalf of clients ends
 	// with it.
 	ctx      context.Context //nolint:containedctx // ended by Close
 	stop     context.CancelFunc
-	stopRest context.CancelFunc // ends the shards, after clients are closed
+	stopRest context.CancelFunc // ends the tasks, after clients are closed
 	tasks    sync.WaitGroup
 	census   census
 	streams  streamCounts
@@ -168,11 +165,11 @@ func NewHub(ctx context.Context, cfg Config, apps *app.Registry, b *broker.Broke
 	h := &Hub{
 		cfg: cfg, apps: apps, broker: b, log: log, lines: lines, sessions: sessions,
 		history: replay.NewHistory(b, cfg.ReplayMemory), memory: replay.NewMemory(cfg.ReplayMemory),
-		slots:   make(chan struct{}, replaySlots*cfg.Shards),
 		tenants: make(map[*app.App]*tenant),
 		census:  census{gone: make(chan struct{})}, started: time.Now(),
-		janitor: &janitor{},
+		janitor: &janitor{}, pool: fanout.NewPool[*client](cfg.Shards),
 	}
+	h.slots = make(chan struct{}, replaySlots*h.pool.Shards())
 	h.channelMemory.limit, h.lingering.limit = int64(cfg.ChannelMemory), int64(cfg.LingerMemory)
 	h.janitor.tick = h.refusals.tick
 	h.janitor.closeIdle = func(now time.Time) { h.closeIdle(now.Add(-cfg.Linger)) }
@@ -182,15 +179,10 @@ func NewHub(ctx context.Context, cfg Config, apps *app.Registry, b *broker.Broke
 	}
 	rest, stopRest := context.WithCancel(context.WithoutCancel(ctx))
 	h.stopRest = stopRest
-	for i := range cfg.Shards {
-		s := newShard(i)
-		h.shards = append(h.shards, s)
-		h.tasks.Go(func() { s.run(rest) })
-	}
 	h.tasks.Go(func() { h.janitor.run(rest) })
 	h.tasks.Go(func() { h.sessions.alive(rest) })
 	h.follower = replay.NewFollower(b, replay.Config{
-		Throttle: h.throttle,
+		Throttle: h.pool.Wait,
 		// What expires must have been compared before.
 		Sweep: min(replay.DefaultSweep, max(b.ShortestAge()/4, time.Second)),
 	}, lines)
@@ -202,14 +194,6 @@ func (h *Hub) newTenant(a *app.App) *tenant {
 	t.channels = &channels{hub: h, app: t, seed: maphash.MakeSeed()}
 	t.users = &users{hub: h, app: t, byID: make(map[string]*user), watchers: make(map[string]map[*client]struct{})}
 	return t
-}
-
-// throttle waits while a shard is behind. Shards wait for nobody, so the
-// broker's dispatcher and the readers of clients may.
-func (h *Hub) throttle() {
-	for _, s := range h.shards {
-		s.inbox.wait()
-	}
 }
 
 // Close closes every client with 4200, spread over at most spread, waits until
@@ -227,6 +211,7 @@ func (h *Hub) Close(ctx context.Context, spread time.Duration) error {
 	h.sessions.close(ctx)
 	h.follower.Close()
 	h.history.Close()
+	h.pool.Close()
 	h.stopRest()
 	h.tasks.Wait()
 	return err

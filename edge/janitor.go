@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"reecho/edge/fanout"
 )
 
 // janitorPeriod is how often put-off work is looked at. It adds to every delay
@@ -38,7 +40,7 @@ func (j *janitor) userGone(a *tenant, u *user, since time.Time) {
 func (j *janitor) run(ctx context.Context) {
 	ticker := time.NewTicker(janitorPeriod)
 	defer ticker.Stop()
-	ticks := time.NewTicker(tickPeriod)
+	ticks := time.NewTicker(fanout.TickPeriod)
 	defer ticks.Stop()
 	for {
 		select {

@@ -25,7 +25,7 @@ func (ch *channel) tellNewsLocked(id string, news roster.News, now time.Time) {
 }
 
 func (ch *channel) tellOthersLocked(id string, text []byte) {
-	ch.pushLocked(&op{kind: opMember, ch: ch, sub: &subscription{userID: id}, frame: textFrame(text)})
+	ch.group.TellOthers(textFrame(text), id)
 }
 
 // settleMember tells what was put off of a member, if it is still news.

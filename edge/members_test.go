@@ -17,6 +17,7 @@ import (
 	"reecho/broker/brokertest"
 	"reecho/broker/brokertest/seed"
 	"reecho/edge/app"
+	"reecho/edge/fanout"
 	"reecho/edge/limit"
 	"reecho/edge/pusher"
 	"reecho/edge/socket"
@@ -38,12 +39,13 @@ func (c *keepConn) Send(frames [][]byte) error {
 
 func (c *keepConn) Answer(frames [][]byte) error { return c.Send(frames) }
 
-// room is a channel with its shards, which work when told, and its subscribers.
+func (*keepConn) Tick(time.Time) (idle time.Duration) { return 0 }
+
+// room is a channel with its shards and its subscribers.
 type room struct {
 	hub    *Hub
 	owner  *tenant
 	ch     *channel
-	random *rand.Rand
 	all    []*guest
 	fail   func(format string, args ...any)
 	frames int // that subscribers got
@@ -57,19 +59,20 @@ type guest struct {
 	count  int             // else
 }
 
-func newRoom(b *broker.Broker, name string, random *rand.Rand) *room {
+func newRoom(t *testing.T, b *broker.Broker, name string) *room {
+	t.Helper()
 	hub := &Hub{
-		cfg: Config{Ledger: limit.NewLedger(slog.New(slog.DiscardHandler))}, shards: []*shard{newShard(0), newShard(1)}, janitor: &janitor{},
-		broker: b, memory: replay.NewMemory(DefaultReplayMemory),
+		cfg:  Config{Ledger: limit.NewLedger(slog.New(slog.DiscardHandler)), PongTimeout: DefaultPongTimeout},
+		pool: fanout.NewPool[*client](2), janitor: &janitor{}, broker: b, memory: replay.NewMemory(DefaultReplayMemory),
 	}
-	hub.census.gone = make(chan struct{})
-	owner := hub.newTenant(&app.App{ID: "77", SubscriptionCounts: true, Limits: app.DefaultLimits()})
-	return &room{hub: hub, owner: owner, ch: newChannel(hub, owner, name), random: random}
+	t.Cleanup(hub.pool.Close)
+	owner := hub.newTenant(&app.App{ID: "77", SubscriptionCounts: true, ActivityTimeout: app.DefaultActivityTimeout, Limits: app.DefaultLimits()})
+	return &room{hub: hub, owner: owner, ch: newChannel(hub, owner, name)}
 }
 
 func (r *room) join(member pusher.Member) {
 	g := &guest{conn: &keepConn{}}
-	g.client = &client{conn: g.conn, app: r.owner, shard: r.hub.shards[r.random.IntN(2)], id: pusher.NewSocketID()}
+	g.client = r.hub.subscriber(r.owner, g.conn)
 	sub, refusal := r.ch.join(g.client, member)
 	if refusal != nil {
 		r.fail("join: %v", refusal)
@@ -81,14 +84,13 @@ func (r *room) join(member pusher.Member) {
 func (r *room) leave(i int) {
 	g := r.all[i]
 	r.ch.leave(g.client, g.sub)
+	r.hub.pool.Remove(g.client)
 	r.all = slices.Delete(r.all, i, i+1)
 }
 
 // work lets the shards do what is there, and subscribers read it.
 func (r *room) work() {
-	for _, s := range r.hub.shards {
-		s.drain(nil)
-	}
+	synctest.Wait()
 	for _, g := range r.all {
 		for _, text := range g.conn.texts {
 			r.read(g, text)
@@ -119,12 +121,12 @@ func (r *room) read(g *guest, text string) {
 		}
 	case "pusher_internal:member_added":
 		if g.view == nil || g.view[data.UserID] {
-			r.fail("%s is told twice that %s came", g.sub.userID, data.UserID)
+			r.fail("%s is told twice that %s came", g.sub.Name, data.UserID)
 		}
 		g.view[data.UserID] = true
 	case "pusher_internal:member_removed":
 		if !g.view[data.UserID] {
-			r.fail("%s is told that %s went, of whom it never heard", g.sub.userID, data.UserID)
+			r.fail("%s is told that %s went, of whom it never heard", g.sub.Name, data.UserID)
 		}
 		delete(g.view, data.UserID)
 	case "pusher_internal:subscription_count":
@@ -149,7 +151,7 @@ func TestPresenceModel(t *testing.T) {
 	for i := range uint64(100) {
 		synctest.Test(t, func(t *testing.T) {
 			random := rand.New(rand.NewPCG(first+i, 1))
-			r := newRoom(b, "presence-lobby", random)
+			r := newRoom(t, b, "presence-lobby")
 			r.fail = func(format string, args ...any) {
 				t.Fatalf("%s: %s", seed.Repeat(first+i), fmt.Sprintf(format, args...))
 			}
@@ -171,7 +173,7 @@ func TestPresenceModel(t *testing.T) {
 			want := r.ch.memberIDs()
 			for _, g := range r.all {
 				if got := slices.Sorted(maps.Keys(g.view)); !slices.Equal(got, want) {
-					r.fail("%s knows %v, there are %v", g.sub.userID, got, want)
+					r.fail("%s knows %v, there are %v", g.sub.Name, got, want)
 				}
 			}
 		})
@@ -191,7 +193,7 @@ func TestFlappingIsGathered(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newRoom(b, name, rand.New(rand.NewPCG(1, 1)))
+				r := newRoom(t, b, name)
 				r.fail = t.Fatalf
 				member := func(i int) (m pusher.Member) {
 					if name != "chat" {

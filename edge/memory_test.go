@@ -16,6 +16,7 @@ import (
 	"reecho/broker/brokertest"
 	"reecho/broker/brokertest/seed"
 	"reecho/edge/app"
+	"reecho/edge/fanout"
 	"reecho/edge/limit"
 	"reecho/edge/pusher"
 	"reecho/edge/socket"
@@ -42,8 +43,8 @@ func newMemoryHub(t testing.TB, cfg Config) (*Hub, *tenant) {
 
 // subscriber is a client without a network.
 func (h *Hub) subscriber(owner *tenant, conn socket.Conn) *client {
-	c := &client{conn: conn, app: owner, shard: h.shards[h.nextShard.Add(1)%uint32(len(h.shards))], id: pusher.NewSocketID()}
-	c.shard.inbox.push(&op{kind: opAdd, client: c})
+	c := &client{Member: fanout.NewMember(conn, pusher.NewSocketID()), app: owner}
+	h.add(c)
 	return c
 }
 

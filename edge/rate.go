@@ -44,7 +44,7 @@ func (c *client) overLimit(code int, reason limit.Reason, format string, n int) 
 }
 
 func (c *client) noteLimit(reason limit.Reason) {
-	c.app.channels.hub.cfg.Ledger.Note(reason, slog.String("app", c.app.ID), slog.String("socket_id", c.id.String()))
+	c.app.channels.hub.cfg.Ledger.Note(reason, slog.String("app", c.app.ID), slog.String("socket_id", c.ID().String()))
 }
 
 // Control implements socket.ControlReceiver. Pings and pongs count as messages;

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"reecho/broker"
+	"reecho/edge/fanout"
 	"reecho/edge/limit"
 	"reecho/edge/pusher"
 	"reecho/replay"
@@ -76,7 +77,7 @@ func (c *client) newResume(ch *channel, member pusher.Member, ask *pusher.Replay
 	}
 	// Its own id too: an event of this connection may have been stored before
 	// the subscription came.
-	r.last, r.except = ask.Last, append(slices.Clip(ask.Except), c.id.String())
+	r.last, r.except = ask.Last, append(slices.Clip(ask.Except), c.ID().String())
 	if ask.After != "" {
 		r.returning = true
 		r.claim.Sequence, r.reason = ch.positions.Parse(ask.After)
@@ -236,9 +237,9 @@ func (r *resume) finishLocked(entries []replay.Entry, written chan<- struct{}) (
 		return false
 	}
 	head := ch.ring.Pos()
-	sub := &subscription{ch: ch, userID: r.member.ID, positioned: r.ask != nil, told: true, joined: head}
+	sub := &subscription{ch: ch, Seat: fanout.Seat{Name: r.member.ID, Positioned: r.ask != nil, Alerts: true, Joined: head}}
 	now := time.Now()
-	news := ch.enterLocked(c, sub, r.member, now)
+	news := ch.enterLocked(r.member, now)
 	// A client that came back has the cached event, or gets it again with the
 	// rest.
 	cached := len(entries) == 0 && !r.started && (!r.returning || r.reason != "")
@@ -248,7 +249,8 @@ func (r *resume) finishLocked(entries []replay.Entry, written chan<- struct{}) (
 	if cached {
 		frames = append(frames, ch.afterSuccessLocked())
 	}
-	ch.welcomeLocked(&op{client: c, sub: sub, more: frames, done: written}, news, now)
+	ch.group.Join(&c.Member, &sub.Seat, frames, written)
+	ch.welcomeLocked(c, sub, news, now)
 	if r.ask == nil && (r.reason != "" || !ch.retained) {
 		c.session.start(ch.name, r.markLocked(head))
 		c.session.sessions.saveSoon(c.session.session)
@@ -389,7 +391,7 @@ func (r *resume) work(ctx context.Context) error {
 			err = r.within(ctx, r.save)
 		case stepChunks:
 			// As slow as the client reads: its write timeout bounds it.
-			err = poll(ctx, func() bool { return r.c.conn.Queued() == 0 })
+			err = poll(ctx, func() bool { return r.c.Conn().Queued() == 0 })
 		}
 		if err != nil {
 			return err
@@ -468,7 +470,7 @@ func (r *resume) chunkLocked(entries []replay.Entry, written chan<- struct{}) {
 	r.claimed, r.last, r.beyond = true, 0, false
 	// A reason was told with the success; what follows now is whole.
 	r.reason = ""
-	r.c.answer(&op{kind: opSend, client: r.c, more: frames, done: written})
+	r.c.Answer(frames, written)
 }
 
 // poll waits until ready.
@@ -549,7 +551,7 @@ func (r *resume) gap(reason replay.Reason) {
 		return
 	}
 	// Chunks were sent already: what comes next does not follow on them.
-	r.c.reply(r.outcomeFrame(0))
+	r.c.Reply(r.outcomeFrame(0))
 }
 
 // loadBack extends the ring down to the claim and proves that nothing is

@@ -86,160 +86,54 @@ func newSession(key, app string) *session {
 	return &session{key: key, app: app, marks: make(map[string]mark), chunks: make([]chunk, 1)}
 }
 
-// sessionConn is a connection of a session. Its fields but session belong to
-// the client's shard.
+// sessionConn is a connection of a session. Its fields never change; the acks
+// belong to the client's shard.
 type sessionConn struct {
 	session  *session
 	sessions *sessions
 	client   *client
 	opened   time.Time
-
-	subs     []*subscription
-	awaiting []awaited // what a pong will confirm; nil: no ping is out
-	pinged   time.Time
-	again    bool // ping as soon as the pong is here
-	// leaving: the connection is closed when final is confirmed.
-	leaving bool
-	final   []awaited
+	acks     acks
 }
 
-// awaited is how far a subscription was when the ping was sent.
-type awaited struct {
-	sub      *subscription
-	sequence uint64
-}
-
-var pingFrame = textFrame(pusher.AppendPing(nil))
-
-// joined takes in a new subscription, and asks at once whether what was sent
-// again has arrived: it should not have to be sent a third time.
-func (sc *sessionConn) joined(sub *subscription) {
-	if sub.positioned {
-		return
-	}
-	sc.subs = append(sc.subs, sub)
-	if sc.awaiting == nil {
-		sc.ping(time.Now())
-	} else {
-		sc.again = true
-	}
-}
-
-func (sc *sessionConn) left(sub *subscription) {
-	if i := slices.Index(sc.subs, sub); i >= 0 {
-		sc.subs = slices.Delete(sc.subs, i, i+1)
-	}
-}
-
-// shardSubs is a copy of the subscriptions that are in an audience.
-func (sc *sessionConn) shardSubs() []*subscription { return slices.Clone(sc.subs) }
-
-// reached is how far sub is: what was written to its audience, or what it got
-// when it joined.
-func (sc *sessionConn) reached(sub *subscription) uint64 {
-	return max(sub.joined, sub.ch.audiences[sc.client.shard.index].done)
-}
-
-// tick pings when something was delivered since the last pong, or when the last
-// one is so long ago that a claim based on it would be in doubt. The client's
-// shard calls it.
-func (sc *sessionConn) tick(now time.Time) {
-	switch {
-	case sc.leaving && now.Sub(sc.pinged) >= tickPeriod:
-		sc.client.closeWith(shuttingDown())
-	// A tick is early or late by a little: not to wait for the next one.
-	case sc.leaving, sc.awaiting != nil, now.Sub(sc.pinged)+tickPeriod/2 < sc.sessions.cfg.AckInterval:
-	case sc.behind() || now.Sub(sc.pinged) >= sc.sessions.cfg.refresh():
-		sc.ping(now)
-	}
-}
-
+// behind reports whether a subscription got something that its mark does not have.
 func (sc *sessionConn) behind() bool {
 	sc.session.mu.Lock()
 	defer sc.session.mu.Unlock()
-	for _, sub := range sc.subs {
-		if m, known := sc.session.marks[sub.ch.name]; known && m.sequence < sc.reached(sub) {
+	for _, sub := range sc.acks.subs {
+		if m, known := sc.session.marks[sub.ch.name]; known && m.sequence < sc.acks.reached(sub) {
 			return true
 		}
 	}
 	return false
 }
 
-func (sc *sessionConn) ping(now time.Time) {
-	sc.pinged = now
-	if sc.awaiting = sc.final; !sc.leaving {
-		sc.awaiting = sc.sent()
-	}
-	// Linked and not sent: what was linked before in this batch goes out
-	// first, and only then does the pong confirm it.
-	sc.client.shard.link(sc.client, pingFrame, false)
-}
-
-// sent is how far each subscription is now.
-func (sc *sessionConn) sent() []awaited {
-	sent := make([]awaited, 0, len(sc.subs))
-	for _, sub := range sc.subs {
-		sent = append(sent, awaited{sub: sub, sequence: sc.reached(sub)})
-	}
-	return sent
-}
-
-// lastPing asks for the pong after which the connection can be closed. False:
-// there is nothing to ask for.
-func (sc *sessionConn) lastPing() bool {
-	if !sc.behind() {
-		return false
-	}
-	sc.leaving, sc.final = true, sc.sent()
-	if sc.again = sc.awaiting != nil; !sc.again {
-		sc.ping(time.Now())
-	}
-	return true
-}
-
-// ponged confirms what was sent before the ping. The client's shard calls it.
-func (sc *sessionConn) ponged() {
-	if sc.awaiting == nil {
-		return
-	}
-	if sc.confirm() {
-		sc.sessions.saveSoon(sc.session)
-	}
-	sc.awaiting = nil
-	switch {
-	case sc.again:
-		sc.again = false
-		sc.ping(time.Now())
-	case sc.leaving:
-		sc.client.closeWith(shuttingDown())
-	}
-}
-
-// confirm moves the marks to what has arrived. It reports whether there is
-// something to be stored: places that moved, and what was stored so long ago
-// that a claim based on it would soon be in doubt.
-func (sc *sessionConn) confirm() (changed bool) {
+// confirm moves the marks to what has arrived: all that was written before a ping
+// was sent, at the time given. It reports whether there is something to be stored:
+// places that moved, and what was stored so long ago that a claim based on it would
+// soon be in doubt.
+func (sc *sessionConn) confirm(all []awaited, pinged time.Time) (changed bool) {
 	s := sc.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.owner != sc {
 		return false
 	}
-	for _, a := range sc.awaiting {
+	for _, a := range all {
 		m, known := s.marks[a.sub.ch.name]
 		if !known {
 			continue
 		}
 		moved := a.sequence > m.sequence
 		m.prefix = a.sub.ch.positions.Prefix()
-		m.sequence, m.confirmed = max(m.sequence, a.sequence), sc.pinged
+		m.sequence, m.confirmed = max(m.sequence, a.sequence), pinged
 		if c := s.setLocked(a.sub.ch.name, m); moved {
 			c.dirty = true
 		}
 	}
 	for i := range s.chunks {
 		c := &s.chunks[i]
-		c.dirty = c.dirty || sc.pinged.Sub(c.saved) >= sc.sessions.cfg.refresh()/2
+		c.dirty = c.dirty || pinged.Sub(c.saved) >= sc.sessions.cfg.refresh()/2
 		changed = changed || c.dirty
 	}
 	return changed || s.main

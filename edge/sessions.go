@@ -172,7 +172,7 @@ func (ss *sessions) close(ctx context.Context) {
 // limit says, which reason names.
 func (ss *sessions) attach(c *client, id string) (sc *sessionConn, reason limit.Reason, value int) {
 	sc = &sessionConn{sessions: ss, client: c, opened: time.Now()}
-	sc.pinged = sc.opened
+	sc.acks = acks{sc: sc, pinged: sc.opened}
 	ss.mu.Lock()
 	s, reason, value := ss.admitLocked(c, id)
 	if s == nil {
@@ -187,7 +187,7 @@ func (ss *sessions) attach(c *client, id string) (sc *sessionConn, reason limit.
 	}
 	s.owner, s.dropped, sc.session = sc, time.Time{}, s
 	s.crowded, s.main = s.crowded || s.crowding, true
-	s.rememberLocked(s.sockets, []string{c.id.String()})
+	s.rememberLocked(s.sockets, []string{c.ID().String()})
 	s.mu.Unlock()
 	if before != nil {
 		before.client.closeWith(pusher.Errorf(pusher.CodeOverCapacity,

@@ -137,8 +137,8 @@ func (us *users) streams(id string) []pusher.SocketID {
 	}
 	ids := slices.Clone(u.left)
 	for c := range u.clients {
-		if c.id.IsStream() {
-			ids = append(ids, c.id)
+		if c.ID().IsStream() {
+			ids = append(ids, c.ID())
 		}
 	}
 	return ids

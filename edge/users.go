@@ -50,7 +50,7 @@ func (us *users) signIn(c *client, in pusher.User, userData string, watchlist []
 		us.byID[in.ID] = u
 	}
 	u.clients[c] = struct{}{}
-	c.reply(textFrame(pusher.AppendSigninSuccess(nil, userData)))
+	c.Reply(textFrame(pusher.AppendSigninSuccess(nil, userData)))
 	us.watchLocked(c, watchlist)
 	if appeared {
 		us.tellLocked(u.id, true)
@@ -77,7 +77,7 @@ func (us *users) watchLocked(c *client, watchlist []string) {
 			offline = append(offline, id)
 		}
 	}
-	c.reply(textFrame(pusher.AppendWatchlist(nil, online, offline)))
+	c.Reply(textFrame(pusher.AppendWatchlist(nil, online, offline)))
 }
 
 // signOut removes a connection that closed.
@@ -92,7 +92,7 @@ func (us *users) signOut(c *client, in *signedIn) {
 	}
 	u := in.user
 	delete(u.clients, c)
-	u.leftLocked(c.id)
+	u.leftLocked(c.ID())
 	if len(u.clients) == 0 {
 		u.gone = time.Now()
 		us.hub.janitor.userGone(us.app, u, u.gone)
@@ -122,7 +122,7 @@ func (us *users) tellLocked(id string, online bool) {
 		frame = textFrame(pusher.AppendWatchlist(nil, nil, []string{id}))
 	}
 	for c := range watchers {
-		c.tell(frame)
+		c.Send(frame)
 	}
 }
 

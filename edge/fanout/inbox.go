@@ -1,14 +1,10 @@
-package edge
+package fanout
 
-import (
-	"sync"
-
-	"reecho/edge/pusher"
-)
+import "sync"
 
 // Marks of an inbox's backlog. Above the high mark whoever feeds the shards
-// waits (Hub.throttle); below the low mark it goes on. An event op is shared
-// by all its subscribers, so the bytes are frames, not deliveries.
+// waits (Pool.Wait); below the low mark it goes on. An event op is shared
+// by all its members, so the bytes are frames, not deliveries.
 const (
 	inboxHighOps   = 8192
 	inboxLowOps    = 4096
@@ -18,65 +14,6 @@ const (
 
 // inboxKeepOps is the largest buffer an inbox keeps between drains.
 const inboxKeepOps = 16384
-
-// op is one thing a shard has to do. Which fields count depends on kind.
-type op struct {
-	kind   opKind
-	except pusher.SocketID // opEvent: the socket left out; zero: none
-	ch     *channel        // opEvent, opMember, opJoin, opLeave, opGap
-	client *client         // all but opEvent
-	sub    *subscription   // opJoin, opLeave; opMember: one of the member
-	frame  []byte          // opEvent, opMember, opReply, opTell, opGap
-	more   [][]byte        // opJoin, opSend: the frames; nil ones are left out
-	wave   uint32          // opDrain
-
-	// Of a stored event (opEvent): its sequence, and the frame with its
-	// position, nil if nobody wanted it when it came.
-	sequence   uint64
-	positioned []byte
-
-	done chan<- struct{} // opJoin, opSend: closed when the frames are given to the connection; may be nil
-}
-
-type opKind uint8
-
-const (
-	opEvent  opKind = iota // write frame to each subscriber of ch but except
-	opMember               // write frame to the subscribers of ch that are not of the member of sub
-	opJoin                 // write more to client, register sub, then close done
-	opLeave                // unregister sub
-	opGap                  // write frame to the subscribers of ch that are told of gaps
-	opReply                // write frame to client, which asked for it
-	opTell                 // write frame to client
-	opSend                 // write more to client, which asked for it, then close done
-	opPong                 // client answered a ping
-	opAdd                  // own client: tick it
-	opRemove               // forget client
-	opDrain                // close the clients of this wave with 4200
-)
-
-func (o *op) bytes() int {
-	n := len(o.frame)
-	for _, f := range o.more {
-		n += len(f)
-	}
-	return n
-}
-
-// answers is how many frames the client of an opReply, opJoin or opSend is
-// owed, and their bytes.
-func (o *op) answers() (frames, bytes int) {
-	if o.kind == opReply {
-		return 1, len(o.frame)
-	}
-	for _, f := range o.more {
-		if f != nil {
-			frames++
-			bytes += len(f)
-		}
-	}
-	return frames, bytes
-}
 
 // inbox is the queue of one shard: any goroutine pushes, the shard takes all
 // there is. Pushing never blocks, so it may be done under a lock; the bound is

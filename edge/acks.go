@@ -1,0 +1,124 @@
+package edge
+
+import (
+	"slices"
+	"time"
+
+	"reecho/edge/fanout"
+	"reecho/edge/pusher"
+)
+
+// acks finds out what a connection of a session has got, by its pongs: a ping is
+// sent behind all that was written, and the pong confirms that. It belongs to the
+// client's shard.
+type acks struct {
+	sc       *sessionConn
+	subs     []*subscription // those that have their seat
+	awaiting []awaited       // what a pong will confirm; nil: no ping is out
+	pinged   time.Time
+	again    bool // ping as soon as the pong is here
+	// leaving: the connection is closed when final is confirmed.
+	leaving bool
+	final   []awaited
+}
+
+// awaited is how far a subscription was when the ping was sent.
+type awaited struct {
+	sub      *subscription
+	sequence uint64
+}
+
+var pingFrame = textFrame(pusher.AppendPing(nil))
+
+// joined takes in a new subscription, and asks at once whether what was sent
+// again has arrived: it should not have to be sent a third time.
+func (a *acks) joined(sub *subscription) {
+	if sub.Positioned {
+		return
+	}
+	a.subs = append(a.subs, sub)
+	if a.awaiting == nil {
+		a.ping(time.Now())
+	} else {
+		a.again = true
+	}
+}
+
+func (a *acks) left(sub *subscription) {
+	if i := slices.Index(a.subs, sub); i >= 0 {
+		a.subs = slices.Delete(a.subs, i, i+1)
+	}
+}
+
+// reached is how far sub is: what was written to its audience, or what it got
+// when it joined.
+func (a *acks) reached(sub *subscription) uint64 {
+	return sub.ch.group.Reached(&a.sc.client.Member, &sub.Seat)
+}
+
+// tick pings when something was delivered since the last pong, or when the last
+// one is so long ago that a claim based on it would be in doubt.
+func (a *acks) tick(now time.Time) {
+	cfg := &a.sc.sessions.cfg
+	switch {
+	case a.leaving && now.Sub(a.pinged) >= fanout.TickPeriod:
+		a.sc.client.closeWith(shuttingDown())
+	// A tick is early or late by a little: not to wait for the next one.
+	case a.leaving, a.awaiting != nil, now.Sub(a.pinged)+fanout.TickPeriod/2 < cfg.AckInterval:
+	case a.sc.behind() || now.Sub(a.pinged) >= cfg.refresh():
+		a.ping(now)
+	}
+}
+
+func (a *acks) ping(now time.Time) {
+	a.pinged = now
+	if a.awaiting = a.final; !a.leaving {
+		a.awaiting = a.sent()
+	}
+	// Behind what was written, as it was pushed later.
+	a.sc.client.Send(pingFrame)
+}
+
+// sent is how far each subscription is now.
+func (a *acks) sent() []awaited {
+	sent := make([]awaited, 0, len(a.subs))
+	for _, sub := range a.subs {
+		sent = append(sent, awaited{sub: sub, sequence: a.reached(sub)})
+	}
+	return sent
+}
+
+// finish asks for the pong after which the connection can be closed, and lets
+// nothing more be written. False: there is nothing to ask for.
+func (a *acks) finish() bool {
+	if !a.sc.behind() {
+		return false
+	}
+	a.leaving, a.final = true, a.sent()
+	if a.again = a.awaiting != nil; !a.again {
+		a.ping(time.Now())
+	}
+	for _, sub := range a.subs {
+		sub.ch.group.Vacate(&a.sc.client.Member, &sub.Seat)
+	}
+	a.subs = nil
+	return true
+}
+
+// ponged confirms what was sent before the ping.
+func (a *acks) ponged() {
+	if a.awaiting == nil {
+		return
+	}
+	if a.sc.confirm(a.awaiting, a.pinged) {
+		a.sc.sessions.saveSoon(a.sc.session)
+	}
+	a.awaiting = nil
+	switch {
+	case a.again:
+		a.again = false
+		a.ping(time.Now())
+	case a.leaving:
+		a.sc.client.closeWith(shuttingDown())
+	}
+}

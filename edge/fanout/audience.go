@@ -1,0 +1,54 @@
+package fanout
+
+// audience is the members of a group on one shard, which owns it.
+type audience struct {
+	plain      []entry // get Event.Frame
+	positioned []entry // get Event.Positioned
+	// written is the sequence of the newest event that was written to all of
+	// them.
+	written uint64
+}
+
+// entry is a place in an audience.
+type entry struct {
+	member *Member
+	seat   *Seat
+}
+
+func (a *audience) list(s *Seat) *[]entry {
+	if s.Positioned {
+		return &a.positioned
+	}
+	return &a.plain
+}
+
+func (a *audience) add(m *Member, s *Seat) {
+	list := a.list(s)
+	*list = append(*list, entry{member: m, seat: s})
+	s.place = int32(len(*list)) //nolint:gosec // far fewer members than 2^31
+}
+
+// remove takes a seat out, if it is in.
+func (a *audience) remove(s *Seat) {
+	if s.place == 0 {
+		return
+	}
+	list := a.list(s)
+	end := len(*list) - 1
+	moved := (*list)[end]
+	(*list)[s.place-1], moved.seat.place = moved, s.place
+	(*list)[end] = entry{}
+	*list = (*list)[:end]
+	if end == 0 {
+		*list = nil
+	}
+	s.place = 0
+}
+
+// passed notes that all got everything up to a stored event; 0 is one that is not
+// stored.
+func (a *audience) passed(sequence uint64) {
+	if sequence != 0 {
+		a.written = sequence
+	}
+}

@@ -1,0 +1,98 @@
+package fanout
+
+import "reecho/edge/pusher"
+
+// Group is the members that get the same, like the subscribers of a channel. The
+// verbs that push to the shards are called one at a time, under a lock of its
+// owner, and that order is what each member sees. Reached and Vacate are the
+// shards' own. It must not be copied once it is used; a group that Pool.NewGroup
+// did not make has nobody in it and takes nobody.
+type Group struct {
+	shards *shards
+	// audiences[i] belongs to shard i.
+	audiences []audience
+
+	// Guarded by the owner's lock.
+	counts     []int32 // members by shard
+	positioned int     // members that want positions
+}
+
+// Event is what goes to a whole group. Its frames are kept and must never change.
+type Event struct {
+	// Frame is a finished frame (see socket.Conn.Send).
+	Frame []byte
+	// Positioned is what seats with Positioned get in its place; nil: Frame too.
+	Positioned []byte
+	// Sequence is the place of a stored event in its log, above those before it;
+	// 0: it is not stored.
+	Sequence uint64
+	// Except is a member that is left out; the zero id: none.
+	Except pusher.SocketID
+}
+
+// noSocket is the id of no connection.
+var noSocket pusher.SocketID
+
+func newGroup(all *shards) Group {
+	return Group{shards: all, audiences: make([]audience, len(*all)), counts: make([]int32, len(*all))}
+}
+
+// Publish writes an event to all members but one.
+func (g *Group) Publish(e Event) { g.push(&op{kind: opPublish, Event: e, group: g}) }
+
+// TellOthers writes a frame to the seats of another name.
+func (g *Group) TellOthers(frame []byte, name string) { g.tell(frame, filter{but: name}) }
+
+// Alert writes a frame to the seats with Alerts.
+func (g *Group) Alert(frame []byte) { g.tell(frame, filter{alerts: true}) }
+
+func (g *Group) tell(frame []byte, only filter) {
+	g.push(&op{kind: opPublish, Event: Event{Frame: frame}, group: g, more: &more{only: only}})
+}
+
+// push gives an op to every shard that has members.
+func (g *Group) push(o *op) {
+	for i, n := range g.counts {
+		if n > 0 {
+			(*g.shards)[i].push(o)
+		}
+	}
+}
+
+// Positioned reports whether a member wants positions.
+func (g *Group) Positioned() bool { return g.positioned > 0 }
+
+// Join gives a member a seat, a new one: it gets what is published from now on,
+// behind frames, which answer its request (see Member.Answer). done, if not nil, is
+// closed when they are given to the connection.
+func (g *Group) Join(m *Member, s *Seat, frames [][]byte, done chan<- struct{}) {
+	g.count(m, s, 1)
+	m.conn.Owe(owed(frames))
+	m.shard.push(&op{kind: opJoin, group: g, member: m, more: &more{seat: s, frames: frames, done: done}})
+}
+
+// Leave takes the seat of a member that has joined away, once for each Join, even
+// if it was vacated: the member gets nothing that is published from now on.
+func (g *Group) Leave(m *Member, s *Seat) {
+	g.count(m, s, -1)
+	m.shard.push(&op{kind: opLeave, group: g, member: m, more: &more{seat: s}})
+}
+
+func (g *Group) count(m *Member, s *Seat, n int) {
+	g.counts[m.shard.index] += int32(n) //nolint:gosec // 1 or -1
+	if s.Positioned {
+		g.positioned += n
+	}
+}
+
+// Reached is the sequence up to which the member in a seat was given what is
+// stored: what was written to all on its shard, or what it had when it joined. To
+// be called on the member's shard.
+func (g *Group) Reached(m *Member, s *Seat) uint64 {
+	return max(s.Joined, g.audiences[m.shard.index].written)
+}
+
+// Vacate takes a seat away at once: the member gets nothing more, not even what
+// was published and has not been written yet. It does nothing if the seat is empty.
+// To be called on the member's shard.
+func (g *Group) Vacate(m *Member, s *Seat) { g.audiences[m.shard.index].remove(s) }

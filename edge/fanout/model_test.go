@@ -1,0 +1,249 @@
+package fanout
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"reecho/broker/brokertest/seed"
+)
+
+// world is a pool with its groups and members, and what each of them had to get.
+type world struct {
+	*rand.Rand
+	pool   *Pool[*peer]
+	groups []*room
+	all    []*guest
+	texts  int
+	fail   func(format string, args ...any)
+}
+
+// room is a group as it should be.
+type room struct {
+	Group
+	name     string
+	seats    map[*guest]*place
+	sequence uint64
+	written  map[*shard]uint64 // the newest stored event while somebody was there
+}
+
+// place is a seat as it should be.
+type place struct {
+	Seat
+	empty bool // vacated
+}
+
+// guest is a member as it should be.
+type guest struct {
+	*peer
+	text, asked strings.Builder // what it had to get, and what of it were answers
+}
+
+func newWorld(t *testing.T, random *rand.Rand) *world {
+	t.Helper()
+	w := &world{Rand: random, pool: start(t, 1+random.IntN(3))}
+	for i := range 1 + random.IntN(4) {
+		w.groups = append(w.groups, &room{
+			Group: w.pool.NewGroup(), name: string(rune('a' + i)), seats: make(map[*guest]*place), written: make(map[*shard]uint64),
+		})
+	}
+	for range 1 + random.IntN(12) {
+		w.all = append(w.all, &guest{peer: newPeer(w.pool)})
+	}
+	return w
+}
+
+// frame is a new text.
+func (w *world) frame(kind string) []byte {
+	w.texts++
+	return fmt.Appendf(nil, "%s%d ", kind, w.texts)
+}
+
+func (w *world) guest() *guest { return w.all[w.IntN(len(w.all))] }
+
+// step does something at random.
+func (w *world) step() {
+	r, g := w.groups[w.IntN(len(w.groups))], w.guest()
+	at := r.seats[g]
+	switch n := w.IntN(100); {
+	case n < 45:
+		w.publish(r)
+	case n < 55:
+		w.tell(r)
+	case n < 75 && at == nil:
+		w.join(r, g)
+	case n < 68:
+		r.Leave(&g.Member, &at.Seat)
+		delete(r.seats, g)
+	case n < 71 && !at.empty:
+		at.empty = true
+		g.Do(func() { r.Vacate(&g.Member, &at.Seat) })
+	case n < 75:
+		w.check(r, g, at)
+	case n < 85:
+		frame := w.frame("send")
+		g.Send(frame)
+		g.text.Write(frame)
+	case n < 90:
+		frame := w.frame("reply")
+		g.Reply(frame)
+		g.answered(frame)
+	case n < 95:
+		w.answer(g)
+	default:
+		synctest.Wait()
+	}
+}
+
+// publish sends an event that is stored or not, with a position or without, to all
+// or to all but one.
+func (w *world) publish(r *room) {
+	e := Event{Frame: w.frame(r.name)}
+	if w.IntN(2) == 0 {
+		r.sequence++
+		e.Sequence = r.sequence
+		if r.Positioned() {
+			e.Positioned = w.frame(r.name + "@")
+		}
+	}
+	if w.IntN(4) == 0 {
+		e.Except = w.guest().ID()
+	}
+	r.Publish(e)
+	for g, at := range r.seats {
+		if e.Sequence != 0 {
+			r.written[g.shard] = e.Sequence
+		}
+		switch {
+		case at.empty || g.ID() == e.Except:
+		case at.Positioned && e.Positioned != nil:
+			g.text.Write(e.Positioned)
+		default:
+			g.text.Write(e.Frame)
+		}
+	}
+}
+
+// tell sends what is for some only.
+func (w *world) tell(r *room) {
+	frame, alert, name := w.frame(r.name+"!"), w.IntN(2) == 0, w.name()
+	if alert {
+		r.Alert(frame)
+	} else {
+		r.TellOthers(frame, name)
+	}
+	for g, at := range r.seats {
+		if !at.empty && (alert && at.Alerts || !alert && at.Name != name) {
+			g.text.Write(frame)
+		}
+	}
+}
+
+func (w *world) name() string { return fmt.Sprintf("user-%d", w.IntN(3)) }
+
+func (w *world) join(r *room, g *guest) {
+	at := &place{Seat: Seat{Positioned: w.IntN(2) == 0, Alerts: w.IntN(2) == 0, Name: w.name(), Joined: r.sequence}}
+	r.seats[g] = at
+	frames := [][]byte{w.frame("joined"), nil, w.frame("missed")}
+	r.Join(&g.Member, &at.Seat, frames, w.written(g, frames))
+	g.answered(frames...)
+}
+
+func (w *world) answer(g *guest) {
+	frames := make([][]byte, w.IntN(5))
+	for i := range frames {
+		if w.IntN(3) > 0 {
+			frames[i] = w.frame("answer")
+		}
+	}
+	g.Answer(frames, w.written(g, frames))
+	g.answered(frames...)
+}
+
+// written is a channel that is closed, if it is not nil, when frames are given to
+// the connection, and then looks.
+func (w *world) written(g *guest, frames [][]byte) chan<- struct{} {
+	done := make(chan struct{})
+	go func() {
+		<-done
+		text, _ := g.conn.got()
+		for _, f := range frames {
+			if !strings.Contains(text, string(f)) {
+				w.fail("%q was not given to the connection", f)
+			}
+		}
+	}()
+	return done
+}
+
+func (g *guest) answered(frames ...[]byte) {
+	for _, f := range frames {
+		g.text.Write(f)
+		g.asked.Write(f)
+	}
+}
+
+// check asks the shard how far a seat has got.
+func (w *world) check(r *room, g *guest, at *place) {
+	want := max(at.Joined, r.written[g.shard])
+	g.Do(func() {
+		if got := r.Reached(&g.Member, &at.Seat); got != want {
+			w.fail("a member of %s joined at %d and reached %d, want %d", r.name, at.Joined, got, want)
+		}
+	})
+}
+
+// compare looks at what each member got.
+func (w *world) compare() {
+	synctest.Wait()
+	for i, g := range w.all {
+		text, asked := g.conn.got()
+		if text != g.text.String() {
+			w.fail("member %d got\n%s\nwant\n%s", i, text, g.text.String())
+		}
+		if asked != g.asked.String() {
+			w.fail("member %d had the answers\n%s\nwant\n%s", i, asked, g.asked.String())
+		}
+		if g.conn.owed != 0 {
+			w.fail("member %d is owed %d bytes in the end", i, g.conn.owed)
+		}
+	}
+	for _, r := range w.groups {
+		counts := make([]int32, len(r.counts))
+		positioned := 0
+		for g, at := range r.seats {
+			counts[g.shard.index]++
+			if at.Positioned {
+				positioned++
+			}
+		}
+		if fmt.Sprint(counts) != fmt.Sprint(r.counts) || positioned != r.positioned {
+			w.fail("group %s counts %v and %d with positions, want %v and %d", r.name, r.counts, r.positioned, counts, positioned)
+		}
+	}
+}
+
+// Whatever is published, told, sent, joined and left at random over several
+// shards: each member gets exactly what it has to, in order, and everything that
+// answers it as such.
+func TestModel(t *testing.T) {
+	t.Parallel()
+	first := seed.First(t)
+	for i := range uint64(100) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, rand.New(rand.NewPCG(first+i, 1)))
+			w.fail = func(format string, args ...any) {
+				t.Errorf("%s: %s", seed.Repeat(first+i), fmt.Sprintf(format, args...))
+			}
+			for range 500 {
+				w.step()
+			}
+			w.compare()
+		})
+		if t.Failed() {
+			return
+		}
+	}
+}

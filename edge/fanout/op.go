@@ -1,0 +1,68 @@
+package fanout
+
+// op is one thing a shard has to do. Most are events for everybody in a group:
+// what only others need is behind more.
+type op struct {
+	Event
+	group  *Group  // opPublish, opJoin, opLeave
+	member *Member // opJoin, opLeave, opSend
+	more   *more   // see there
+	kind   opKind
+	own    bool // opSend: it answers a message of the member
+}
+
+type opKind uint8
+
+const (
+	opPublish opKind = iota // write the event to the group, but not to except
+	opJoin                  // write frames to member, give it the seat, then close done
+	opLeave                 // take the seat away
+	opSend                  // write frame and frames to member, then close done
+	opDo                    // call do
+)
+
+// more is what few ops have. Which fields count depends on the op's kind.
+type more struct {
+	only   filter          // opPublish, which without more is for all of the group
+	seat   *Seat           // opJoin, opLeave
+	frames [][]byte        // opJoin, opSend; nil ones are left out
+	done   chan<- struct{} // opJoin, opSend: closed when the frames are given to the connection; may be nil
+	do     func()          // opDo
+}
+
+// filter says who gets something that is not for all.
+type filter struct {
+	alerts bool   // those whose seat has Alerts
+	but    string // else: those whose seat has another name
+}
+
+func (f *filter) takes(s *Seat) bool {
+	if f.alerts {
+		return s.Alerts
+	}
+	return s.Name != f.but
+}
+
+// plain reports whether the op is an event for all of its group.
+func (o *op) plain() bool { return o.kind == opPublish && o.more == nil && o.Except == noSocket }
+
+func (o *op) bytes() int {
+	n := len(o.Frame)
+	if o.more != nil {
+		for _, f := range o.more.frames {
+			n += len(f)
+		}
+	}
+	return n
+}
+
+func (o *op) plainFrame() []byte { return o.Frame }
+
+// positionedFrame is the frame for those who want positions. What is not stored
+// has none.
+func (o *op) positionedFrame() []byte {
+	if o.Positioned != nil {
+		return o.Positioned
+	}
+	return o.Frame
+}

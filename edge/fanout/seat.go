@@ -1,0 +1,18 @@
+package fanout
+
+// Seat is the place of a member in one group. Its exported fields are set before
+// Group.Join and never change.
+type Seat struct {
+	place int32 // in the audience's list, from 1; 0: in none; owned by the shard
+
+	// Positioned: it gets Event.Positioned.
+	Positioned bool
+	// Alerts: it gets what Group.Alert sends.
+	Alerts bool
+	// Name is who has the seat, the same for several connections of one; empty
+	// if that does not matter (see Group.TellOthers).
+	Name string
+	// Joined is the sequence up to which the member has what it is to have when
+	// it joins.
+	Joined uint64
+}
