@@ -291,7 +291,7 @@ func (h *Hub) Cached(ctx context.Context, a *app.App, channel string) (data stri
 // Terminate closes, with 4009, every connection that userID is signed in on,
 // and ends what was authorised for its event streams: they would come back by
 // themselves.
-func (h *Hub) Terminate(_ context.Context, a *app.App, userID string) error {
+func (h *Hub) Terminate(a *app.App, userID string) {
 	t := h.tenants[a]
 	// First, so that a stream that signs in meanwhile is refused or is found.
 	t.terminations.addUser(userID, t.streamTime())
@@ -301,7 +301,6 @@ func (h *Hub) Terminate(_ context.Context, a *app.App, userID string) error {
 	for _, c := range t.users.connections(userID) {
 		c.closeWith(terminatedByApp())
 	}
-	return nil
 }
 
 // Connections is the number of open connections of an app.
