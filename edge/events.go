@@ -39,8 +39,8 @@ func (h *Hub) eventsKey(path string) (key string, ids, ok bool) {
 	if !ok {
 		return "", false, false
 	}
-	key, session, ok := h.keyOf(path)
-	return key, ids, ok && session == ""
+	p, ok := ParsePath(h.cfg.PathPrefix, path)
+	return p.Key, ids, ok && !p.HasSession
 }
 
 // streamError is an answer with a status other than 200, after which browsers

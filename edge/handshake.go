@@ -5,7 +5,6 @@ import (
 	"net/url"
 	"regexp"
 	"strconv"
-	"strings"
 	"time"
 
 	"reecho/edge/app"
@@ -25,42 +24,19 @@ var clientVersion = regexp.MustCompile(`^[0-9]+(\.[0-9]+)*([-+._][0-9A-Za-z.+_-]
 
 var _ socket.Acceptor = (*Hub)(nil)
 
-// Serves implements socket.Acceptor: [prefix]/app/{key}, or
-// [prefix]/session/{id}/app/{key}, a trailing slash allowed.
+// Serves implements socket.Acceptor: the paths of ParsePath.
 func (h *Hub) Serves(path string) bool {
-	_, _, ok := h.keyOf(path)
+	_, ok := ParsePath(h.cfg.PathPrefix, path)
 	return ok
-}
-
-// keyOf returns the app key of a path, and the session id if it names one.
-func (h *Hub) keyOf(path string) (key, session string, ok bool) {
-	path, ok = strings.CutPrefix(path, h.cfg.PathPrefix)
-	if !ok {
-		return "", "", false
-	}
-	if rest, named := strings.CutPrefix(path, "/session/"); named {
-		if strings.HasPrefix(rest, "app/") {
-			rest = "/" + rest // /session//app/{key}, doubled slashes merged
-		}
-		if session, path, ok = strings.Cut(rest, "/"); !ok {
-			return "", "", false
-		}
-		// An empty id is wrong, and not the same as none.
-		session, path = session+"/", "/"+path
-	}
-	key, ok = strings.CutPrefix(path, "/app/")
-	key = strings.TrimSuffix(key, "/")
-	return key, session, ok && key != "" && !strings.Contains(key, "/")
 }
 
 // Open implements socket.Acceptor. A refusal is said in a frame and in the
 // close: browsers hide the status of a failed upgrade, and old clients read
 // only the frame (PROTOCOL §2.1).
 func (h *Hub) Open(conn socket.Conn, r *socket.Request) socket.Receiver {
-	key, session, _ := h.keyOf(r.Path)
-	a, protocol, refusal := h.admitUpgrade(key, r)
-	session, named := strings.CutSuffix(session, "/")
-	if refusal == nil && named && !checkSessionID(session) {
+	path, _ := ParsePath(h.cfg.PathPrefix, r.Path)
+	a, protocol, refusal := h.admitUpgrade(path.Key, r)
+	if refusal == nil && path.HasSession && !checkSessionID(path.Session) {
 		refusal = pusher.Errorf(pusher.CodePath,
 			"A session id is %d to %d characters of A-Z, a-z, 0-9, - and _, like crypto.randomUUID() makes them", minSessionID, maxSessionID)
 	}
@@ -85,8 +61,8 @@ func (h *Hub) Open(conn socket.Conn, r *socket.Request) socket.Receiver {
 	c.pingAt = h.firstPing(c.id)
 	var scratch [160]byte // stays on the stack
 	_ = conn.Send([][]byte{textFrame(pusher.AppendConnectionEstablished(scratch[:0], c.id, int(a.ActivityTimeout.Seconds())))})
-	if named {
-		c.beginSession(session)
+	if path.HasSession {
+		c.beginSession(path.Session)
 	}
 	c.shard.inbox.push(&op{kind: opAdd, client: c})
 	return c
