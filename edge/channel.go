@@ -21,7 +21,7 @@ import (
 // it agree.
 type channel struct {
 	hub  *Hub
-	app  *tenant
+	app  *Tenant
 	name string
 	kind pusher.Kind
 
@@ -89,7 +89,7 @@ type subscription struct {
 	joined uint64
 }
 
-func newChannel(h *Hub, a *tenant, name string) *channel {
+func newChannel(h *Hub, a *Tenant, name string) *channel {
 	ch := &channel{
 		hub: h, app: a, name: name, kind: pusher.KindOf(name),
 		audiences: make([]audience, len(h.shards)), perShard: make([]int32, len(h.shards)),

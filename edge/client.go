@@ -20,7 +20,7 @@ const indexedSubscriptions = 16
 // the struct is kept small.
 type client struct {
 	conn  socket.Conn
-	app   *tenant
+	app   *Tenant
 	shard *shard
 	id    pusher.SocketID
 

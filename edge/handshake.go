@@ -2,6 +2,7 @@ package edge
 
 import (
 	"log/slog"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"strconv"
@@ -54,11 +55,8 @@ func (h *Hub) Open(conn socket.Conn, r *socket.Request) socket.Receiver {
 		h.refusals.watch(r, time.Now())
 		return r
 	}
-	c := &client{
-		conn: conn, app: a, id: pusher.NewSocketID(), protocol: protocol, openedAt: time.Now().Unix(), address: r.Client,
-		shard: h.shards[h.nextShard.Add(1)%uint32(len(h.shards))], //nolint:gosec // few shards
-	}
-	c.pingAt = h.firstPing(c.id)
+	c := h.newClient(a, conn, pusher.NewSocketID(), r.Client)
+	c.protocol, c.pingAt = protocol, h.firstPing(c.id)
 	var scratch [160]byte // stays on the stack
 	_ = conn.Send([][]byte{textFrame(pusher.AppendConnectionEstablished(scratch[:0], c.id, int(a.ActivityTimeout.Seconds())))})
 	if path.HasSession {
@@ -66,6 +64,15 @@ func (h *Hub) Open(conn socket.Conn, r *socket.Request) socket.Receiver {
 	}
 	c.shard.inbox.push(&op{kind: opAdd, client: c})
 	return c
+}
+
+// newClient makes a client, of the newest protocol, of a connection that was
+// counted. The caller gives it to its shard.
+func (h *Hub) newClient(a *Tenant, conn socket.Conn, id pusher.SocketID, address netip.Addr) *client {
+	return &client{
+		conn: conn, app: a, id: id, protocol: newestProtocol, openedAt: time.Now().Unix(), address: address,
+		shard: h.shards[h.nextShard.Add(1)%uint32(len(h.shards))], //nolint:gosec // few shards
+	}
 }
 
 // beginSession makes the connection that of a session. Above the limits it goes
@@ -85,47 +92,9 @@ func (c *client) beginSession(id string) {
 		"This connection has no session, what it misses is not sent again: %s %d already (%s)", whose, value, reason), ""))})
 }
 
-// count makes the connection one of the app's and the hub's, if there is room.
-func (h *Hub) count(a *tenant) *pusher.Error {
-	allowed := int64(a.Limits.MaxConnections)
-	if a.connections.Add(1) > allowed && allowed > 0 {
-		a.connections.Add(-1)
-		h.cfg.Ledger.Note(limit.AppConnections, slog.String("app", a.ID))
-		return pusher.Errorf(pusher.CodeOverQuota, "The app's limit of %d connections is reached (max_connections)", allowed)
-	}
-	if !h.census.enter() {
-		a.connections.Add(-1)
-		return shuttingDown()
-	}
-	return nil
-}
-
-func shuttingDown() *pusher.Error {
-	return pusher.Errorf(pusher.CodeReconnect, "The server is shutting down, reconnect")
-}
-
-// admit decides on what is the same for every way to connect: whether the app
-// takes clients over such a connection, from a page of such an origin.
-func (h *Hub) admit(key string, tls bool, origin string) (*tenant, *pusher.Error) {
-	found := h.apps.ByKey(key)
-	if found == nil {
-		return nil, pusher.Errorf(pusher.CodeUnknownApp, "App key %s does not exist on this server. Check the key and the host", pusher.Cut(key))
-	}
-	a := h.tenants[found]
-	switch {
-	case !a.Enabled:
-		return nil, pusher.Errorf(pusher.CodeDisabled, "The app is disabled")
-	case a.TLSOnly && !tls:
-		return nil, pusher.Errorf(pusher.CodeTLSOnly, "The app only accepts TLS connections, use wss or https")
-	case !a.AllowsOrigin(origin):
-		return nil, pusher.Errorf(pusher.CodeUnauthorized, "Origin not allowed")
-	}
-	return a, nil
-}
-
 // admitUpgrade decides on an upgrade request.
-func (h *Hub) admitUpgrade(key string, r *socket.Request) (*tenant, uint8, *pusher.Error) {
-	a, refusal := h.admit(key, r.Secure, r.Origin)
+func (h *Hub) admitUpgrade(key string, r *socket.Request) (*Tenant, uint8, *pusher.Error) {
+	a, refusal := h.Admit(key, r.Secure, r.Origin)
 	if refusal != nil {
 		return nil, 0, refusal
 	}

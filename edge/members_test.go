@@ -41,7 +41,7 @@ func (c *keepConn) Answer(frames [][]byte) error { return c.Send(frames) }
 // room is a channel with its shards, which work when told, and its subscribers.
 type room struct {
 	hub    *Hub
-	owner  *tenant
+	owner  *Tenant
 	ch     *channel
 	random *rand.Rand
 	all    []*guest
