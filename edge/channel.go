@@ -22,7 +22,7 @@ import (
 // it agree.
 type channel struct {
 	hub  *Hub
-	app  *tenant
+	app  *Tenant
 	name string
 	kind pusher.Kind
 
@@ -66,7 +66,7 @@ type subscription struct {
 	fanout.Seat
 }
 
-func newChannel(h *Hub, a *tenant, name string) *channel {
+func newChannel(h *Hub, a *Tenant, name string) *channel {
 	ch := &channel{
 		hub: h, app: a, name: name, kind: pusher.KindOf(name),
 		group:     h.pool.NewGroup(),

@@ -19,7 +19,7 @@ const stripes = 16
 // that come back find it warm.
 type channels struct {
 	hub     *Hub
-	app     *tenant
+	app     *Tenant
 	seed    maphash.Seed
 	stripes [stripes]struct {
 		mu     sync.Mutex

@@ -21,7 +21,7 @@ const indexedSubscriptions = 16
 // the struct is kept small.
 type client struct {
 	fanout.Member
-	app *tenant
+	app *Tenant
 
 	// Owned by the shard.
 	pingAt   uint32 // seconds of the hub's clock: when the next ping is due

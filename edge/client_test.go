@@ -46,7 +46,7 @@ func (c *silentConn) Queued() int { return c.queued }
 
 func (*silentConn) Remote() netip.AddrPort { return netip.AddrPort{} }
 
-func newSilentHub(interval time.Duration) (*Hub, *tenant) {
+func newSilentHub(interval time.Duration) (*Hub, *Tenant) {
 	hub := &Hub{cfg: Config{PingInterval: interval, PongTimeout: DefaultPongTimeout}, started: time.Now()}
 	return hub, hub.newTenant(&app.App{ID: "77", ActivityTimeout: app.DefaultActivityTimeout, Limits: app.DefaultLimits()})
 }

@@ -82,10 +82,12 @@ func (c *client) subscribe(data []byte) (wait func()) {
 		c.fail(pusher.Errorf(0, "Invalid subscription: %v", err))
 		return nil
 	}
-	return c.subscribeTo(in)
+	return c.subscribeTo(in, nil)
 }
 
-func (c *client) subscribeTo(in pusher.Subscribe) (wait func()) {
+// subscribeTo is subscribe once the request is read; confirm, if not nil, makes
+// what confirms a replay.
+func (c *client) subscribeTo(in pusher.Subscribe, confirm Confirm) (wait func()) {
 	if err := pusher.CheckChannel(in.Channel, c.app.Limits.ChannelNameLength); err != nil {
 		c.refuse(in.Channel, pusher.Errorf(0, "Invalid channel name: %v", err), http.StatusBadRequest)
 		return nil
@@ -110,6 +112,7 @@ func (c *client) subscribeTo(in pusher.Subscribe) (wait func()) {
 		return nil
 	}
 	if r := c.newResume(ch, member, in.Replay); r != nil {
+		r.confirm = confirm
 		if r.try() {
 			return nil
 		}
@@ -253,7 +256,7 @@ func (c *client) signin(data []byte) {
 		c.fail(pusher.Errorf(0, "Invalid sign-in: %v", err))
 		return
 	}
-	who, refusal := c.app.checkSignin(c.ID(), in)
+	who, refusal := c.app.CheckSignin(c.ID(), in)
 	if refusal != nil {
 		c.fail(refusal)
 		return
@@ -263,18 +266,6 @@ func (c *client) signin(data []byte) {
 		return
 	}
 	c.signIn(who, in.UserData)
-}
-
-// checkSignin verifies a sign-in and returns who it is of.
-func (t *tenant) checkSignin(id pusher.SocketID, in pusher.Signin) (pusher.User, *pusher.Error) {
-	if refusal := pusher.CheckUserAuth(t, id, in); refusal != nil {
-		return pusher.User{}, refusal
-	}
-	who, err := pusher.DecodeUserData(in.UserData, t.Limits.UserIDLength, t.Limits.UserInfoBytes)
-	if err != nil {
-		return pusher.User{}, pusher.Errorf(0, "Invalid user_data: %v", err)
-	}
-	return who, nil
 }
 
 // signIn is the first sign-in of a connection.

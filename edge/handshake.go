@@ -2,10 +2,10 @@ package edge
 
 import (
 	"log/slog"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"strconv"
-	"strings"
 	"time"
 
 	"reecho/edge/app"
@@ -26,42 +26,19 @@ var clientVersion = regexp.MustCompile(`^[0-9]+(\.[0-9]+)*([-+._][0-9A-Za-z.+_-]
 
 var _ socket.Acceptor = (*Hub)(nil)
 
-// Serves implements socket.Acceptor: [prefix]/app/{key}, or
-// [prefix]/session/{id}/app/{key}, a trailing slash allowed.
+// Serves implements socket.Acceptor: the paths of ParsePath.
 func (h *Hub) Serves(path string) bool {
-	_, _, ok := h.keyOf(path)
+	_, ok := ParsePath(h.cfg.PathPrefix, path)
 	return ok
-}
-
-// keyOf returns the app key of a path, and the session id if it names one.
-func (h *Hub) keyOf(path string) (key, session string, ok bool) {
-	path, ok = strings.CutPrefix(path, h.cfg.PathPrefix)
-	if !ok {
-		return "", "", false
-	}
-	if rest, named := strings.CutPrefix(path, "/session/"); named {
-		if strings.HasPrefix(rest, "app/") {
-			rest = "/" + rest // /session//app/{key}, doubled slashes merged
-		}
-		if session, path, ok = strings.Cut(rest, "/"); !ok {
-			return "", "", false
-		}
-		// An empty id is wrong, and not the same as none.
-		session, path = session+"/", "/"+path
-	}
-	key, ok = strings.CutPrefix(path, "/app/")
-	key = strings.TrimSuffix(key, "/")
-	return key, session, ok && key != "" && !strings.Contains(key, "/")
 }
 
 // Open implements socket.Acceptor. A refusal is said in a frame and in the
 // close: browsers hide the status of a failed upgrade, and old clients read
 // only the frame (PROTOCOL §2.1).
 func (h *Hub) Open(conn socket.Conn, r *socket.Request) socket.Receiver {
-	key, session, _ := h.keyOf(r.Path)
-	a, protocol, refusal := h.admitUpgrade(key, r)
-	session, named := strings.CutSuffix(session, "/")
-	if refusal == nil && named && !checkSessionID(session) {
+	path, _ := ParsePath(h.cfg.PathPrefix, r.Path)
+	a, protocol, refusal := h.admitUpgrade(path.Key, r)
+	if refusal == nil && path.HasSession && !checkSessionID(path.Session) {
 		refusal = pusher.Errorf(pusher.CodePath,
 			"A session id is %d to %d characters of A-Z, a-z, 0-9, - and _, like crypto.randomUUID() makes them", minSessionID, maxSessionID)
 	}
@@ -79,17 +56,24 @@ func (h *Hub) Open(conn socket.Conn, r *socket.Request) socket.Receiver {
 		h.refusals.watch(r, time.Now())
 		return r
 	}
-	c := &client{
-		Member: fanout.NewMember(conn, pusher.NewSocketID()), app: a, protocol: protocol, openedAt: openedNow(), address: r.Client,
-	}
-	c.pingAt = h.firstPing(c.ID())
+	c := h.newClient(a, conn, pusher.NewSocketID(), r.Client)
+	c.protocol, c.pingAt = protocol, h.firstPing(c.ID())
 	var scratch [160]byte // stays on the stack
 	_ = conn.Send([][]byte{textFrame(pusher.AppendConnectionEstablished(scratch[:0], c.ID(), int(a.ActivityTimeout.Seconds())))})
-	if named {
-		c.beginSession(session)
+	if path.HasSession {
+		c.beginSession(path.Session)
 	}
 	h.add(c)
 	return c
+}
+
+// newClient makes a client, of the newest protocol, of a connection that was
+// counted. The caller adds it to the pool.
+func (h *Hub) newClient(a *Tenant, conn socket.Conn, id pusher.SocketID, address netip.Addr) *client {
+	return &client{
+		Member: fanout.NewMember(conn, id), app: a, protocol: newestProtocol, address: address,
+		openedAt: uint32(time.Now().Unix()), //nolint:gosec // until 2106
+	}
 }
 
 // add gives a new client its shard.
@@ -99,10 +83,6 @@ func (h *Hub) add(c *client) {
 		// Admitted just before: the wave it belongs to may have been over.
 		c.closeWith(shuttingDown())
 	}
-}
-
-func openedNow() uint32 {
-	return uint32(time.Now().Unix()) //nolint:gosec // until 2106
 }
 
 // beginSession makes the connection that of a session. Above the limits it goes
@@ -122,47 +102,9 @@ func (c *client) beginSession(id string) {
 		"This connection has no session, what it misses is not sent again: %s %d already (%s)", whose, value, reason), ""))})
 }
 
-// count makes the connection one of the app's and the hub's, if there is room.
-func (h *Hub) count(a *tenant) *pusher.Error {
-	allowed := int64(a.Limits.MaxConnections)
-	if a.connections.Add(1) > allowed && allowed > 0 {
-		a.connections.Add(-1)
-		h.cfg.Ledger.Note(limit.AppConnections, slog.String("app", a.ID))
-		return pusher.Errorf(pusher.CodeOverQuota, "The app's limit of %d connections is reached (max_connections)", allowed)
-	}
-	if !h.census.enter() {
-		a.connections.Add(-1)
-		return shuttingDown()
-	}
-	return nil
-}
-
-func shuttingDown() *pusher.Error {
-	return pusher.Errorf(pusher.CodeReconnect, "The server is shutting down, reconnect")
-}
-
-// admit decides on what is the same for every way to connect: whether the app
-// takes clients over such a connection, from a page of such an origin.
-func (h *Hub) admit(key string, tls bool, origin string) (*tenant, *pusher.Error) {
-	found := h.apps.ByKey(key)
-	if found == nil {
-		return nil, pusher.Errorf(pusher.CodeUnknownApp, "App key %s does not exist on this server. Check the key and the host", pusher.Cut(key))
-	}
-	a := h.tenants[found]
-	switch {
-	case !a.Enabled:
-		return nil, pusher.Errorf(pusher.CodeDisabled, "The app is disabled")
-	case a.TLSOnly && !tls:
-		return nil, pusher.Errorf(pusher.CodeTLSOnly, "The app only accepts TLS connections, use wss or https")
-	case !a.AllowsOrigin(origin):
-		return nil, pusher.Errorf(pusher.CodeUnauthorized, "Origin not allowed")
-	}
-	return a, nil
-}
-
 // admitUpgrade decides on an upgrade request.
-func (h *Hub) admitUpgrade(key string, r *socket.Request) (*tenant, uint8, *pusher.Error) {
-	a, refusal := h.admit(key, r.Secure, r.Origin)
+func (h *Hub) admitUpgrade(key string, r *socket.Request) (*Tenant, uint8, *pusher.Error) {
+	a, refusal := h.Admit(key, r.Secure, r.Origin)
 	if refusal != nil {
 		return nil, 0, refusal
 	}

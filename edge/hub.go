@@ -6,10 +6,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"hash/maphash"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"reecho/broker"
@@ -17,7 +15,6 @@ import (
 	"reecho/edge/fanout"
 	"reecho/edge/limit"
 	"reecho/edge/pusher"
-	"reecho/edge/socket"
 	"reecho/replay"
 )
 
@@ -66,16 +63,6 @@ type Config struct {
 	// ReplayMemory bounds the bytes of recent events that are kept in memory
 	// for clients that come back. 0 is DefaultReplayMemory.
 	ReplayMemory int
-	// MaxQueuedBytes, WriteTimeout and Budget bound what waits for a client
-	// that reads an event stream, as socket.Config does for the others, with
-	// which it should share the budget. 0 and nil are its defaults.
-	MaxQueuedBytes int
-	WriteTimeout   time.Duration
-	Budget         *socket.Budget
-	// EventStreams bounds the event streams of the node, EventStreamsPerAddress
-	// those of one client address. 0 are the defaults.
-	EventStreams           int
-	EventStreamsPerAddress int
 	// Sessions is about clients that come with a session id.
 	Sessions SessionConfig
 	// ReplaysPerAddress is how many replays of one client address read from the
@@ -92,13 +79,6 @@ func (c Config) withDefaults() Config {
 	c.PongTimeout = cmp.Or(c.PongTimeout, DefaultPongTimeout)
 	c.ReplayMemory = cmp.Or(c.ReplayMemory, DefaultReplayMemory)
 	c.ReplaysPerAddress = cmp.Or(c.ReplaysPerAddress, DefaultReplaysPerAddress)
-	c.MaxQueuedBytes = cmp.Or(c.MaxQueuedBytes, socket.DefaultMaxQueuedBytes)
-	c.EventStreams = cmp.Or(c.EventStreams, DefaultEventStreams)
-	c.EventStreamsPerAddress = cmp.Or(c.EventStreamsPerAddress, DefaultEventStreamsPerAddress)
-	c.WriteTimeout = cmp.Or(c.WriteTimeout, socket.DefaultWriteTimeout)
-	if c.Budget == nil {
-		c.Budget = socket.NewBudget(0, c.Ledger)
-	}
 	return c
 }
 
@@ -121,7 +101,7 @@ type Hub struct {
 	// lines logs what may happen to many clients at once.
 	lines *slog.Logger
 
-	tenants map[*app.App]*tenant
+	tenants map[*app.App]*Tenant
 	pool    *fanout.Pool[*client]
 	janitor *janitor
 	// refusals are connections that wait for the peer to close.
@@ -137,20 +117,8 @@ type Hub struct {
 	stopRest context.CancelFunc // ends the tasks, after clients are closed
 	tasks    sync.WaitGroup
 	census   census
-	streams  streamCounts
 	errors   limit.Rates // answers to messages above their rate
 	started  time.Time
-}
-
-// tenant is an app with its state on this node.
-type tenant struct {
-	*app.App
-	connections atomic.Int64
-	channels    *channels
-	users       *users
-	// reads is what its clients may read of the past.
-	reads        limit.Budget
-	terminations terminations
 }
 
 // NewHub starts a hub for apps over b. Close ends it; b must outlive it. The
@@ -165,7 +133,7 @@ func NewHub(ctx context.Context, cfg Config, apps *app.Registry, b *broker.Broke
 	h := &Hub{
 		cfg: cfg, apps: apps, broker: b, log: log, lines: lines, sessions: sessions,
 		history: replay.NewHistory(b, cfg.ReplayMemory), memory: replay.NewMemory(cfg.ReplayMemory),
-		tenants: make(map[*app.App]*tenant),
+		tenants: make(map[*app.App]*Tenant),
 		census:  census{gone: make(chan struct{})}, started: time.Now(),
 		janitor: &janitor{}, pool: fanout.NewPool[*client](cfg.Shards),
 	}
@@ -187,13 +155,6 @@ func NewHub(ctx context.Context, cfg Config, apps *app.Registry, b *broker.Broke
 		Sweep: min(replay.DefaultSweep, max(b.ShortestAge()/4, time.Second)),
 	}, lines)
 	return h, nil
-}
-
-func (h *Hub) newTenant(a *app.App) *tenant {
-	t := &tenant{App: a}
-	t.channels = &channels{hub: h, app: t, seed: maphash.MakeSeed()}
-	t.users = &users{hub: h, app: t, byID: make(map[string]*user), watchers: make(map[string]map[*client]struct{})}
-	return t
 }
 
 // Close closes every client with 4200, spread over at most spread, waits until
@@ -273,31 +234,20 @@ func (h *Hub) Cached(ctx context.Context, a *app.App, channel string) (data stri
 	return data, ttl, true, nil
 }
 
-// Terminate closes, with 4009, every connection that userID is signed in on,
-// and ends what was authorised for its event streams: they would come back by
-// themselves.
-func (h *Hub) Terminate(_ context.Context, a *app.App, userID string) error {
+// Terminate closes, with 4009, every connection that userID is signed in on, and
+// ends what was authorised for those of its socket ids that outlive their
+// connection: their clients would come back by themselves.
+func (h *Hub) Terminate(a *app.App, userID string) {
 	t := h.tenants[a]
-	// First, so that a stream that signs in meanwhile is refused or is found.
-	t.terminations.addUser(userID, t.streamTime())
-	for _, id := range t.users.streams(userID) {
-		t.terminations.addID(id, t.streamTime())
+	// First, so that a client that signs in meanwhile is refused or is found.
+	t.terminations.addUser(userID, t.StreamTime())
+	for _, id := range t.users.lastingIDs(userID) {
+		t.terminations.addID(id, t.StreamTime())
 	}
 	for _, c := range t.users.connections(userID) {
 		c.closeWith(terminatedByApp())
 	}
-	return nil
 }
 
 // Connections is the number of open connections of an app.
 func (h *Hub) Connections(a *app.App) int { return int(h.tenants[a].connections.Load()) }
-
-// remaining is how long ev is still remembered by a cache channel, and whether
-// it is at all. The zero event is not.
-func (t *tenant) remaining(ev broker.Event, now time.Time) (time.Duration, bool) {
-	if ev.Sequence == 0 {
-		return 0, false
-	}
-	ttl := t.Limits.CacheTTL - now.Sub(time.Unix(0, ev.Time))
-	return ttl, ttl > 0
-}

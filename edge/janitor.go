@@ -24,13 +24,13 @@ type janitor struct {
 }
 
 type absentUser struct {
-	app   *tenant
+	app   *Tenant
 	user  *user
 	since time.Time
 }
 
 // userGone queues a user whose last connection closed.
-func (j *janitor) userGone(a *tenant, u *user, since time.Time) {
+func (j *janitor) userGone(a *Tenant, u *user, since time.Time) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.absent = append(j.absent, absentUser{app: a, user: u, since: since})

@@ -44,7 +44,7 @@ func (*keepConn) Tick(time.Time) (idle time.Duration) { return 0 }
 // room is a channel with its shards and its subscribers.
 type room struct {
 	hub    *Hub
-	owner  *tenant
+	owner  *Tenant
 	ch     *channel
 	all    []*guest
 	fail   func(format string, args ...any)

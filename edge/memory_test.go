@@ -23,7 +23,7 @@ import (
 )
 
 // newMemoryHub is a hub with one app and its real broker.
-func newMemoryHub(t testing.TB, cfg Config) (*Hub, *tenant) {
+func newMemoryHub(t testing.TB, cfg Config) (*Hub, *Tenant) {
 	t.Helper()
 	log := brokertest.Start(t, broker.Config{})
 	apps, err := app.NewRegistry([]*app.App{{
@@ -42,14 +42,14 @@ func newMemoryHub(t testing.TB, cfg Config) (*Hub, *tenant) {
 }
 
 // subscriber is a client without a network.
-func (h *Hub) subscriber(owner *tenant, conn socket.Conn) *client {
+func (h *Hub) subscriber(owner *Tenant, conn socket.Conn) *client {
 	c := &client{Member: fanout.NewMember(conn, pusher.NewSocketID()), app: owner}
 	h.add(c)
 	return c
 }
 
 func (c *client) mustSubscribe(name string) {
-	if wait := c.subscribeTo(pusher.Subscribe{Channel: name}); wait != nil {
+	if wait := c.subscribeTo(pusher.Subscribe{Channel: name}, nil); wait != nil {
 		wait()
 	}
 }

@@ -36,12 +36,12 @@ func (h *Hub) ServePlain(w http.ResponseWriter, r *http.Request) {
 	if !r.ProtoAtLeast(1, 1) {
 		text += " It came over HTTP/1.0, which has no upgrades: proxy_http_version 1.1 is what is missing first."
 	}
-	if key, _, _ := h.keyOf(socket.RoutePath(r.URL)); h.apps.ByKey(key) == nil {
-		text += fmt.Sprintf(" Besides, app key %s does not exist on this server.", pusher.Cut(key))
+	if path, _ := ParsePath(h.cfg.PathPrefix, socket.RoutePath(r.URL)); h.apps.ByKey(path.Key) == nil {
+		text += fmt.Sprintf(" Besides, app key %s does not exist on this server.", pusher.Cut(path.Key))
 	}
 	header.Set("Upgrade", "websocket")
 	header.Add("Connection", "Upgrade")
 	header.Set("Sec-WebSocket-Version", "13")
 	w.WriteHeader(http.StatusUpgradeRequired)
-	_, _ = io.WriteString(w, text+"\n") //nolint:gosec // plain text, which nobody sniffs; the client may be gone
+	_, _ = io.WriteString(w, text+"\n") // the client may be gone
 }

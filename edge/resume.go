@@ -41,6 +41,8 @@ type resume struct {
 	member pusher.Member
 	// ask is what the client asked for, nil for a session.
 	ask *pusher.Replay
+	// confirm makes what tells of the outcome; nil: Pusher's frames.
+	confirm Confirm
 	// returning: the client was here before and is told what came of it.
 	returning bool
 
@@ -277,9 +279,11 @@ func (r *resume) openingLocked(entries []replay.Entry) [][]byte {
 	if r.ask == nil {
 		frames = append(frames, r.ch.successLocked(r.member.ID, ""))
 	} else {
-		frames = append(frames, r.ch.successLocked(r.member.ID, string(pusher.AppendOutcome(nil, pusher.Outcome{
-			Events: n, Position: string(r.positionLocked(entries)), Reason: string(r.reason),
-		}))))
+		outcome := pusher.Outcome{Events: n, Position: string(r.positionLocked(entries)), Reason: string(r.reason)}
+		if r.confirm != nil {
+			return append(frames, r.confirm(r.ch.name, outcome, r.returning)...)
+		}
+		frames = append(frames, r.ch.successLocked(r.member.ID, string(pusher.AppendOutcome(nil, outcome))))
 	}
 	if r.returning {
 		frames = append(frames, r.outcomeFrame(n))

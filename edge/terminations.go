@@ -12,14 +12,14 @@ const (
 	// maxTerminations bounds what an app has of them, about 150 bytes each;
 	// above it the oldest are forgotten.
 	maxTerminations = 100_000
-	// maxStreamsLeft is how many ids of streams that ended are known of a
-	// user.
-	maxStreamsLeft = 64
+	// maxLeft is how many of the ids that outlive their connection are known of
+	// a user after it.
+	maxLeft = 64
 )
 
-// terminations knows which authorisations for event streams were ended by
-// terminate_connections before their time: those of a user that are older, and
-// those of the socket ids that it had. They are forgotten when the ids have
+// terminations knows which authorisations were ended by terminate_connections
+// before their time, for socket ids that outlive their connection: those of a
+// user that are older, and those of the ids that it had. They are forgotten when the ids have
 // expired, and when the node ends. It is safe for concurrent use.
 type terminations struct {
 	mu    sync.Mutex
@@ -33,7 +33,7 @@ type terminations struct {
 
 type termination struct {
 	userID string          // or "":
-	id     pusher.SocketID // that of a stream
+	id     pusher.SocketID // one that the user had
 	at     time.Time
 }
 
@@ -114,21 +114,21 @@ func terminatedByApp() *pusher.Error {
 	return pusher.Errorf(pusher.CodeUnauthorized, "Terminated by the application")
 }
 
-// leftLocked remembers the id of a stream that ended: its client may be about
-// to come back when its user is terminated.
+// leftLocked remembers an id that outlives its connection, which ended: its
+// client may be about to come back when its user is terminated.
 func (u *user) leftLocked(id pusher.SocketID) {
 	if !id.IsStream() || slices.Contains(u.left, id) {
 		return
 	}
-	if len(u.left) >= maxStreamsLeft {
+	if len(u.left) >= maxLeft {
 		u.left = slices.Delete(u.left, 0, 1)
 	}
 	u.left = append(u.left, id)
 }
 
-// streams returns the socket ids of the event streams that user id is signed in
-// on, or was a moment ago.
-func (us *users) streams(id string) []pusher.SocketID {
+// lastingIDs returns the socket ids, of those that outlive their connection, with
+// which user id is signed in, or was a moment ago.
+func (us *users) lastingIDs(id string) []pusher.SocketID {
 	us.mu.Lock()
 	defer us.mu.Unlock()
 	u := us.byID[id]

@@ -14,7 +14,7 @@ const offlineGrace = 3 * time.Second
 // users knows who is signed in to one app on this node and who watches whom.
 type users struct {
 	hub *Hub
-	app *tenant
+	app *Tenant
 
 	mu       sync.Mutex
 	byID     map[string]*user
@@ -27,7 +27,7 @@ type user struct {
 	id      string
 	clients map[*client]struct{}
 	gone    time.Time         // when clients became empty
-	left    []pusher.SocketID // of event streams that ended, the newest
+	left    []pusher.SocketID // ids that outlive their connection, which ended; the newest
 }
 
 // signedIn is what a sign-in gave one connection.

@@ -16,6 +16,7 @@ import (
 	"reecho/broker"
 	"reecho/broker/brokertest"
 	"reecho/edge/app"
+	"reecho/edge/pusher"
 	"reecho/edge/socket"
 )
 
@@ -38,7 +39,7 @@ func mustServe(t *testing.T, cfg Config) (h *Hub, a *app.App, addr string) {
 	if h, err = NewHub(t.Context(), cfg, apps, b, log); err != nil {
 		t.Fatal(err)
 	}
-	s, err := socket.NewServer(socket.Config{}, h, http.HandlerFunc(h.ServeEvents), log)
+	s, err := socket.NewServer(socket.Config{}, h, http.HandlerFunc(h.ServePlain), log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,23 +102,25 @@ func TestWorkEndsWithConnection(t *testing.T) {
 		mustPoll(t, "the end of its work", waiting(0))
 		mustPoll(t, "the end of its connection", func() bool { return h.Connections(a) == 0 })
 	})
-	t.Run("event stream", func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/app/key/events?channel=match.1&channel=match.2&last=10", nil)
-		if err != nil {
-			t.Fatal(err)
+	t.Run("guest", func(t *testing.T) {
+		guest, refusal := h.Attach(h.tenants[a], Peer{Conn: &silentConn{heard: time.Now()}, ID: pusher.NewSocketID(), Address: here})
+		if refusal != nil {
+			t.Fatal(refusal)
 		}
-		client := &http.Client{Transport: &http.Transport{}}
-		defer client.CloseIdleConnections()
-		response, err := client.Do(request)
-		if err != nil {
-			t.Fatal(err)
+		over := make(chan struct{})
+		go func() {
+			defer close(over)
+			for _, name := range []string{"match.1", "match.2"} {
+				guest.Subscribe(pusher.Subscribe{Channel: name, Replay: &pusher.Replay{Last: 10, Seen: -1}}, nil)
+			}
+		}()
+		mustPoll(t, "the guest to wait", waiting(1))
+		guest.Stop()
+		<-over
+		guest.Leave(nil)
+		if n := h.pasts.Waiting(here) + h.Connections(a); n != 0 {
+			t.Errorf("%d are left", n)
 		}
-		mustPoll(t, "the client to wait", waiting(1))
-		cancel()
-		_ = response.Body.Close()
-		mustPoll(t, "the end of its work", waiting(0))
-		mustPoll(t, "the end of its connection", func() bool { return h.Connections(a) == 0 })
 	})
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"reecho/broker"
+	"reecho/edge"
 	"reecho/edge/app"
 	"reecho/edge/limit"
 	"reecho/edge/pusher"
@@ -50,14 +51,14 @@ type Config struct {
 // API is an http.Handler for everything below /apps, and health checks.
 type API struct {
 	cfg    Config
-	hub    Hub
+	hub    *edge.Hub
 	memory *memory
 	ready  func(context.Context) error
 	log    *slog.Logger
 }
 
 // New makes an API over hub. ready tells whether publishes can be taken.
-func New(cfg Config, hub Hub, ready func(context.Context) error, log *slog.Logger) *API {
+func New(cfg Config, hub *edge.Hub, ready func(context.Context) error, log *slog.Logger) *API {
 	cfg.QueryBytes = cmp.Or(cfg.QueryBytes, DefaultQueryBytes)
 	cfg.QueryParameters = cmp.Or(cfg.QueryParameters, DefaultQueryParameters)
 	cfg.RequestMemory = cmp.Or(cfg.RequestMemory, DefaultRequestMemory)

@@ -31,7 +31,7 @@ func TestWithoutPaths(t *testing.T) {
 		return fmt.Errorf("write /secret/place: %s", strings.Repeat("x", 100_000))
 	}
 	w := httptest.NewRecorder()
-	New(Config{}, nil, full, slog.New(slog.DiscardHandler)).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "/health", nil))
+	New(Config{}, mustHub(t), full, slog.New(slog.DiscardHandler)).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "/health", nil))
 	if status, text := w.Code, w.Body.String(); status != 503 || len(text) > 1100 || strings.Contains(text, "secret") {
 		t.Errorf("got %d, %d bytes: %.100q", status, len(text), text)
 	}

@@ -2,6 +2,7 @@
 package app
 
 import (
+	"cmp"
 	"log/slog"
 	"slices"
 	"time"
@@ -94,6 +95,12 @@ func (c Credential) String() string { return c.Key + ":***" }
 
 // Key returns the app's oldest live key, the one webhooks are signed with.
 func (a *App) Key() string { return a.Credentials[0].Key }
+
+// StreamTime is how long a socket id for event streams lives, and with it what
+// was signed for it: StreamAuthorizationTime or its default.
+func (a *App) StreamTime() time.Duration {
+	return cmp.Or(a.StreamAuthorizationTime, DefaultStreamAuthorizationTime)
+}
 
 // Secret returns the secret of a live key of this app, and false for any
 // other key.

@@ -11,6 +11,7 @@ import (
 	"reecho/edge/api"
 	"reecho/edge/app"
 	"reecho/edge/socket"
+	"reecho/edge/sse"
 )
 
 // Defaults that belong to no other package.
@@ -80,8 +81,8 @@ var settings = []setting[Config]{
 	{key: "queue_memory", def: "256MiB", help: "bytes waiting for all slow clients; what waits for many counts once. Above, the largest and oldest queues are closed with 4100", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.QueueMemory) }},
 	{key: "write_timeout", def: span(socket.DefaultWriteTimeout), help: "how long a slow client may take nothing of what waits for it (4100 above)", positive: true, bind: func(c *Config) any { return &c.WriteTimeout }},
 	{key: "handshake_timeout", def: span(socket.DefaultHandshakeTimeout), help: "time for TLS and the first request of a connection", positive: true, bind: func(c *Config) any { return &c.HandshakeTimeout }},
-	{key: "event_streams", def: fmt.Sprint(edge.DefaultEventStreams), help: "event streams of the node, polls included (503 above)", positive: true, bind: func(c *Config) any { return &c.EventStreams }},
-	{key: "event_streams_per_address", def: fmt.Sprint(edge.DefaultEventStreamsPerAddress), help: "event streams of one client address, an IPv6 /64 being one (429 above)", positive: true, bind: func(c *Config) any { return &c.EventStreamsPerAddress }},
+	{key: "event_streams", def: fmt.Sprint(sse.DefaultEventStreams), help: "event streams of the node, polls included (503 above)", positive: true, bind: func(c *Config) any { return &c.EventStreams }},
+	{key: "event_streams_per_address", def: fmt.Sprint(sse.DefaultEventStreamsPerAddress), help: "event streams of one client address, an IPv6 /64 being one (429 above)", positive: true, bind: func(c *Config) any { return &c.EventStreamsPerAddress }},
 	{key: "max_header_bytes", def: "32KiB", help: "bytes of a request line with its headers, of WebSocket upgrades and all other requests (431 above)", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.MaxHeaderBytes) }},
 	{key: "max_connections", def: "0", help: "connections of all kinds, those that sent nothing yet included (4100 or 503 above); 0, and at most: what the file descriptors allow", bind: func(c *Config) any { return &c.MaxConnections }},
 	{key: "descriptor_reserve", def: "0", help: "file descriptors kept for the store; 0: 200 or 5 %, whichever is more", bind: func(c *Config) any { return &c.DescriptorReserve }},

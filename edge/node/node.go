@@ -24,6 +24,7 @@ import (
 	"reecho/edge/limit"
 	"reecho/edge/pusher"
 	"reecho/edge/socket"
+	"reecho/edge/sse"
 	"reecho/replay/client"
 )
 
@@ -84,21 +85,17 @@ func (n *Node) start(ctx context.Context) error {
 	if err := n.openBroker(ctx); err != nil {
 		return err
 	}
+	if err := n.openHub(ctx, apps); err != nil {
+		return err
+	}
 	queues := socket.NewBudget(n.cfg.QueueMemory, n.ledger)
-	n.hub, err = edge.NewHub(ctx, edge.Config{
-		PathPrefix: n.cfg.PathPrefix, Shards: n.cfg.Shards, Linger: n.cfg.Linger, PongTimeout: n.cfg.PongTimeout,
-		PingInterval: n.cfg.PingInterval, LingerMemory: n.cfg.LingerMemory, ChannelMemory: n.cfg.ChannelMemory,
-		ReplayMemory: n.cfg.ReplayMemory, MaxQueuedBytes: n.cfg.MaxQueuedBytes, WriteTimeout: n.cfg.WriteTimeout,
-		Budget: queues, Ledger: n.ledger, ReplaysPerAddress: n.cfg.ReplaysPerAddress,
+	streams, err := sse.New(sse.Config{
+		PathPrefix: n.cfg.PathPrefix, MaxQueuedBytes: n.cfg.MaxQueuedBytes, WriteTimeout: n.cfg.WriteTimeout,
 		EventStreams: n.cfg.EventStreams, EventStreamsPerAddress: n.cfg.EventStreamsPerAddress,
-		Sessions: edge.SessionConfig{
-			Time: n.cfg.SessionTime, Memory: n.cfg.SessionMemoryTime, Bytes: int64(n.cfg.SessionBytes),
-			Channels: n.cfg.SessionChannels, AckInterval: n.cfg.SessionAckInterval, Retention: n.cfg.RetentionAge,
-			PerAddress: n.cfg.SessionsPerAddress, SavesPerSecond: n.cfg.SessionSavesPerSecond,
-		},
-	}, apps, n.broker, n.log)
+		Budget: queues, Ledger: n.ledger,
+	}, n.hub)
 	if err != nil {
-		return fmt.Errorf("start the hub: %w", err)
+		return fmt.Errorf("make the door for event streams: %w", err)
 	}
 	n.server, err = socket.NewServer(socket.Config{
 		MaxMessageBytes: n.cfg.MaxMessageBytes, MaxQueuedBytes: n.cfg.MaxQueuedBytes,
@@ -107,7 +104,7 @@ func (n *Node) start(ctx context.Context) error {
 		MaxHeaderBytes: n.cfg.MaxHeaderBytes, MaxConnections: n.cfg.MaxConnections,
 		DescriptorReserve: n.cfg.DescriptorReserve, HandshakesPerSecond: n.cfg.HandshakesPerSecond,
 		TrustedProxies: proxies, ProxyProtocol: n.cfg.ProxyProtocol,
-	}, n.hub, n.routes(), n.log)
+	}, n.hub, n.routes(streams), n.log)
 	if err != nil {
 		return fmt.Errorf("make the server: %w", err)
 	}
@@ -152,6 +149,24 @@ func (n *Node) openBroker(ctx context.Context) error {
 	}, n.nats, !n.nats.Trusted(), n.log)
 	if err != nil {
 		return fmt.Errorf("open the event log: %w", err)
+	}
+	return nil
+}
+
+func (n *Node) openHub(ctx context.Context, apps *app.Registry) error {
+	var err error
+	n.hub, err = edge.NewHub(ctx, edge.Config{
+		PathPrefix: n.cfg.PathPrefix, Shards: n.cfg.Shards, Linger: n.cfg.Linger, PongTimeout: n.cfg.PongTimeout,
+		PingInterval: n.cfg.PingInterval, LingerMemory: n.cfg.LingerMemory, ChannelMemory: n.cfg.ChannelMemory,
+		ReplayMemory: n.cfg.ReplayMemory, ReplaysPerAddress: n.cfg.ReplaysPerAddress, Ledger: n.ledger,
+		Sessions: edge.SessionConfig{
+			Time: n.cfg.SessionTime, Memory: n.cfg.SessionMemoryTime, Bytes: int64(n.cfg.SessionBytes),
+			Channels: n.cfg.SessionChannels, AckInterval: n.cfg.SessionAckInterval, Retention: n.cfg.RetentionAge,
+			PerAddress: n.cfg.SessionsPerAddress, SavesPerSecond: n.cfg.SessionSavesPerSecond,
+		},
+	}, apps, n.broker, n.log)
+	if err != nil {
+		return fmt.Errorf("start the hub: %w", err)
 	}
 	return nil
 }
@@ -202,7 +217,7 @@ func (n *Node) Reload() {
 
 // routes serves what is not a client's WebSocket: event streams, the browser
 // plugin, the demo page if it is on, and the API for all the rest.
-func (n *Node) routes() http.Handler {
+func (n *Node) routes(streams *sse.Handler) http.Handler {
 	calls := api.New(api.Config{
 		PathPrefix: n.cfg.PathPrefix, RequestMemory: n.cfg.RequestMemory,
 		QueryBytes: n.cfg.MaxQueryBytes, QueryParameters: n.cfg.MaxQueryParameters, Ledger: n.ledger,
@@ -215,8 +230,8 @@ func (n *Node) routes() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		path := socket.RoutePath(r.URL)
 		switch {
-		case n.hub.ServesEvents(path):
-			n.hub.ServeEvents(w, r)
+		case streams.Serves(path):
+			streams.ServeHTTP(w, r)
 		case n.hub.ServesPlain(path):
 			n.hub.ServePlain(w, r)
 		case strings.HasPrefix(path, n.cfg.PathPrefix+"/client/"):

@@ -162,12 +162,6 @@ func AppendResumed(dst []byte, channel string, events int, reason string) []byte
 	return appendSystem(dst, event, channel, string(data))
 }
 
-// IsResumed reports whether frame tells that a client gets what it missed.
-func IsResumed(frame []byte) bool {
-	event, ok := bytes.CutPrefix(frame, []byte(`{"event":"`))
-	return ok && bytes.HasPrefix(bytes.TrimPrefix(event, []byte(encryptedPrefix)), []byte(eventResumed+`"`))
-}
-
 // AppendPositioned appends an event's frame, made by AppendEvent, with the
 // position that stands behind prefix and sequence.
 func AppendPositioned(dst, frame, position []byte) []byte {

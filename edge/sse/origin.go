@@ -1,35 +1,37 @@
-package edge
+package sse
 
 import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"reecho/edge/app"
 )
 
 // Headers for what the query may say too, better hidden from logs: pairs of a
 // channel and its auth string; the sign-in of a user.
 const (
-	headerStreamAuth = "X-Reecho-Auth"
-	headerUserAuth   = "X-Reecho-User-Auth"
-	headerUserData   = "X-Reecho-User-Data"
+	headerAuth     = "X-Reecho-Auth"
+	headerUserAuth = "X-Reecho-User-Auth"
+	headerUserData = "X-Reecho-User-Data"
 )
 
-// streamRequestHeaders are those that a page may send: ours, and what clients
+// requestHeaders are those that a page may send: ours, and what clients
 // made on fetch and XMLHttpRequest add.
-const streamRequestHeaders = "Accept, Authorization, Cache-Control, Content-Type, Last-Event-ID, X-Requested-With, " +
-	headerStreamAuth + ", " + headerUserAuth + ", " + headerUserData
+const requestHeaders = "Accept, Authorization, Cache-Control, Content-Type, Last-Event-ID, X-Requested-With, " +
+	headerAuth + ", " + headerUserAuth + ", " + headerUserData
 
 // maxAskedHeaders bounds, in bytes, what of a preflight is repeated to it.
 const maxAskedHeaders = 1024
 
 // allowOrigin lets a page of another origin read the answer, whatever it will
-// be, if the app allows the origin. It reports false if not. Credentials are
-// allowed because nothing depends on them: a client that sends its cookies gets
-// what it would get without.
-func (h *Hub) allowOrigin(w http.ResponseWriter, r *http.Request, key string) bool {
+// be, if the app, nil for none, allows the origin. It reports false if not.
+// Credentials are allowed because nothing depends on them: a client that sends
+// its cookies gets what it would get without.
+func allowOrigin(w http.ResponseWriter, r *http.Request, a *app.App) bool {
 	header, origin := w.Header(), r.Header.Get("Origin")
 	header.Add("Vary", "Origin")
-	if a := h.apps.ByKey(key); a != nil && !a.AllowsOrigin(origin) {
+	if a != nil && !a.AllowsOrigin(origin) {
 		return false
 	}
 	if r.Method == http.MethodOptions {
@@ -45,20 +47,20 @@ func (h *Hub) allowOrigin(w http.ResponseWriter, r *http.Request, key string) bo
 		return true
 	}
 	header.Set("Access-Control-Allow-Methods", "GET, HEAD, POST")
-	header.Set("Access-Control-Allow-Headers", streamRequestHeaders+askedHeaders(r))
+	header.Set("Access-Control-Allow-Headers", requestHeaders+askedHeaders(r))
 	header.Set("Access-Control-Max-Age", "600")
 	return true
 }
 
 // askedHeaders are the names in a preflight that are not in
-// streamRequestHeaders, each behind a comma; none if the list is too long or no
+// requestHeaders, each behind a comma; none if the list is too long or no
 // list of names.
 func askedHeaders(r *http.Request) string {
 	asked := strings.Join(r.Header.Values("Access-Control-Request-Headers"), ",")
 	if len(asked) > maxAskedHeaders {
 		return ""
 	}
-	known := strings.Split(strings.ToLower(streamRequestHeaders), ", ")
+	known := strings.Split(strings.ToLower(requestHeaders), ", ")
 	var more strings.Builder
 	for name := range strings.SplitSeq(asked, ",") {
 		name = strings.Trim(name, " \t")

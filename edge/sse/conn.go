@@ -1,4 +1,4 @@
-package edge
+package sse
 
 import (
 	"errors"
@@ -12,16 +12,16 @@ import (
 	"reecho/edge/socket"
 )
 
-// streamBatchBytes is how much of its queue an event stream writes at once, at
+// batchBytes is how much of its queue an event stream writes at once, at
 // least one frame.
-const streamBatchBytes = 64 << 10
+const batchBytes = 64 << 10
 
-// streamConn is the connection of a client that reads an event stream. Frames
+// conn is the connection of a client that reads an event stream. Frames
 // wait here until the request's goroutine has written them, by the rules of
 // socket.Conn.
-type streamConn struct {
+type conn struct {
 	// Static.
-	cfg    *Config
+	cfg    *Config // with defaults
 	remote netip.AddrPort
 	wake   chan struct{} // capacity 1; never closed
 
@@ -33,31 +33,31 @@ type streamConn struct {
 }
 
 var (
-	_ socket.Conn    = (*streamConn)(nil)
-	_ socket.Shedder = (*streamConn)(nil)
+	_ socket.Conn    = (*conn)(nil)
+	_ socket.Shedder = (*conn)(nil)
 )
 
-// newStreamConn makes the connection of a request. interrupt ends a write to
+// newConn makes the connection of a request. interrupt ends a write to
 // it; it must not block.
-func newStreamConn(cfg *Config, r *http.Request, interrupt func()) *streamConn {
+func newConn(cfg *Config, r *http.Request, interrupt func()) *conn {
 	remote, _ := netip.ParseAddrPort(r.RemoteAddr)
-	c := &streamConn{cfg: cfg, remote: remote, wake: make(chan struct{}, 1), interrupt: interrupt}
+	c := &conn{cfg: cfg, remote: remote, wake: make(chan struct{}, 1), interrupt: interrupt}
 	c.queue.Init(cfg.Budget, c)
 	c.queue.Watch(r)
 	return c
 }
 
 // Send implements socket.Conn.
-func (c *streamConn) Send(frames [][]byte) error { return c.send(frames, false) }
+func (c *conn) Send(frames [][]byte) error { return c.send(frames, false) }
 
 // Answer implements socket.Conn. What a stream asks for is bounded by its
 // request.
-func (c *streamConn) Answer(frames [][]byte) error { return c.send(frames, true) }
+func (c *conn) Answer(frames [][]byte) error { return c.send(frames, true) }
 
 // Owe implements socket.Conn: nothing is read from a stream's client.
-func (c *streamConn) Owe(int, int) {}
+func (c *conn) Owe(int, int) {}
 
-func (c *streamConn) send(frames [][]byte, own bool) error {
+func (c *conn) send(frames [][]byte, own bool) error {
 	err := c.push(frames, own)
 	if errors.Is(err, socket.ErrSlow) {
 		c.note(limit.QueuedBytes)
@@ -66,7 +66,7 @@ func (c *streamConn) send(frames [][]byte, own bool) error {
 	return err
 }
 
-func (c *streamConn) push(frames [][]byte, own bool) error {
+func (c *conn) push(frames [][]byte, own bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed != nil {
@@ -84,28 +84,28 @@ func (c *streamConn) push(frames [][]byte, own bool) error {
 	return nil
 }
 
-func (c *streamConn) signal() {
+func (c *conn) signal() {
 	select {
 	case c.wake <- struct{}{}:
 	default:
 	}
 }
 
-// take appends the next frames to be written to dst; done must be called when
+// take returns the next frames to be written; done must be called when
 // they are. When there are none, it tells why the connection is closed, if it
 // is.
-func (c *streamConn) take(dst [][]byte) ([][]byte, error) {
+func (c *conn) take() ([][]byte, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.queue.Empty() {
-		return dst, c.closed
+		return nil, c.closed
 	}
-	return c.queue.Front(dst, streamBatchBytes), nil
+	return c.queue.Front(nil, batchBytes), nil
 }
 
 // done takes what was written off the queue, and wakes the writer for what is
 // left.
-func (c *streamConn) done() {
+func (c *conn) done() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.queue.Done()
@@ -115,14 +115,14 @@ func (c *streamConn) done() {
 }
 
 // moved says that a part of what was taken is written.
-func (c *streamConn) moved() {
+func (c *conn) moved() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.queue.Moved()
 }
 
 // Close implements socket.Conn.
-func (c *streamConn) Close(code int, reason string) {
+func (c *conn) Close(code int, reason string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closeLocked(&socket.CloseError{Code: code, Reason: reason})
@@ -130,7 +130,7 @@ func (c *streamConn) Close(code int, reason string) {
 
 // finish ends the connection when what waits is written, for which the client
 // has as long as after Close.
-func (c *streamConn) finish(why error) {
+func (c *conn) finish(why error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closeLocked(why)
@@ -138,13 +138,13 @@ func (c *streamConn) finish(why error) {
 
 // slowLocked gives up on a client that does not read. It comes back and goes on
 // where it was.
-func (c *streamConn) slowLocked() {
+func (c *conn) slowLocked() {
 	c.queue.Drop()
 	c.closeLocked(socket.ErrSlow)
 }
 
 // Shed implements socket.Shedder.
-func (c *streamConn) Shed() bool {
+func (c *conn) Shed() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed != nil {
@@ -156,7 +156,7 @@ func (c *streamConn) Shed() bool {
 
 // end lets nothing in any more, drops what waits and returns why the connection
 // is closed: why, if nothing was before. The writer is gone then.
-func (c *streamConn) end(why error) error {
+func (c *conn) end(why error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closeLocked(why)
@@ -165,7 +165,7 @@ func (c *streamConn) end(why error) error {
 	return c.closed
 }
 
-func (c *streamConn) closeLocked(why error) {
+func (c *conn) closeLocked(why error) {
 	if c.closed == nil {
 		c.closed = why
 		c.deadline = c.cfg.Budget.Clock() + c.cfg.WriteTimeout
@@ -174,17 +174,17 @@ func (c *streamConn) closeLocked(why error) {
 }
 
 // Ping implements socket.Conn: heartbeats go out by themselves.
-func (c *streamConn) Ping() {}
+func (c *conn) Ping() {}
 
 // Tick implements socket.Conn. Who reads a stream says nothing.
-func (c *streamConn) Tick(time.Time) time.Duration {
+func (c *conn) Tick(time.Time) time.Duration {
 	c.note(c.tick())
 	c.cfg.Budget.Relieve()
 	return 0
 }
 
 // tick returns the limit for which it gave up on the client, if it did.
-func (c *streamConn) tick() (reason limit.Reason) {
+func (c *conn) tick() (reason limit.Reason) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.cfg.Budget.Clock()
@@ -206,18 +206,18 @@ func (c *streamConn) tick() (reason limit.Reason) {
 }
 
 // note counts a limit that the client ran into, "" for none.
-func (c *streamConn) note(reason limit.Reason) {
+func (c *conn) note(reason limit.Reason) {
 	if reason != "" {
 		c.cfg.Ledger.Note(reason, slog.String("remote", c.remote.String()))
 	}
 }
 
 // Queued implements socket.Conn.
-func (c *streamConn) Queued() int {
+func (c *conn) Queued() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.queue.Cost()
 }
 
 // Remote implements socket.Conn.
-func (c *streamConn) Remote() netip.AddrPort { return c.remote }
+func (c *conn) Remote() netip.AddrPort { return c.remote }

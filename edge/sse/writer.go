@@ -1,4 +1,4 @@
-package edge
+package sse
 
 import (
 	"bytes"
@@ -18,31 +18,31 @@ const (
 	// heartbeatPeriod is how often an idle event stream says something: proxies
 	// close what is silent for a minute. It also renews the cursor's time.
 	heartbeatPeriod = 15 * time.Second
-	// streamPadding opens the buffers of proxies and old browsers that pass
+	// padding opens the buffers of proxies and old browsers that pass
 	// nothing on before they have 2 KiB.
-	streamPadding = 2 << 10
-	// streamBuffer is how many bytes a stream keeps for what it writes next.
-	streamBuffer = 4 << 10
-	// streamFlush is how many bytes are gathered before they are written: what
+	padding = 2 << 10
+	// keptBuffer is how many bytes a stream keeps for what it writes next.
+	keptBuffer = 4 << 10
+	// flushBytes is how many bytes are gathered before they are written: what
 	// waits for a slow client must not grow with what it asked for.
-	streamFlush = 64 << 10
-	// streamPart is how much is written until that counts as progress of the
+	flushBytes = 64 << 10
+	// partBytes is how much is written until that counts as progress of the
 	// client.
-	streamPart = 16 << 10
+	partBytes = 16 << 10
 	// retryDelay and pollDelay are what the client waits for, in ms, before it
 	// comes back.
 	retryDelay = 1000
 	pollDelay  = 50
 )
 
-// streamWriter turns a connection's frames into an event stream.
-type streamWriter struct {
+// writer turns a connection's frames into an event stream.
+type writer struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
-	conn    *streamConn
-	request *streamRequest
+	conn    *conn
+	request *request
 	cursor  *cursor
-	buf     []byte // up to streamFlush
+	buf     []byte // up to flushBytes
 	settled bool   // at the last beat
 	sent    bool   // an event, or at first a whole cursor: a poll has its answer
 }
@@ -56,7 +56,7 @@ var (
 
 // run writes until the stream is over, and says why it is. expired, which may
 // be nil, ends it too; what waits then is still written.
-func (sw *streamWriter) run(ctx context.Context, subscribed <-chan struct{}, expired <-chan time.Time) error {
+func (sw *writer) run(ctx context.Context, subscribed <-chan struct{}, expired <-chan time.Time) error {
 	heartbeat := time.NewTicker(heartbeatPeriod)
 	defer heartbeat.Stop()
 	err := sw.open()
@@ -72,7 +72,7 @@ func (sw *streamWriter) run(ctx context.Context, subscribed <-chan struct{}, exp
 		case <-ctx.Done():
 			return fmt.Errorf("%w: %w", socket.ErrLost, ctx.Err())
 		}
-		frames, closed := sw.conn.take(nil)
+		frames, closed := sw.conn.take()
 		if err == nil {
 			err = sw.appendAll(frames)
 		}
@@ -88,15 +88,15 @@ func (sw *streamWriter) run(ctx context.Context, subscribed <-chan struct{}, exp
 	return err
 }
 
-func (sw *streamWriter) open() error {
-	streamHeaders(sw.w)
+func (sw *writer) open() error {
+	setHeaders(sw.w)
 	sw.w.WriteHeader(http.StatusOK)
 	delay := retryDelay
 	if sw.request.poll {
 		delay = pollDelay
 	} else {
 		sw.buf = append(sw.buf, ':')
-		sw.buf = append(sw.buf, bytes.Repeat([]byte{' '}, streamPadding)...)
+		sw.buf = append(sw.buf, bytes.Repeat([]byte{' '}, padding)...)
 		sw.buf = append(sw.buf, '\n')
 	}
 	sw.buf = append(sw.buf, "retry: "...)
@@ -105,8 +105,8 @@ func (sw *streamWriter) open() error {
 	return sw.flush()
 }
 
-// streamHeaders are those of a stream that goes on.
-func streamHeaders(w http.ResponseWriter) {
+// setHeaders are those of a stream that goes on.
+func setHeaders(w http.ResponseWriter) {
 	header := w.Header()
 	header.Set("Content-Type", "text/event-stream")
 	header.Set("Cache-Control", "no-cache, no-store, no-transform")
@@ -116,7 +116,7 @@ func streamHeaders(w http.ResponseWriter) {
 // beat keeps the stream from being silent. settled says that nothing waits for
 // the client now; if that was so at the beat before too, all it missed has been
 // written, and the cursor may say that it was whole then.
-func (sw *streamWriter) beat(now time.Time, settled bool) error {
+func (sw *writer) beat(now time.Time, settled bool) error {
 	if settled && sw.settled {
 		sw.cursor.time = now
 	}
@@ -126,7 +126,7 @@ func (sw *streamWriter) beat(now time.Time, settled bool) error {
 }
 
 // appendAll writes the messages of frames, each of which may be several joined.
-func (sw *streamWriter) appendAll(frames [][]byte) error {
+func (sw *writer) appendAll(frames [][]byte) error {
 	for _, frame := range frames {
 		for text := range socket.Messages(frame) {
 			if err := sw.append(text); err != nil {
@@ -138,34 +138,31 @@ func (sw *streamWriter) appendAll(frames [][]byte) error {
 		return nil
 	}
 	err := sw.flush()
-	if cap(sw.buf) > streamBuffer {
+	if cap(sw.buf) > keptBuffer {
 		sw.buf = nil
 	}
 	return err
 }
 
 // append adds a message to the stream and to the cursor.
-func (sw *streamWriter) append(text []byte) error {
+func (sw *writer) append(text []byte) error {
+	if p, ok := placeOf(text); ok {
+		return sw.reached(p)
+	}
 	switch event := eventOf(text); {
-	case string(event) == "pusher_internal:subscription_succeeded":
-		return sw.succeeded(text)
 	case string(event) == "pusher:signin_success":
 		// That the stream goes on says it.
 		return nil
-	case !sw.request.poll:
+	case sw.request.poll && string(event) == "pusher_internal:subscription_count":
+		// It goes out with what comes next: polls change it themselves, and if it
+		// was an answer they would keep each other going.
+	default:
 		sw.sent = true
-	case pusher.IsResumed(text):
-		// Each poll is one. Told of it, a client would ask without a pause.
-		return nil
-	case string(event) != "pusher_internal:subscription_count":
-		sw.sent = true
-		// The count goes out with what comes next: polls change it themselves,
-		// and if it was an answer they would keep each other going.
 	}
 	return sw.appendEvent(text)
 }
 
-func (sw *streamWriter) appendEvent(text []byte) error {
+func (sw *writer) appendEvent(text []byte) error {
 	text, position := pusher.CutPosition(text)
 	sw.buf = append(sw.buf, "data: "...)
 	if err := sw.write(text); err != nil {
@@ -179,13 +176,9 @@ func (sw *streamWriter) appendEvent(text []byte) error {
 	return sw.appendCursor()
 }
 
-// succeeded takes a confirmation: the client needs none, only where it stands.
-func (sw *streamWriter) succeeded(text []byte) error {
-	position, ok := succeededPosition(text)
-	if !ok {
-		return nil
-	}
-	sw.cursor.advance(position)
+// reached takes a confirmation: the client needs none, only where it stands.
+func (sw *writer) reached(p place) error {
+	sw.cursor.advance(string(p))
 	sw.sent = sw.sent || !sw.request.resumed && len(sw.cursor.positions) == len(sw.request.channels)
 	return sw.appendPlace()
 }
@@ -194,7 +187,7 @@ func (sw *streamWriter) succeeded(text []byte) error {
 // without data is none, but sets what the browser sends as Last-Event-ID.
 // EventSource does not show that to its page, so it may ask for an event of a
 // type of its own.
-func (sw *streamWriter) appendPlace() error {
+func (sw *writer) appendPlace() error {
 	if sw.request.cursors {
 		sw.buf = append(sw.buf, "event: cursor\ndata: {}\n"...)
 	}
@@ -202,18 +195,18 @@ func (sw *streamWriter) appendPlace() error {
 }
 
 // appendCursor ends a block of the stream with its id.
-func (sw *streamWriter) appendCursor() error {
+func (sw *writer) appendCursor() error {
 	sw.buf = append(sw.buf, "id: "...)
 	sw.buf = sw.cursor.append(sw.buf)
 	return sw.write([]byte("\n\n"))
 }
 
-// write adds text to what is gathered, and lets that grow to streamFlush.
-func (sw *streamWriter) write(text []byte) error {
-	for len(sw.buf)+len(text) > streamFlush {
-		n := max(0, streamFlush-len(sw.buf))
+// write adds text to what is gathered, and lets that grow to flushBytes.
+func (sw *writer) write(text []byte) error {
+	for len(sw.buf)+len(text) > flushBytes {
+		n := max(0, flushBytes-len(sw.buf))
 		sw.buf = append(sw.buf, text[:n]...)
-		if text = text[n:]; len(sw.buf) >= streamFlush {
+		if text = text[n:]; len(sw.buf) >= flushBytes {
 			if err := sw.flush(); err != nil {
 				return err
 			}
@@ -223,10 +216,10 @@ func (sw *streamWriter) write(text []byte) error {
 	return nil
 }
 
-func (sw *streamWriter) flush() error {
+func (sw *writer) flush() error {
 	// No deadline: the connection's ticks see whether the client reads.
 	var err error
-	for part := range slices.Chunk(sw.buf, streamPart) {
+	for part := range slices.Chunk(sw.buf, partBytes) {
 		if _, err = sw.w.Write(part); err != nil {
 			break
 		}
@@ -251,11 +244,4 @@ func eventOf(text []byte) []byte {
 	}
 	name, _, _ := bytes.Cut(rest, []byte{'"'})
 	return name
-}
-
-// succeededPosition is the position in a confirmation of a subscription.
-func succeededPosition(text []byte) (string, bool) {
-	_, rest, _ := bytes.Cut(text, []byte(`\"position\":\"`))
-	position, _, ok := bytes.Cut(rest, []byte(`\"`))
-	return string(position), ok
 }

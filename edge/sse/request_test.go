@@ -1,0 +1,136 @@
+package sse
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"reecho/edge/app"
+	"reecho/edge/pusher"
+	"reecho/replay"
+)
+
+func mustRequest(t *testing.T, query string) *http.Request {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/app/k/events", nil)
+	r.URL.RawQuery = query
+	return r
+}
+
+// What is wrong with a request is said, and what means nothing is no mistake.
+func TestRequestIsChecked(t *testing.T) {
+	t.Parallel()
+	tenant := mustTenant(t, func(a *app.App) { a.Limits.SSEChannels = 2 })
+	long := strings.Repeat("x", 200)
+	for query, part := range map[string]string{
+		"channel=a":                      "",
+		"channel=a&_=1&utm=x&except=1.2": "",
+		"channel=a&poll=1&poll=1":        "",
+		"":                               "Name 1 to 2 channels",
+		"channel=a&channel=b&channel=c":  "Name 1 to 2 channels",
+		"channel=a&channel=a":            "named twice",
+		"channel=a%20b":                  "Invalid channel name",
+		"channel=presence-a":             "needs a WebSocket connection",
+		"channel=a;b":                    "malformed",
+		"channel=%zz":                    "malformed",
+		"channel=a&last=0":               "last is not a number",
+		"channel=a&since=noon":           "since",
+		"channel=a&last=1&since=2020-01-31T20:00:00Z":                   "one of last and since",
+		"channel=a&last=1&last=2":                                       "given twice",
+		"channel=a&auth[a]=x&auth[a]=y":                                 "auth[a] is given twice",
+		"channel=a&except=nobody":                                       "except",
+		"channel=a&user_data=%ff":                                       "not valid UTF-8",
+		"channel=a&lastEventId=" + long:                                 "it is none that this server gave",
+		"channel=a" + strings.Repeat("&except=1.2", pusher.MaxExcept+1): "except names more than",
+	} {
+		_, err := newRequest(tenant, mustRequest(t, query), "/ids")
+		if (err == nil) != (part == "") || err != nil && (!strings.Contains(err.Error(), part) || statusOf(err, new(*refusal)) != http.StatusBadRequest) {
+			t.Errorf("%s: got %v, want %q", query, err, part)
+		}
+	}
+	tenant.LenientSubscribe = true
+	if s, err := newRequest(tenant, mustRequest(t, "channel=a&channel=a"), "/ids"); err != nil || len(s.channels) != 1 {
+		t.Errorf("got %+v, %v", s, err)
+	}
+}
+
+// The headers say what the query may say, and win.
+func TestHeaders(t *testing.T) {
+	t.Parallel()
+	r := mustRequest(t, "channel=a&auth[a]=k:1&lastEventId=1~1&last-event-id=1~2&user_auth=k:1&user_data=x&LAST_EVENT_ID=")
+	q, err := readQuery(r)
+	if err != nil || q.lastID != "1~2" || q.auth["a"] != "k:1" || q.values[paramUserData] != "x" {
+		t.Errorf("got %+v, %v", q, err)
+	}
+	r.Header = http.Header{
+		"Last-Event-Id": {"1~3"}, headerAuth: {"a k:2, b k:3", "c k:4"}, headerUserAuth: {"k:2"}, headerUserData: {url.PathEscape(`{"id":"ä"}`)},
+	}
+	q, err = readQuery(r)
+	if err != nil || q.lastID != "1~3" || !reflect.DeepEqual(q.auth, map[string]string{"a": "k:2", "b": "k:3", "c": "k:4"}) ||
+		q.values[paramUserAuth] != "k:2" || q.values[paramUserData] != `{"id":"ä"}` {
+		t.Errorf("got %+v, %v", q, err)
+	}
+	for name, value := range map[string]string{headerAuth: "a k:2 b", headerUserData: "%zz"} {
+		r.Header = http.Header{name: {value}}
+		if _, err := readQuery(r); err == nil {
+			t.Errorf("%s: %s is taken", name, value)
+		}
+	}
+}
+
+// What is asked of each channel is what the cursor says of it; of a channel that
+// it does not know, history; behind a cursor that says nothing, a gap.
+func TestResume(t *testing.T) {
+	t.Parallel()
+	a := newTestApp(nil)
+	positions := replay.NewPositions("EPOCH", a.ID, "match.1")
+	position := string(positions.Append(nil, 7))
+	began := time.Now().Add(-time.Minute).Truncate(time.Second)
+	known := &cursor{time: began, positions: map[string]string{}}
+	known.advance(position)
+	history := pusher.Replay{Seen: -1, Last: 3, Except: []string{"1.2"}}
+	for name, tt := range map[string]struct {
+		lastID  string
+		first   pusher.Replay // of match.1; match.2 is history or the same
+		second  pusher.Replay
+		resumed bool
+	}{
+		"first":   {"", history, history, false},
+		"known":   {string(known.append(nil)), pusher.Replay{After: position, Except: history.Except}, history, true},
+		"damaged": {"1~x", pusher.Replay{After: "?", Seen: -1}, pusher.Replay{After: "?", Seen: -1}, true},
+		"others'": {"1~0~E-other-3", history, history, true},
+	} {
+		s := &request{channels: []pusher.Subscribe{{Channel: "match.1"}, {Channel: "match.2"}}}
+		if err := s.resume(a, tt.lastID, history); err != nil {
+			t.Fatal(err)
+		}
+		first, second := *s.channels[0].Replay, *s.channels[1].Replay
+		if name == "known" {
+			if first.Seen < time.Minute || first.Seen > time.Hour {
+				t.Errorf("seen %v ago", first.Seen)
+			}
+			first.Seen = 0
+		}
+		if !reflect.DeepEqual(first, tt.first) || !reflect.DeepEqual(second, tt.second) || s.resumed != tt.resumed {
+			t.Errorf("%s: got %+v and %+v, resumed %v", name, first, second, s.resumed)
+		}
+		if fresh := time.Since(s.cursor.time) < time.Second*30; fresh != (name != "known") {
+			t.Errorf("%s: the cursor is of %v", name, s.cursor.time)
+		}
+	}
+}
+
+// A poll does not hear of the users that its user watches, a stream does.
+func TestSignin(t *testing.T) {
+	t.Parallel()
+	for _, poll := range []bool{false, true} {
+		s := &request{poll: poll, auth: &auth{user: pusher.User{ID: "alice", Watchlist: []string{"bob"}}, userData: "x"}}
+		if who, data := s.signin(); who.ID != "alice" || data != "x" || (len(who.Watchlist) == 0) != poll {
+			t.Errorf("poll %v: %+v, %s", poll, who, data)
+		}
+	}
+}

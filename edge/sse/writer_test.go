@@ -1,0 +1,173 @@
+package sse
+
+import (
+	"bytes"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"reecho/edge/pusher"
+	"reecho/edge/socket"
+)
+
+// newTestWriter writes an answer to nobody.
+func newTestWriter(t *testing.T, answer http.ResponseWriter, r *request) *writer {
+	t.Helper()
+	cfg := Config{}.withDefaults()
+	return &writer{
+		w: answer, control: http.NewResponseController(answer),
+		conn:    newConn(&cfg, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil), func() {}),
+		request: r, cursor: parseCursor("", nil),
+	}
+}
+
+// pieces is an answer that knows the longest piece written to it.
+type pieces struct {
+	*httptest.ResponseRecorder
+	longest int
+}
+
+func (p *pieces) Write(b []byte) (int, error) {
+	p.longest = max(p.longest, len(b))
+	return p.ResponseRecorder.Write(b)
+}
+
+// What a stream gathers before it writes is bounded, whatever waits and however
+// long a message is; and nothing of it is lost.
+func TestWriterIsBounded(t *testing.T) {
+	t.Parallel()
+	answer := &pieces{ResponseRecorder: httptest.NewRecorder()}
+	sw := newTestWriter(t, answer, &request{})
+	var want strings.Builder
+	var frames [][]byte
+	for _, size := range []int{10, 1000, 63 << 10, 64 << 10, 65 << 10, 3 << 20, 20} {
+		for range 50_000/size + 2 {
+			text := pusher.AppendEvent(nil, "match.1", "score", strings.Repeat("x", size), "")
+			frames = append(frames, socket.Frame(text))
+			want.WriteString("data: " + string(text) + "\nid: " + string(sw.cursor.append(nil)) + "\n\n")
+		}
+	}
+	if err := sw.appendAll([][]byte{bytes.Join(frames, nil)}); err != nil {
+		t.Fatal(err)
+	}
+	if got := answer.Body.String(); got != want.String() {
+		t.Errorf("%d bytes were written, want %d", len(got), want.Len())
+	}
+	if limit := flushBytes + maxCursor(1) + 64; answer.longest > limit || cap(sw.buf) > keptBuffer {
+		t.Errorf("pieces of %d bytes, limit %d; %d are kept", answer.longest, limit, cap(sw.buf))
+	}
+}
+
+// What waits when the socket id of a stream expires is still written, however
+// much it is; nothing comes behind it.
+func TestWriterExpires(t *testing.T) {
+	t.Parallel()
+	answer := httptest.NewRecorder()
+	sw := newTestWriter(t, answer, &request{})
+	const events = 40
+	for range events {
+		text := pusher.AppendEvent(nil, "match.1", "score", strings.Repeat("x", batchBytes/4), "")
+		if err := sw.conn.Send([][]byte{socket.Frame(text)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-sw.conn.wake // so that the end is what it hears of first
+	expired := make(chan time.Time, 1)
+	expired <- time.Now()
+	if err := sw.run(t.Context(), nil, expired); !errors.Is(err, errExpired) {
+		t.Errorf("got %v, want %v", err, errExpired)
+	}
+	if got := strings.Count(answer.Body.String(), "data: "); got != events {
+		t.Errorf("%d events were written, want %d", got, events)
+	}
+	if err := sw.conn.Send([][]byte{socket.Frame(nil)}); !errors.Is(err, socket.ErrClosed) {
+		t.Errorf("sending behind the end: got %v, want %v", err, socket.ErrClosed)
+	}
+}
+
+// A place moves the cursor and is seen by nobody; the count of subscribers alone
+// is no answer of a poll, and an event is; a sign-in is not told.
+func TestWriterMessages(t *testing.T) {
+	t.Parallel()
+	event := pusher.AppendEvent(nil, "match.1", "score", "1", "")
+	count := pusher.AppendSubscriptionCount(nil, "match.1", 2)
+	for name, tt := range map[string]struct {
+		request request
+		text    []byte
+		want    string
+		sent    bool
+	}{
+		"event":              {request{poll: true}, event, "data: " + string(event) + "\nid: 1~0\n\n", true},
+		"positioned":         {request{poll: true}, pusher.AppendPositioned(nil, event, []byte("E-t-1")), "data: " + string(event) + "\nid: 1~0~E-t-1\n\n", true},
+		"count":              {request{poll: true}, count, "data: " + string(count) + "\nid: 1~0\n\n", false},
+		"count of a stream":  {request{}, count, "data: " + string(count) + "\nid: 1~0\n\n", true},
+		"sign-in":            {request{poll: true}, pusher.AppendSigninSuccess(nil, `{"id":"alice"}`), "", false},
+		"first place":        {request{channels: make([]pusher.Subscribe, 1)}, []byte("\x00E-t-7"), "id: 1~0~E-t-7\n\n", true},
+		"first of two":       {request{channels: make([]pusher.Subscribe, 2)}, []byte("\x00E-t-7"), "id: 1~0~E-t-7\n\n", false},
+		"place of a return":  {request{resumed: true, channels: make([]pusher.Subscribe, 1)}, []byte("\x00E-t-7"), "id: 1~0~E-t-7\n\n", false},
+		"place for the page": {request{cursors: true}, []byte("\x00E-t-7"), "event: cursor\ndata: {}\nid: 1~0~E-t-7\n\n", false},
+	} {
+		answer := httptest.NewRecorder()
+		sw := newTestWriter(t, answer, &tt.request)
+		sw.cursor.time = time.Unix(0, 0)
+		if err := sw.appendAll([][]byte{socket.Frame(tt.text)}); err != nil {
+			t.Fatal(err)
+		}
+		if got := answer.Body.String(); got != tt.want || sw.sent != tt.sent {
+			t.Errorf("%s: got %q, sent %v, want %q, %v", name, got, sw.sent, tt.want, tt.sent)
+		}
+	}
+}
+
+// What confirms a subscription is the place first, then what came of a
+// reconnect; polls hear only of a gap.
+func TestConfirm(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		poll, returning bool
+		reason          string
+		want            string // behind the place
+	}{
+		{false, false, "", ""},
+		{false, false, "over_limit", ""},
+		{false, true, "", `{"event":"reecho:resumed","channel":"match.1","data":"{\"complete\":true,\"events\":3}"}`},
+		{true, true, "", ""},
+		{true, true, "expired", `{"event":"reecho:gap","channel":"match.1","data":"{\"complete\":false,\"events\":3,\"reason\":\"expired\"}"}`},
+	} {
+		s := &request{poll: tt.poll}
+		var texts []string
+		for _, frame := range s.confirm("match.1", pusher.Outcome{Events: 3, Position: "E-t-7", Reason: tt.reason}, tt.returning) {
+			for text := range socket.Messages(frame) {
+				texts = append(texts, string(text))
+			}
+		}
+		p, ok := placeOf([]byte(texts[0]))
+		if !ok || p != "E-t-7" || strings.Join(texts[1:], "\n") != tt.want {
+			t.Errorf("%+v: got %q", tt, texts)
+		}
+	}
+	if _, ok := placeOf(nil); ok {
+		t.Error("nothing is a place")
+	}
+}
+
+// A heartbeat renews the time of the cursor once nothing was waiting at two of
+// them, and answers a poll.
+func TestWriterBeats(t *testing.T) {
+	t.Parallel()
+	sw := newTestWriter(t, httptest.NewRecorder(), &request{poll: true})
+	start := time.Unix(1_800_000_000, 0)
+	sw.cursor.time = start
+	for i, settled := range []bool{true, true, false, true, true} {
+		now := start.Add(time.Duration(i) * heartbeatPeriod)
+		if err := sw.beat(now, settled); err != nil {
+			t.Fatal(err)
+		}
+		if renewed := sw.cursor.time.Equal(now) && i > 0; renewed != (i == 1 || i == 4) || !sw.sent {
+			t.Errorf("beat %d: renewed %v, sent %v", i, renewed, sw.sent)
+		}
+	}
+}

@@ -1,0 +1,111 @@
+package edge
+
+import (
+	"hash/maphash"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"reecho/broker"
+	"reecho/edge/app"
+	"reecho/edge/limit"
+	"reecho/edge/pusher"
+)
+
+// Tenant is an app with its state on this node. Every door gets the one of its
+// client from Hub.Admit. It is safe for concurrent use.
+type Tenant struct {
+	*app.App
+	connections atomic.Int64
+	channels    *channels
+	users       *users
+	// reads is what its clients may read of the past.
+	reads        limit.Budget
+	terminations terminations
+}
+
+func (h *Hub) newTenant(a *app.App) *Tenant {
+	t := &Tenant{App: a}
+	t.channels = &channels{hub: h, app: t, seed: maphash.MakeSeed()}
+	t.users = &users{hub: h, app: t, byID: make(map[string]*user), watchers: make(map[string]map[*client]struct{})}
+	return t
+}
+
+// Admit decides on what is the same for every way to connect: whether the app
+// takes clients over such a connection, from a page of such an origin, "" for
+// none. The refusal, for the client, has the code CodeUnknownApp, CodeDisabled,
+// CodeTLSOnly or CodeUnauthorized.
+func (h *Hub) Admit(key string, tls bool, origin string) (*Tenant, *pusher.Error) {
+	found := h.apps.ByKey(key)
+	if found == nil {
+		return nil, pusher.Errorf(pusher.CodeUnknownApp, "App key %s does not exist on this server. Check the key and the host", pusher.Cut(key))
+	}
+	a := h.tenants[found]
+	switch {
+	case !a.Enabled:
+		return nil, pusher.Errorf(pusher.CodeDisabled, "The app is disabled")
+	case a.TLSOnly && !tls:
+		return nil, pusher.Errorf(pusher.CodeTLSOnly, "The app only accepts TLS connections, use wss or https")
+	case !a.AllowsOrigin(origin):
+		return nil, pusher.Errorf(pusher.CodeUnauthorized, "Origin not allowed")
+	}
+	return a, nil
+}
+
+// count makes a connection one of the app's and the hub's, if there is room.
+// The refusal has the code CodeOverQuota or, from the hub's Close on,
+// CodeReconnect.
+func (h *Hub) count(a *Tenant) *pusher.Error {
+	allowed := int64(a.Limits.MaxConnections)
+	if a.connections.Add(1) > allowed && allowed > 0 {
+		a.connections.Add(-1)
+		h.cfg.Ledger.Note(limit.AppConnections, slog.String("app", a.ID))
+		return pusher.Errorf(pusher.CodeOverQuota, "The app's limit of %d connections is reached (max_connections)", allowed)
+	}
+	if !h.census.enter() {
+		a.connections.Add(-1)
+		return shuttingDown()
+	}
+	return nil
+}
+
+func shuttingDown() *pusher.Error {
+	return pusher.Errorf(pusher.CodeReconnect, "The server is shutting down, reconnect")
+}
+
+// CheckSignin verifies a sign-in with a socket id and returns who it is of. The
+// refusal is for the client. It does not ask whether the app allows sign-ins.
+func (t *Tenant) CheckSignin(id pusher.SocketID, in pusher.Signin) (pusher.User, *pusher.Error) {
+	if refusal := pusher.CheckUserAuth(t, id, in); refusal != nil {
+		return pusher.User{}, refusal
+	}
+	who, err := pusher.DecodeUserData(in.UserData, t.Limits.UserIDLength, t.Limits.UserInfoBytes)
+	if err != nil {
+		return pusher.User{}, pusher.Errorf(0, "Invalid user_data: %v", err)
+	}
+	return who, nil
+}
+
+// IssueID makes a socket id that outlives its connections, signed with a secret
+// of the app, and says when it ends. What is authorised for it can be ended
+// sooner, see Terminated.
+func (t *Tenant) IssueID(secret string) (id pusher.SocketID, expires time.Time) {
+	expires = t.terminations.issue(time.Now()).Add(t.StreamTime())
+	return pusher.NewStreamID(secret, t.ID, expires), expires
+}
+
+// Terminated reports whether Hub.Terminate ended what was authorised for an id
+// of IssueID, or for the user who signed in with it; userID is "" if nobody did.
+func (t *Tenant) Terminated(userID string, id pusher.SocketID) bool {
+	return t.terminations.refuses(userID, id, id.StreamExpiry().Add(-t.StreamTime()))
+}
+
+// remaining is how long ev is still remembered by a cache channel, and whether
+// it is at all. The zero event is not.
+func (t *Tenant) remaining(ev broker.Event, now time.Time) (time.Duration, bool) {
+	if ev.Sequence == 0 {
+		return 0, false
+	}
+	ttl := t.Limits.CacheTTL - now.Sub(time.Unix(0, ev.Time))
+	return ttl, ttl > 0
+}
