@@ -200,7 +200,7 @@ func ids(apps []*app.App) (list []string) {
 	return list
 }
 
-// Step 8: where apps come from.
+// Where apps come from.
 func TestAppsFromTheEnvironment(t *testing.T) {
 	t.Parallel()
 	pusher := map[string]string{"PUSHER_APP_ID": "1", "PUSHER_APP_KEY": "p", "PUSHER_APP_SECRET": "s"}
