@@ -350,17 +350,3 @@ func TestDevelopmentApp(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
-
-// The README's tables are made from the settings.
-func TestREADME(t *testing.T) {
-	t.Parallel()
-	text, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, begins := strings.Cut(string(text), "<!-- settings -->\n")
-	table, _, ends := strings.Cut(rest, "<!-- /settings -->")
-	if !begins || !ends || table != Markdown() {
-		t.Errorf("between <!-- settings --> and <!-- /settings --> the README should say:\n%s", Markdown())
-	}
-}
