@@ -3,7 +3,7 @@ package app
 import "time"
 
 // Defaults of Limits and of the timeouts of an App (PROTOCOL §3). The limits
-// table of the README is made from these.
+// table of edge/config/SETTINGS.md is made from these.
 const (
 	DefaultActivityTimeout      = 120 * time.Second
 	DefaultAuthorizationTimeout = 30 * time.Second

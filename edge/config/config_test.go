@@ -200,7 +200,7 @@ func ids(apps []*app.App) (list []string) {
 	return list
 }
 
-// Step 8: where apps come from.
+// Where apps come from.
 func TestAppsFromTheEnvironment(t *testing.T) {
 	t.Parallel()
 	pusher := map[string]string{"PUSHER_APP_ID": "1", "PUSHER_APP_KEY": "p", "PUSHER_APP_SECRET": "s"}
@@ -348,19 +348,5 @@ func TestDevelopmentApp(t *testing.T) {
 	}
 	if _, err := Load(source(flags, nil)); err == nil || !strings.Contains(err.Error(), "damaged") {
 		t.Errorf("got %v", err)
-	}
-}
-
-// The README's tables are made from the settings.
-func TestREADME(t *testing.T) {
-	t.Parallel()
-	text, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, begins := strings.Cut(string(text), "<!-- settings -->\n")
-	table, _, ends := strings.Cut(rest, "<!-- /settings -->")
-	if !begins || !ends || table != Markdown() {
-		t.Errorf("between <!-- settings --> and <!-- /settings --> the README should say:\n%s", Markdown())
 	}
 }

@@ -193,7 +193,8 @@ func Options() []Option {
 	return options
 }
 
-// Markdown returns the tables of all settings for the README.
+// Markdown returns the tables of all settings for SETTINGS.md, which a test of this
+// package compares with them.
 func Markdown() string {
 	var b strings.Builder
 	b.WriteString("| flag | environment | file | default | what |\n|---|---|---|---|---|\n")

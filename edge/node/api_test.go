@@ -25,7 +25,7 @@ func (s *server) wantCall(method, path string, query url.Values, body string, st
 	}
 }
 
-// H-127 to H-132, H-147, §11.5, §11.7: publishes, right and wrong.
+// H-127 to H-132, H-147, PROTOCOL §11.5 and §11.7: publishes, right and wrong.
 func TestPostEvents(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -87,7 +87,7 @@ func TestPostEvents(t *testing.T) {
 	c.wantNothing()
 }
 
-// H-133, §11.3: counts with a publish.
+// H-133, PROTOCOL §11.3: counts with a publish.
 func TestPostEventsInfo(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -172,7 +172,7 @@ func TestGets(t *testing.T) {
 	})
 }
 
-// H-125, H-143, §11.8: whoever may not is told so by the status.
+// H-125, H-143, PROTOCOL §11.8: whoever may not is told so by the status.
 func TestAuthentication(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, demoApp(), demoApp(func(a *app.App) {
@@ -202,7 +202,7 @@ func TestPostChannelEvent(t *testing.T) {
 	s.wantCall("POST", base+"/channels/chat/events", nil, "raw data", 400, "event name")
 }
 
-// Health, keep-alive after errors (§11.9), content types (H-144).
+// Health, keep-alive after errors (PROTOCOL §11.9), content types (H-144).
 func TestHTTP(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)

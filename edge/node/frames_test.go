@@ -87,7 +87,7 @@ func TestSilenceTowardsClients(t *testing.T) {
 	}
 }
 
-// B-30, B-31, B-32, §11.7: what cannot be understood is an error, and the
+// B-30, B-31, B-32, PROTOCOL §11.7: what cannot be understood is an error, and the
 // connection stays.
 func TestMessagesThatAreErrors(t *testing.T) {
 	t.Parallel()
@@ -196,7 +196,8 @@ func TestShutdown(t *testing.T) {
 	<-done
 }
 
-// Protocol versions below 6 read the reason of a close from a frame (§2.1).
+// Protocol versions below 6 read the reason of a close from a frame
+// (PROTOCOL §2.1).
 func TestOldProtocolIsToldInAFrame(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)

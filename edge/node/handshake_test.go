@@ -47,8 +47,8 @@ func TestConnectionsThatAreAccepted(t *testing.T) {
 	}
 }
 
-// A-21 (origin): refusals come as a frame
-// and a close, after an upgrade that succeeds.
+// refusals come as a frame and a close, after an upgrade that
+// succeeds.
 func TestConnectionsThatAreRefused(t *testing.T) {
 	t.Parallel()
 	named := func(name string, edit func(*app.App)) *app.App {

@@ -109,7 +109,7 @@ func (s *server) scoreBatch(channel string, first, last int) {
 	}
 }
 
-// §6: a client that says what it has gets exactly what it missed, with
+// DESIGN §6: a client that says what it has gets exactly what it missed, with
 // positions, in order, once.
 func TestReplayAfter(t *testing.T) {
 	t.Parallel()
@@ -167,7 +167,7 @@ func TestReplayLeavesStockClientsAlone(t *testing.T) {
 	}
 }
 
-// §6: outcomes that are gaps, each with its reason, and live events after them.
+// DESIGN §6: outcomes that are gaps, each with its reason, and live events after them.
 func TestReplayGaps(t *testing.T) {
 	t.Parallel()
 	s := startServerWith(t, func(c *config.Config) { c.RetentionEvents = 10 },
@@ -213,7 +213,7 @@ func TestReplayGaps(t *testing.T) {
 	}
 }
 
-// §6, trim rule: a position whose own event is gone is whole while the client
+// DESIGN §6, trim rule: a position whose own event is gone is whole while the client
 // was there a moment ago, and in doubt when it does not say so.
 func TestReplayQuietChannel(t *testing.T) {
 	t.Parallel()
@@ -246,7 +246,7 @@ func TestReplayOfEncryptedChannel(t *testing.T) {
 	c.wantOutcome(channel, "pusher:reecho:gap", outcome{Reason: "epoch_changed"})
 }
 
-// §6: newest events and events since a time, for a client that joins.
+// DESIGN §6: newest events and events since a time, for a client that joins.
 func TestReplayHistory(t *testing.T) {
 	t.Parallel()
 	s := startServerWith(t, func(c *config.Config) { c.RetentionEvents = 20 })
@@ -378,7 +378,7 @@ func TestReplayWithoutMemory(t *testing.T) {
 	}
 }
 
-// §6: after a restart nothing is in memory, and everything is there.
+// DESIGN §6: after a restart nothing is in memory, and everything is there.
 func TestReplayAfterRestart(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -499,7 +499,7 @@ func TestReplayBadRequests(t *testing.T) {
 	c.replay("match.1", map[string]any{})
 }
 
-// §6: a position never gives access.
+// DESIGN §6: a position never gives access.
 func TestReplayNeedsAuthorisation(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -601,7 +601,7 @@ func TestReplayOfUnretainedChannel(t *testing.T) {
 	c.wantScores("short.1", 4, 5)
 }
 
-// §6, way 5: the history API.
+// DESIGN §6, way 5: the history API.
 func TestHistoryAPI(t *testing.T) {
 	t.Parallel()
 	s := startServerWith(t, func(c *config.Config) { c.RetentionEvents = 20 })
@@ -742,7 +742,7 @@ func (c *client) passed() {
 	c.want("pusher:pong")
 }
 
-// §6, way 2: a stock client with a session gets what it missed, whatever it had
+// DESIGN §6, way 2: a stock client with a session gets what it missed, whatever it had
 // not confirmed again, and nothing that it had.
 func TestSession(t *testing.T) {
 	t.Parallel()
@@ -828,7 +828,7 @@ func TestSessionExpires(t *testing.T) {
 	})
 }
 
-// §6: a graceful stop asks first what has arrived, so that nothing is repeated;
+// DESIGN §6: a graceful stop asks first what has arrived, so that nothing is repeated;
 // the session is there after the restart.
 func TestSessionSurvivesRestart(t *testing.T) {
 	t.Parallel()

@@ -107,7 +107,7 @@ func (e *eventStream) wantID(channels int) {
 	}
 }
 
-// §6, way 4: a browser that comes back with the last id gets what it missed, on
+// DESIGN §6, way 4: a browser that comes back with the last id gets what it missed, on
 // every channel, in order, once.
 func TestEventStream(t *testing.T) {
 	t.Parallel()

@@ -61,7 +61,7 @@ func TestSubscribeRefusedSignature(t *testing.T) {
 	c.wantOn("private-x", "pusher_internal:subscription_succeeded")
 }
 
-// §11.1: a private channel's signature covers channel_data when there is some.
+// PROTOCOL §11.1: a private channel's signature covers channel_data when there is some.
 func TestPrivateWithChannelData(t *testing.T) {
 	t.Parallel()
 	c := startServer(t).connect(t)
@@ -171,7 +171,7 @@ func TestChannelsPerConnection(t *testing.T) {
 	c.subscribe("one-more")
 }
 
-// Step 8: apps never see each other's anything, whatever their names.
+// Apps never see each other's anything, whatever their names.
 func TestAppsAreApart(t *testing.T) {
 	t.Parallel()
 	hostile := func(id, k string) *app.App {

@@ -76,7 +76,7 @@ func matches(err error, want string) bool {
 	return false
 }
 
-// C-53, B-33, §11.7: subscriptions that are well formed and not.
+// C-53, B-33, PROTOCOL §11.7: subscriptions that are well formed and not.
 func TestDecodeSubscribe(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -150,7 +150,7 @@ func TestDecodeChannelData(t *testing.T) {
 	}
 }
 
-// §5.3, §11.7: publishes in all their spellings.
+// PROTOCOL §5.3, §11.7: publishes in all their spellings.
 func TestDecodePublish(t *testing.T) {
 	t.Parallel()
 	tests := []struct {

@@ -7,7 +7,7 @@ import (
 	"unicode/utf8"
 )
 
-// §1.5: every frame, byte for byte.
+// PROTOCOL §1.5: every frame, byte for byte.
 func TestFrames(t *testing.T) {
 	t.Parallel()
 	for want, got := range map[string][]byte{
@@ -117,7 +117,7 @@ func FuzzChannelName(f *testing.F) {
 	})
 }
 
-// §1.3: socket ids.
+// PROTOCOL §1.3: socket ids.
 func TestSocketID(t *testing.T) {
 	t.Parallel()
 	seen := map[SocketID]bool{}

@@ -1,6 +1,6 @@
 // Package pusher is the Pusher Channels protocol without any I/O: names,
 // frames, strict decoding, error codes and signatures. It uses the standard
-// library only.
+// library only. What comments cite as PROTOCOL is PROTOCOL.md beside it.
 package pusher
 
 import (

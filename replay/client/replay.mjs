@@ -1,5 +1,5 @@
 // Keeps positions for a stock pusher-js (7 or 8), so that a client that comes
-// back gets exactly what it missed. See "Never miss an event" in the README.
+// back gets exactly what it missed. See replay/README.md.
 
 // storagePeriod is how often, in ms, stored positions are renewed while messages
 // arrive: a position that was good a moment ago says more than an old one.

@@ -7,7 +7,7 @@ import { app, Server } from './lib/server.mjs';
 
 const flags = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
 
-test('the demo: a live score is broadcast, a whisper passes between two pages (step 6)', async (t) => {
+test('the demo: a live score is broadcast, a whisper passes between two pages', async (t) => {
   const server = await Server.start(t, { args: ['--demo'] });
   const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: flags });
   t.after(() => browser.close());

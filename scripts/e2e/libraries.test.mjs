@@ -91,7 +91,7 @@ test('Python library: every call (145)', async (t) => {
   assert.deepEqual(await got.count(4), [{ n: 1 }, { n: 2 }, { n: 3 }, { n: 4 }]);
 });
 
-test('a Laravel .env is understood as it stands (step 8)', async (t) => {
+test('a Laravel .env is understood as it stands', async (t) => {
   const { writeFile, mkdtemp } = await import('node:fs/promises');
   const { tmpdir } = await import('node:os');
   const dir = await mkdtemp(`${tmpdir()}/reecho-e2e-`);

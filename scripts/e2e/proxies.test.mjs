@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
 import { backend, client, connected, subscribed } from './lib/clients.mjs';
-import { example } from './lib/readme.mjs';
+import { example } from './lib/docs.mjs';
 import { app, freePort, Server } from './lib/server.mjs';
 import { Recorder, within } from './lib/wait.mjs';
 import { EventSource } from './replay/eventsource.mjs';
@@ -123,9 +123,9 @@ async function stream(t, server, port) {
   assert.equal((await got.count(1))[0].event, 'x');
 }
 
-test('nginx as in the README: API calls and upgrades over the same kept connections', async (t) => {
+test('nginx as in OPERATING.md: API calls and upgrades over the same kept connections', async (t) => {
   const server = await Server.start(t, { args: ['--trusted-proxies', 'loopback'] });
-  const block = await example('nginx', 'upstream reecho');
+  const block = await example('edge/node/OPERATING.md', 'nginx', 'upstream reecho');
   const port = await nginx(t, (port) => block.replace('127.0.0.1:6001', `127.0.0.1:${server.port}`).replace('keepalive 32', 'keepalive 2')
     .replace('server {\n', `server {\n listen 127.0.0.1:${port};\n`));
   await mixed(t, server, port);
@@ -133,9 +133,9 @@ test('nginx as in the README: API calls and upgrades over the same kept connecti
   assert.equal((await upgrade(port, `/app/${app.key}?protocol=7`, { Cookie: `c=${'x'.repeat(7900)}` })).status, 101);
 });
 
-test('HAProxy as in the README', async (t) => {
+test('HAProxy as in OPERATING.md', async (t) => {
   const server = await Server.start(t, { args: ['--trusted-proxies', 'loopback'] });
-  const block = await example('haproxy', 'backend reecho');
+  const block = await example('edge/node/OPERATING.md', 'haproxy', 'backend reecho');
   const port = await haproxy(t, (port) => `
       mode http
     frontend all

@@ -201,7 +201,7 @@ test('a restart brings the client back by itself (36, 175)', async (t) => {
   assert.deepEqual(await got.count(1), ['after']);
 });
 
-test('kill -9 loses nothing that was answered (step 2, 113)', async (t) => {
+test('kill -9 loses nothing that was answered (113)', async (t) => {
   const server = await Server.start(t);
   const hub = backend(server);
   const stored = new Map();

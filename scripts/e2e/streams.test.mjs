@@ -9,7 +9,7 @@ import { test } from 'node:test';
 import { EventSource as NodeEventSource } from 'eventsource';
 import { chromium } from 'playwright-core';
 import { backend } from './lib/clients.mjs';
-import { example } from './lib/readme.mjs';
+import { example } from './lib/docs.mjs';
 import { app, Server } from './lib/server.mjs';
 import { Recorder } from './lib/wait.mjs';
 import { Proxy } from './replay/proxy.mjs';
@@ -149,7 +149,7 @@ test('a page reads why it is refused', async (t) => {
   }
 });
 
-// follow runs the README's code, with an application that signs.
+// follow runs the code of replay/README.md, with an application that signs.
 const follow = async (code) => {
   const real = window.fetch;
   window.fetch = async (input, init) => {
@@ -165,7 +165,7 @@ test('an authorisation ends, and the page goes on with a new one without a loss'
   const { got, outcomes, onEvent } = scores();
   const page = await openPage(t, server, onEvent);
   page.on('request', (request) => request.url().endsWith('/socket_id') && asked.push(request.url()));
-  const code = await example('js', 'async function follow');
+  const code = await example('replay/README.md', 'js', 'async function follow');
   await page.evaluate(follow, code.replace('http://localhost:6001/app/my-key', `http://127.0.0.1:${server.port}/app/${app.key}`));
   // Nothing comes until it has been renewed once, then events all the time.
   await asked.count(2);

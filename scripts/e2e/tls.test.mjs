@@ -34,7 +34,7 @@ async function startTLS(t, apps) {
   return Object.assign(server, { certificates: own });
 }
 
-test('pusher-js, Echo and the server library with TLS (step 7)', async (t) => {
+test('pusher-js, Echo and the server library with TLS', async (t) => {
   const server = await startTLS(t);
   assert.match(server.ready, /https:\/\//);
   const hub = backend(server, { useTLS: true, port: String(server.port) });
@@ -67,7 +67,7 @@ test('a TLS-only app sends a plain client to wss (14)', async (t) => {
   await got.count(1);
 });
 
-test('a new certificate is used without a restart (step 7)', async (t) => {
+test('a new certificate is used without a restart', async (t) => {
   const server = await startTLS(t);
   const serial = () => new Promise((resolve, reject) => {
     const socket = tls.connect(server.port, '127.0.0.1', { rejectUnauthorized: false }, () => {
