@@ -203,10 +203,6 @@ func (b *Broker) disturb() {
 	}
 }
 
-// Epoch names the life of the sequences of a channel: when it changes,
-// sequences from before mean nothing.
-func (b *Broker) Epoch(app, channel string) string { return b.laneOf(app, channel).epoch }
-
 // Metadata keys of the streams.
 const (
 	metadataEpoch      = "reecho-epoch"

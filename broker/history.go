@@ -8,57 +8,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
-
-// First returns the oldest retained event of a channel, ok false if there is
-// none.
-func (b *Broker) First(ctx context.Context, app, channel string) (ev Event, ok bool, err error) {
-	events, _, err := b.Read(ctx, app, channel, 1, 1)
-	if err != nil || len(events) == 0 {
-		return Event{}, false, err
-	}
-	return events[0], true, nil
-}
-
-// Span returns the oldest retained event of a channel and how many events of it
-// are retained, 0 for none. It costs no more than one event does, however many
-// there are.
-func (b *Broker) Span(ctx context.Context, app, channel string) (first Event, retained int, err error) {
-	l := b.laneOf(app, channel)
-	if !l.retained() {
-		return Event{}, 0, nil
-	}
-	request := getRequest{Sequence: 1, Batch: 1, NextFor: l.subject(storedRoot, app, channel)}
-	err = b.get(ctx, l, request, func(m *nats.Msg) {
-		first, retained = storedEvent(m), retained+1
-	}, func(end *nats.Msg) {
-		retained += int(number(end.Header, headerPending)) //nolint:gosec // a number of stored events
-	})
-	if err != nil {
-		return Event{}, 0, fmt.Errorf("count the events of channel %q: %w", channel, err)
-	}
-	return first, retained, nil
-}
-
-// ReadSince is Read from the first event that was stored at or after t.
-func (b *Broker) ReadSince(ctx context.Context, app, channel string, t time.Time, limit int) (events []Event, more bool, err error) {
-	events, more, err = b.read(ctx, app, channel, getRequest{Start: &t, Batch: limit})
-	if err != nil {
-		return nil, false, fmt.Errorf("read channel %q since %s: %w", channel, t.Format(time.RFC3339), err)
-	}
-	return events, more, nil
-}
-
-// Stream is the number of the stream that holds a channel, negative if nothing
-// of it is retained. The sequences of channels in one stream can be compared.
-func (b *Broker) Stream(app, channel string) int {
-	if l := b.laneOf(app, channel); l.retained() {
-		return l.index
-	}
-	return -1
-}
 
 // Scan reads all events of a stream from one sequence to another, both
 // included, in order, and calls visit with the channel each is of, until it
@@ -234,14 +185,8 @@ type stateCall struct {
 	err   error
 }
 
-// State asks the leader of the stream that holds a channel: it is younger than
-// the call, and what it says of removals is younger than the rest. The zero State is
-// that of a channel of which nothing is retained.
-func (b *Broker) State(ctx context.Context, app, channel string) (State, error) {
-	l := b.laneOf(app, channel)
-	if !l.retained() {
-		return State{}, nil
-	}
+// state asks the leader of a stream, together with who asks for the same.
+func (b *Broker) state(ctx context.Context, l *lane) (State, error) {
 	f := &l.state
 	f.mu.Lock()
 	if f.next == nil {
@@ -255,10 +200,7 @@ func (b *Broker) State(ctx context.Context, app, channel string) (State, error) 
 	f.mu.Unlock()
 	select {
 	case <-c.done:
-		if c.err != nil {
-			return State{}, c.err
-		}
-		return b.removed(ctx, l, app, c.state)
+		return c.state, c.err
 	case <-ctx.Done():
 		return State{}, fmt.Errorf("ask stream %s for its state: %w", l.stream, ctx.Err())
 	}

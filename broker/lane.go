@@ -155,9 +155,6 @@ func (b *Broker) laneOf(app, channel string) *lane {
 	return b.lanes[first+Partition(app, channel, b.cfg.Partitions)]
 }
 
-// Retention is how the events of a channel are retained.
-func (b *Broker) Retention(app, channel string) Retention { return b.laneOf(app, channel).retention }
-
 // ShortestAge is the shortest time for which events of any channel are retained.
 func (b *Broker) ShortestAge() time.Duration {
 	shortest := b.cfg.MaxAge

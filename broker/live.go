@@ -87,33 +87,6 @@ func (b *Broker) openLive(d Dialer) (*live, error) {
 	return l, nil
 }
 
-// Subscribe starts the delivery of a channel's events to r. When it returns,
-// every event stored afterwards by a publisher on this node is delivered or
-// shows as a gap. There is at most one subscription to a channel at a time.
-func (b *Broker) Subscribe(ctx context.Context, app, channel string, r Receiver) (*Subscription, error) {
-	if err := checkNames(app, channel); err != nil {
-		return nil, err
-	}
-	lane := b.laneOf(app, channel)
-	s := &Subscription{
-		live: b.live, lane: lane, ref: Ref{App: app, Channel: channel}, receiver: r,
-		subject: lane.subject(liveRoot, app, channel),
-	}
-	if err := b.live.add(s); err != nil {
-		return nil, err
-	}
-	sub, err := b.live.nc.ChanSubscribe(s.subject, b.live.queue)
-	if err == nil {
-		s.sub = sub
-		err = b.live.fence(ctx)
-	}
-	if err != nil {
-		s.Close()
-		return nil, fmt.Errorf("subscribe to channel %q: %w", channel, err)
-	}
-	return s, nil
-}
-
 // fence waits until the server knows all subscriptions made before.
 func (l *live) fence(ctx context.Context) error {
 	if _, bounded := ctx.Deadline(); !bounded {

@@ -156,13 +156,7 @@ func (b *Broker) handOne(c *call, r *Record, l *lane) error {
 // record.
 const messageOverhead = 512
 
-// MaxFrame is the largest frame, in bytes, that can be stored on a channel: it
-// has to fit into one message, and into what is retained of the channel's
-// stream.
-func (b *Broker) MaxFrame(app, channel string) int {
-	return b.laneOf(app, channel).maxFrame(app, channel)
-}
-
+// maxFrame is Log.MaxFrame.
 func (l *lane) maxFrame(app, channel string) int {
 	return l.maxMessage - messageOverhead - maxToken*(len(app)+len(channel))
 }

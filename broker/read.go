@@ -26,31 +26,6 @@ const (
 	statusEnd      = "204"
 )
 
-// Last returns the newest stored event of a channel, ok false if there is
-// none. The answer is the leader's: nothing stored before the call is missed.
-func (b *Broker) Last(ctx context.Context, app, channel string) (ev Event, ok bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
-	if err := checkNames(app, channel); err != nil {
-		return Event{}, false, err
-	}
-	l := b.laneOf(app, channel)
-	stored := l.subject(storedRoot, app, channel)
-	switch {
-	case !l.retained():
-		return Event{}, false, nil
-	case b.cfg.Replicas == 1:
-		ev, ok, err = b.lastDirect(ctx, l, stored)
-	default:
-		// A direct get may be answered by a replica that is behind.
-		ev, ok, err = b.lastOfLeader(ctx, l, stored)
-	}
-	if err != nil {
-		return Event{}, false, fmt.Errorf("read the last event of channel %q: %w", channel, err)
-	}
-	return ev, ok, nil
-}
-
 func (b *Broker) lastDirect(ctx context.Context, l *lane, stored string) (Event, bool, error) {
 	m, err := b.reader().RequestWithContext(ctx, "$JS.API.DIRECT.GET."+l.stream+"."+stored, nil)
 	switch {
@@ -138,32 +113,6 @@ type getRequest struct {
 
 // readBytes bounds one answer with many events.
 const readBytes = 4 << 20
-
-// Read returns up to limit stored events of a channel whose sequence is from
-// or above, in order, and whether there are more. With several replicas the
-// answer may be a little behind.
-func (b *Broker) Read(ctx context.Context, app, channel string, from uint64, limit int) (events []Event, more bool, err error) {
-	events, more, err = b.read(ctx, app, channel, getRequest{Sequence: max(from, 1), Batch: limit})
-	if err != nil {
-		return nil, false, fmt.Errorf("read channel %q from %d: %w", channel, from, err)
-	}
-	return events, more, nil
-}
-
-func (b *Broker) read(ctx context.Context, app, channel string, request getRequest) (events []Event, more bool, err error) {
-	if err := checkNames(app, channel); err != nil {
-		return nil, false, err
-	}
-	l := b.laneOf(app, channel)
-	if !l.retained() {
-		return nil, false, nil
-	}
-	request.NextFor, request.MaxBytes = l.subject(storedRoot, app, channel), readBytes
-	err = b.get(ctx, l, request, func(m *nats.Msg) { events = append(events, storedEvent(m)) }, func(end *nats.Msg) {
-		more = number(end.Header, headerPending) > 0
-	})
-	return events, more, err
-}
 
 // errTorn means that a part of an answer was lost on the way.
 var errTorn = errors.New("a part of the answer is missing")
