@@ -6,36 +6,9 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/nats-io/nats.go"
 )
-
-// liveQueue is how many messages wait for the dispatcher. What does not fit is
-// dropped and read again from the stream.
-const liveQueue = 8192
-
-// Headers of live messages (nats-server, stream.go).
-const (
-	headerSequence  = "Nats-Sequence"
-	headerPrevious  = "Nats-Last-Sequence"
-	headerPending   = "Nats-Num-Pending"
-	headerTime      = "Nats-Time-Stamp"
-	headerMessageID = "Nats-Msg-Id"
-	headerExclude   = "Reecho-Exclude"
-)
-
-// Receiver takes the events of one channel from the live path, which may drop,
-// double and delay them: whoever needs every event compares Previous.
-type Receiver interface {
-	// Live gets events in the order they arrived, from one goroutine at a
-	// time. It may keep the frame. It may block; what is dropped meanwhile
-	// shows in Disturbed.
-	Live(ev Event)
-	// Nudge says that an event of this sequence is stored and may not have
-	// come by the live path.
-	Nudge(sequence uint64)
-}
 
 // live is the connection that live events come in on. All subscriptions feed
 // one queue and one goroutine: a goroutine for each channel would cost more
@@ -52,15 +25,9 @@ type live struct {
 	bySubject map[string]*Subscription
 }
 
-// Subscription is a node's interest in one channel.
-type Subscription struct {
-	live     *live
-	lane     *lane
-	subject  string
-	ref      Ref
-	receiver Receiver
-	sub      *nats.Subscription
-}
+// liveQueue is how many messages wait for the dispatcher. What does not fit is
+// dropped and read again from the stream.
+const liveQueue = 8192
 
 func (b *Broker) openLive(d Dialer) (*live, error) {
 	l := &live{broker: b, queue: make(chan *nats.Msg, liveQueue), bySubject: make(map[string]*Subscription)}
@@ -107,17 +74,6 @@ func (l *live) add(s *Subscription) error {
 	return nil
 }
 
-// Close ends the delivery. A call of the receiver may still be under way.
-func (s *Subscription) Close() {
-	s.live.mu.Lock()
-	delete(s.live.bySubject, s.subject)
-	s.live.mu.Unlock()
-	if s.sub != nil {
-		// The only error is a connection that is closed already.
-		_ = s.sub.Unsubscribe()
-	}
-}
-
 func (l *live) find(subject string) *Subscription {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -153,40 +109,6 @@ func (l *live) deliver(m *nats.Msg) {
 			s.receiver.Nudge(number(m.Header, headerSequence))
 		}
 	}
-}
-
-// liveEvent reads a republished or an ephemeral message.
-func liveEvent(m *nats.Msg) Event {
-	ev := Event{Frame: m.Data, Exclude: value(m.Header, headerExclude), Sequence: number(m.Header, headerSequence)}
-	if ev.Sequence != 0 {
-		ev.Previous = number(m.Header, headerPrevious)
-		ev.Time = stamp(m.Header)
-	}
-	return ev
-}
-
-// value is Header.Get without its work: the keys are spelled as sent.
-func value(h nats.Header, key string) string {
-	if v := h[key]; len(v) > 0 {
-		return v[0]
-	}
-	return ""
-}
-
-func number(h nats.Header, key string) uint64 {
-	n, err := strconv.ParseUint(value(h, key), 10, 64)
-	if err != nil {
-		return 0
-	}
-	return n
-}
-
-func stamp(h nats.Header) int64 {
-	t, err := time.Parse(time.RFC3339Nano, value(h, headerTime))
-	if err != nil {
-		return 0
-	}
-	return t.UnixNano()
 }
 
 // PublishEphemeral sends an event that is not stored to the other nodes that

@@ -63,7 +63,7 @@ func (l Log) stored() string { return l.lane.subject(storedRoot, l.ref.App, l.re
 // order, and whether there are more. With several replicas the answer may be a
 // little behind.
 func (l Log) Read(ctx context.Context, from uint64, limit int) (events []Event, more bool, err error) {
-	events, more, err = l.read(ctx, getRequest{Sequence: max(from, 1), Batch: limit})
+	events, more, err = l.read(ctx, get{Sequence: max(from, 1), Batch: limit})
 	if err != nil {
 		return nil, false, fmt.Errorf("read channel %q from %d: %w", l.ref.Channel, from, err)
 	}
@@ -72,14 +72,14 @@ func (l Log) Read(ctx context.Context, from uint64, limit int) (events []Event, 
 
 // ReadSince is Read from the first event that was stored at or after t.
 func (l Log) ReadSince(ctx context.Context, t time.Time, limit int) (events []Event, more bool, err error) {
-	events, more, err = l.read(ctx, getRequest{Start: &t, Batch: limit})
+	events, more, err = l.read(ctx, get{Start: &t, Batch: limit})
 	if err != nil {
 		return nil, false, fmt.Errorf("read channel %q since %s: %w", l.ref.Channel, t.Format(time.RFC3339), err)
 	}
 	return events, more, nil
 }
 
-func (l Log) read(ctx context.Context, request getRequest) (events []Event, more bool, err error) {
+func (l Log) read(ctx context.Context, request get) (events []Event, more bool, err error) {
 	if err := checkNames(l.ref.App, l.ref.Channel); err != nil {
 		return nil, false, err
 	}
@@ -131,7 +131,7 @@ func (l Log) Span(ctx context.Context) (first Event, retained int, err error) {
 	if !l.lane.retained() {
 		return Event{}, 0, nil
 	}
-	request := getRequest{Sequence: 1, Batch: 1, NextFor: l.stored()}
+	request := get{Sequence: 1, Batch: 1, NextFor: l.stored()}
 	err = l.broker.get(ctx, l.lane, request, func(m *nats.Msg) {
 		first, retained = storedEvent(m), retained+1
 	}, func(end *nats.Msg) {
@@ -182,59 +182,4 @@ func (l Log) Subscribe(ctx context.Context, r Receiver) (*Subscription, error) {
 		return nil, fmt.Errorf("subscribe to channel %q: %w", l.ref.Channel, err)
 	}
 	return s, nil
-}
-
-// Read is Log.Read.
-func (b *Broker) Read(ctx context.Context, app, channel string, from uint64, limit int) (events []Event, more bool, err error) {
-	return b.Log(Ref{App: app, Channel: channel}).Read(ctx, from, limit)
-}
-
-// ReadSince is Log.ReadSince.
-func (b *Broker) ReadSince(ctx context.Context, app, channel string, t time.Time, limit int) (events []Event, more bool, err error) {
-	return b.Log(Ref{App: app, Channel: channel}).ReadSince(ctx, t, limit)
-}
-
-// First is Log.First.
-func (b *Broker) First(ctx context.Context, app, channel string) (ev Event, ok bool, err error) {
-	return b.Log(Ref{App: app, Channel: channel}).First(ctx)
-}
-
-// Last is Log.Last.
-func (b *Broker) Last(ctx context.Context, app, channel string) (ev Event, ok bool, err error) {
-	return b.Log(Ref{App: app, Channel: channel}).Last(ctx)
-}
-
-// Span is Log.Span.
-func (b *Broker) Span(ctx context.Context, app, channel string) (first Event, retained int, err error) {
-	return b.Log(Ref{App: app, Channel: channel}).Span(ctx)
-}
-
-// State is Log.State.
-func (b *Broker) State(ctx context.Context, app, channel string) (State, error) {
-	return b.Log(Ref{App: app, Channel: channel}).State(ctx)
-}
-
-// Retention is Log.Retention.
-func (b *Broker) Retention(app, channel string) Retention {
-	return b.Log(Ref{App: app, Channel: channel}).Retention()
-}
-
-// Epoch is Log.Epoch.
-func (b *Broker) Epoch(app, channel string) string {
-	return b.Log(Ref{App: app, Channel: channel}).Epoch()
-}
-
-// Stream is Log.Stream.
-func (b *Broker) Stream(app, channel string) int {
-	return b.Log(Ref{App: app, Channel: channel}).Stream()
-}
-
-// MaxFrame is Log.MaxFrame.
-func (b *Broker) MaxFrame(app, channel string) int {
-	return b.Log(Ref{App: app, Channel: channel}).MaxFrame()
-}
-
-// Subscribe is Log.Subscribe.
-func (b *Broker) Subscribe(ctx context.Context, app, channel string, r Receiver) (*Subscription, error) {
-	return b.Log(Ref{App: app, Channel: channel}).Subscribe(ctx, r)
 }

@@ -1,10 +1,8 @@
 package broker
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,162 +14,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 )
-
-const (
-	// ackTimeout is how long an acknowledgement may take before the event is
-	// sent again under the same id.
-	ackTimeout = 500 * time.Millisecond
-	// watchPeriod is how often a partition looks for late acknowledgements,
-	// and the pause between retries while its stream has no leader.
-	watchPeriod = 40 * time.Millisecond
-)
-
-// Record is an event to store.
-type Record struct {
-	App     string
-	Channel string
-	Frame   []byte // the finished JSON text
-	Exclude string // the socket id that does not get the event, "" none
-}
-
-// call is one Publish under way.
-type call struct {
-	mu   sync.Mutex
-	left int
-	err  error
-	done chan struct{}
-}
-
-// finish counts one record as stored, or failed with err.
-func (c *call) finish(err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if err != nil && c.err == nil {
-		c.err = err
-	}
-	c.left--
-	if c.left == 0 {
-		close(c.done)
-	}
-}
-
-// Publish stores records and returns when the log has decided on all of them:
-// from the moment they are handed over the end of ctx changes nothing, because
-// what is stored must not be answered as refused. That takes PublishTimeout at
-// most. Records of one channel keep their order. Frames must not be changed
-// until it returns.
-//
-// Errors: ErrTooLarge, ErrOverloaded and the context's, when nothing is stored;
-// ErrUnavailable or ErrClosed, when some records may be. A log that has failed
-// refuses at once.
-func (b *Broker) Publish(ctx context.Context, records []Record) error {
-	if len(records) == 0 {
-		return nil
-	}
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("publish %d events: %w", len(records), err)
-	}
-	var one [1]*lane
-	lanes, err := b.accept(records, one[:0])
-	if err != nil {
-		return err
-	}
-	var admitted hold
-	defer admitted.release()
-	if err := b.admit(ctx, records, lanes, &admitted); err != nil {
-		return err
-	}
-	c := &call{left: len(records), done: make(chan struct{})}
-	if err := b.hand(c, records, lanes); err != nil {
-		return err
-	}
-	<-c.done
-	return c.err
-}
-
-// accept appends the lane of each record to lanes, or returns a TooLargeError.
-func (b *Broker) accept(records []Record, lanes []*lane) ([]*lane, error) {
-	lanes = slices.Grow(lanes, len(records))
-	for i := range records {
-		r := &records[i]
-		if err := checkNames(r.App, r.Channel); err != nil {
-			return nil, err
-		}
-		l := b.laneOf(r.App, r.Channel)
-		if limit := l.maxFrame(r.App, r.Channel); len(r.Frame) > limit {
-			return nil, &TooLargeError{Channel: r.Channel, Size: len(r.Frame), Limit: limit}
-		}
-		lanes = append(lanes, l)
-	}
-	return lanes, nil
-}
-
-// hand gives records to the publishers of their lanes, all of them or, with an
-// error, none.
-func (b *Broker) hand(c *call, records []Record, lanes []*lane) error {
-	if len(records) == 1 {
-		return b.handOne(c, &records[0], lanes[0])
-	}
-	sizes := make([]int, len(b.lanes)) // by lane, in bytes
-	for i := range records {
-		sizes[lanes[i].index] += len(records[i].Frame)
-	}
-	// Always in the order of the lanes: two calls must not wait for each other.
-	for i, n := range sizes {
-		if p := b.publishers[i]; p != nil && n > 0 {
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			if err := p.admitLocked(n); err != nil {
-				return err
-			}
-		}
-	}
-	for i := range records {
-		if p := b.publishers[lanes[i].index]; p != nil {
-			p.addLocked(c, &records[i])
-		} else {
-			c.finish(b.deliver(lanes[i], &records[i]))
-		}
-	}
-	return nil
-}
-
-func (b *Broker) handOne(c *call, r *Record, l *lane) error {
-	p := b.publishers[l.index]
-	if p == nil {
-		c.finish(b.deliver(l, r))
-		return nil
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if err := p.admitLocked(len(r.Frame)); err != nil {
-		return err
-	}
-	p.addLocked(c, r)
-	return nil
-}
-
-// messageOverhead is more than NATS adds to an event: the headers' names, a
-// message id, a socket id, the rest of the subject, and what a file adds to a
-// record.
-const messageOverhead = 512
-
-// maxFrame is Log.MaxFrame.
-func (l *lane) maxFrame(app, channel string) int {
-	return l.maxMessage - messageOverhead - maxToken*(len(app)+len(channel))
-}
-
-// deliver sends an event of a channel of which nothing is retained.
-func (b *Broker) deliver(l *lane, r *Record) error {
-	m := nats.Msg{Subject: l.subject(liveRoot, r.App, r.Channel), Data: r.Frame}
-	if r.Exclude != "" {
-		m.Header = nats.Header{headerExclude: {r.Exclude}}
-	}
-	if err := b.publish.PublishMsg(&m); err != nil {
-		return fmt.Errorf("%w: publish to %s: %w", ErrUnavailable, m.Subject, err)
-	}
-	return nil
-}
 
 // publisher stores the events of one lane, in order, with a bounded
 // number of them unacknowledged.
@@ -217,6 +59,36 @@ type pending struct {
 	sent    time.Time // when it was last sent
 	retried bool
 }
+
+// call is one Publish under way.
+type call struct {
+	mu   sync.Mutex
+	left int
+	err  error
+	done chan struct{}
+}
+
+// finish counts one record as stored, or failed with err.
+func (c *call) finish(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err != nil && c.err == nil {
+		c.err = err
+	}
+	c.left--
+	if c.left == 0 {
+		close(c.done)
+	}
+}
+
+const (
+	// ackTimeout is how long an acknowledgement may take before the event is
+	// sent again under the same id.
+	ackTimeout = 500 * time.Millisecond
+	// watchPeriod is how often a partition looks for late acknowledgements,
+	// and the pause between retries while its stream has no leader.
+	watchPeriod = 40 * time.Millisecond
+)
 
 func (b *Broker) openPublishers() error {
 	prefix := rand.Text()[:10]
@@ -439,6 +311,15 @@ func (p *publisher) shiftLocked() *pending {
 	return e
 }
 
+func (p *publisher) numbersLocked() []uint64 {
+	numbers := make([]uint64, 0, len(p.inFlight))
+	for number := range p.inFlight {
+		numbers = append(numbers, number)
+	}
+	slices.Sort(numbers)
+	return numbers
+}
+
 // fail makes the publisher take nothing until resume. What waits is refused;
 // what is under way may still be answered; broken: not for long.
 func (p *publisher) fail(err error, broken bool) {
@@ -458,15 +339,6 @@ func (p *publisher) resume() int {
 	refused := p.refused
 	p.failure, p.refusal, p.refused, p.silent, p.broken = nil, nil, 0, false, false
 	return refused
-}
-
-func (p *publisher) numbersLocked() []uint64 {
-	numbers := make([]uint64, 0, len(p.inFlight))
-	for number := range p.inFlight {
-		numbers = append(numbers, number)
-	}
-	slices.Sort(numbers)
-	return numbers
 }
 
 // isSilent reports that an event was not answered within PublishTimeout, and
@@ -508,59 +380,4 @@ func (p *publisher) close() {
 		e.call.finish(ErrClosed)
 	}
 	p.queue = nil
-}
-
-// ack is what a stream says of a stored event.
-type ack struct {
-	sequence  uint64
-	duplicate bool
-}
-
-// parseAck reads {"stream":"…","seq":n[,"duplicate":true]} without
-// encoding/json, which costs as much as the rest of an acknowledgement.
-// Anything else, above all an error, goes the slow way.
-func parseAck(data []byte) (ack, error) {
-	_, rest, found := bytes.Cut(data, []byte(`"seq":`))
-	if !found || !bytes.HasPrefix(data, []byte(`{"stream":`)) {
-		return parseRareAck(data)
-	}
-	n := 0
-	for n < len(rest) && rest[n] >= '0' && rest[n] <= '9' {
-		n++
-	}
-	sequence, err := strconv.ParseUint(string(rest[:n]), 10, 64)
-	if err != nil {
-		return parseRareAck(data)
-	}
-	return ack{sequence: sequence, duplicate: bytes.Contains(rest[n:], []byte(`"duplicate":true`))}, nil
-}
-
-// Codes of answers that are about the event and not about the stream
-// (nats-server, errors.json).
-const (
-	codeMessageTooLarge = 10054
-	codeHeaderTooLarge  = 10097
-)
-
-func parseRareAck(data []byte) (ack, error) {
-	var answer struct {
-		Sequence  uint64 `json:"seq"`
-		Duplicate bool   `json:"duplicate"`
-		Error     *struct {
-			ErrorCode   int    `json:"err_code"`
-			Description string `json:"description"`
-		} `json:"error"`
-	}
-	if err := json.Unmarshal(data, &answer); err != nil {
-		return ack{}, fmt.Errorf("%w: read its answer: %w", ErrUnavailable, err)
-	}
-	switch e := answer.Error; {
-	case e != nil && (e.ErrorCode == codeMessageTooLarge || e.ErrorCode == codeHeaderTooLarge):
-		return ack{}, fmt.Errorf("%w: %s", ErrTooLarge, e.Description)
-	case e != nil:
-		return ack{}, fmt.Errorf("%w: it refused the event: %s (code %d)", ErrUnavailable, e.Description, e.ErrorCode)
-	case answer.Sequence == 0:
-		return ack{}, fmt.Errorf("%w: [unexpected] answer: %.100s", ErrUnavailable, data)
-	}
-	return ack{sequence: answer.Sequence, duplicate: answer.Duplicate}, nil
 }

@@ -11,20 +11,6 @@ import (
 // hold is what a call has admitted to the streams and not yet an answer to.
 type hold struct{ parts []demand }
 
-// waiter is a call that waits for room.
-type waiter struct {
-	demand
-	decided chan error // capacity 1
-}
-
-// demand is what a call wants to store in a stream, of one app.
-type demand struct {
-	share  *share
-	app    string
-	bytes  int64
-	events int64
-}
-
 // release says that the call is over.
 func (h *hold) release() {
 	for _, d := range h.parts {
@@ -35,21 +21,12 @@ func (h *hold) release() {
 	}
 }
 
-// admit lets records into their streams, which may mean to wait: before any of
-// them is handed on, so that with an error none is stored. Errors: ErrOverloaded,
-// ErrUnavailable, ErrClosed, the context's.
-func (b *Broker) admit(ctx context.Context, records []Record, lanes []*lane, h *hold) error {
-	if !b.shared {
-		return nil
-	}
-	demands := demandsOf(records, lanes)
-	for i, d := range demands {
-		if err := d.share.admit(ctx, d); err != nil {
-			return err
-		}
-		h.parts = demands[:i+1]
-	}
-	return nil
+// demand is what a call wants to store in a stream, of one app.
+type demand struct {
+	share  *share
+	app    string
+	bytes  int64
+	events int64
 }
 
 // demandsOf adds up records by stream and app. All that a call wants of a stream
@@ -72,6 +49,29 @@ func demandsOf(records []Record, lanes []*lane) []demand {
 	}
 	slices.SortStableFunc(demands, func(a, b demand) int { return cmp.Compare(a.share.lane.index, b.share.lane.index) })
 	return demands
+}
+
+// admit lets records into their streams, which may mean to wait: before any of
+// them is handed on, so that with an error none is stored. Errors: ErrOverloaded,
+// ErrUnavailable, ErrClosed, the context's.
+func (b *Broker) admit(ctx context.Context, records []Record, lanes []*lane, h *hold) error {
+	if !b.shared {
+		return nil
+	}
+	demands := demandsOf(records, lanes)
+	for i, d := range demands {
+		if err := d.share.admit(ctx, d); err != nil {
+			return err
+		}
+		h.parts = demands[:i+1]
+	}
+	return nil
+}
+
+// waiter is a call that waits for room.
+type waiter struct {
+	demand
+	decided chan error // capacity 1
 }
 
 // admit lets d in at once, unless the stream is nearly full and d is of an app

@@ -1,0 +1,38 @@
+package broker
+
+import (
+	"github.com/nats-io/nats.go"
+)
+
+// Subscription is a node's interest in one channel.
+type Subscription struct {
+	live     *live
+	lane     *lane
+	subject  string
+	ref      Ref
+	receiver Receiver
+	sub      *nats.Subscription
+}
+
+// Receiver takes the events of one channel from the live path, which may drop,
+// double and delay them: whoever needs every event compares Previous.
+type Receiver interface {
+	// Live gets events in the order they arrived, from one goroutine at a
+	// time. It may keep the frame. It may block; what is dropped meanwhile
+	// shows in Disturbed.
+	Live(ev Event)
+	// Nudge says that an event of this sequence is stored and may not have
+	// come by the live path.
+	Nudge(sequence uint64)
+}
+
+// Close ends the delivery. A call of the receiver may still be under way.
+func (s *Subscription) Close() {
+	s.live.mu.Lock()
+	delete(s.live.bySubject, s.subject)
+	s.live.mu.Unlock()
+	if s.sub != nil {
+		// The only error is a connection that is closed already.
+		_ = s.sub.Unsubscribe()
+	}
+}
