@@ -31,6 +31,8 @@ type Record struct {
 	Exclude string // the socket id that does not get the event, "" none
 }
 
+func (r *Record) ref() Ref { return Ref{App: r.App, Channel: r.Channel} }
+
 // Headers of live messages (nats-server, stream.go).
 const (
 	headerSequence  = "Nats-Sequence"

@@ -204,7 +204,7 @@ func (h *health) ask(ctx context.Context) error {
 		if !l.retained() {
 			continue
 		}
-		if _, err := h.broker.lastSequences(ctx, l, []string{l.subject(storedRoot, "", "")}); err != nil {
+		if _, err := h.broker.lastSequences(ctx, l, []string{l.subject(storedRoot, Ref{})}); err != nil {
 			return fmt.Errorf("%w: ask stream %s: %w", ErrUnavailable, l.stream, err)
 		}
 	}

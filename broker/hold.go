@@ -14,10 +14,7 @@ type hold struct{ parts []demand }
 // release says that the call is over.
 func (h *hold) release() {
 	for _, d := range h.parts {
-		d.share.mu.Lock()
-		d.share.all.settle(d.bytes)
-		d.share.usageLocked(d.app).settle(d.bytes)
-		d.share.mu.Unlock()
+		d.share.settle(d)
 	}
 }
 
@@ -89,6 +86,14 @@ func (s *share) admit(ctx context.Context, d demand) error {
 	rouse(s.wake)
 	rouse(s.hurry)
 	return s.wait(ctx, w)
+}
+
+// settle says that what was let in has been decided, stored or not.
+func (s *share) settle(d demand) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all.settle(d.bytes)
+	s.usageLocked(d.app).settle(d.bytes)
 }
 
 // wait waits until it is decided on w, or until there is an error.

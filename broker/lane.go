@@ -36,9 +36,9 @@ func (l *lane) description() string {
 func (l *lane) retained() bool { return !l.retention.Off }
 
 // subject is {root}.{token}.{app}.{channel}.
-func (l *lane) subject(root, app, channel string) string {
+func (l *lane) subject(root string, ref Ref) string {
 	var b strings.Builder
-	a, c := Token(app), Token(channel)
+	a, c := Token(ref.App), Token(ref.Channel)
 	b.Grow(len(root) + len(l.token) + len(a) + len(c) + 3)
 	b.WriteString(root)
 	b.WriteByte('.')
@@ -61,9 +61,7 @@ func (l *lane) nudgeSubject() string { return nudgeRoot + "." + l.token }
 const messageOverhead = 512
 
 // maxFrame is Log.MaxFrame.
-func (l *lane) maxFrame(app, channel string) int {
-	return l.maxMessage - messageOverhead - maxToken*(len(app)+len(channel))
-}
+func (l *lane) maxFrame(ref Ref) int { return l.maxMessage - messageOverhead - ref.inSubject() }
 
 // makeLanes makes the lanes of the configuration: those of no rule first, then
 // those of each rule in order.
@@ -87,13 +85,13 @@ func (b *Broker) addLanes(r *Rule, prefix string) {
 }
 
 // laneOf is the lane of a channel.
-func (b *Broker) laneOf(app, channel string) *lane {
+func (b *Broker) laneOf(ref Ref) *lane {
 	first := 0
 	for i := range b.cfg.Rules {
-		if b.cfg.Rules[i].matches(app, channel) {
+		if b.cfg.Rules[i].matches(ref) {
 			first = (i + 1) * b.cfg.Partitions
 			break
 		}
 	}
-	return b.lanes[first+Partition(app, channel, b.cfg.Partitions)]
+	return b.lanes[first+ref.partition(b.cfg.Partitions)]
 }

@@ -74,6 +74,12 @@ func (l *live) add(s *Subscription) error {
 	return nil
 }
 
+func (l *live) remove(s *Subscription) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.bySubject, s.subject)
+}
+
 func (l *live) find(subject string) *Subscription {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -114,11 +120,11 @@ func (l *live) deliver(m *nats.Msg) {
 // PublishEphemeral sends an event that is not stored to the other nodes that
 // follow the channel. It never comes back to this node. Frame must not be
 // changed until it returns. It gives no promise of delivery.
-func (b *Broker) PublishEphemeral(app, channel string, frame []byte, exclude string) error {
-	if err := checkNames(app, channel); err != nil {
+func (b *Broker) PublishEphemeral(ref Ref, frame []byte, exclude string) error {
+	if err := ref.check(); err != nil {
 		return err
 	}
-	m := nats.Msg{Subject: b.laneOf(app, channel).subject(liveRoot, app, channel), Data: frame}
+	m := nats.Msg{Subject: b.laneOf(ref).subject(liveRoot, ref), Data: frame}
 	if exclude != "" {
 		m.Header = nats.Header{headerExclude: {exclude}}
 	}

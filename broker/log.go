@@ -26,7 +26,7 @@ type Log struct {
 // Log returns the log of a channel. It asks nothing and never fails: names that
 // cannot be a subject give errors from the calls of the log.
 func (b *Broker) Log(ref Ref) Log {
-	return Log{broker: b, lane: b.laneOf(ref.App, ref.Channel), ref: ref}
+	return Log{broker: b, lane: b.laneOf(ref), ref: ref}
 }
 
 // Ref names the channel.
@@ -53,11 +53,11 @@ func (l Log) Stream() int {
 // MaxFrame is the largest frame, in bytes, that can be stored on the channel:
 // it has to fit into one message, and into what is retained of the channel's
 // stream.
-func (l Log) MaxFrame() int { return l.lane.maxFrame(l.ref.App, l.ref.Channel) }
+func (l Log) MaxFrame() int { return l.lane.maxFrame(l.ref) }
 
 // stored is the subject of the channel's stored events. It is made for each
 // call: kept, it would cost every channel more bytes than a read costs time.
-func (l Log) stored() string { return l.lane.subject(storedRoot, l.ref.App, l.ref.Channel) }
+func (l Log) stored() string { return l.lane.subject(storedRoot, l.ref) }
 
 // Read returns up to limit stored events whose sequence is from or above, in
 // order, and whether there are more. With several replicas the answer may be a
@@ -80,7 +80,7 @@ func (l Log) ReadSince(ctx context.Context, t time.Time, limit int) (events []Ev
 }
 
 func (l Log) read(ctx context.Context, request get) (events []Event, more bool, err error) {
-	if err := checkNames(l.ref.App, l.ref.Channel); err != nil {
+	if err := l.ref.check(); err != nil {
 		return nil, false, err
 	}
 	if !l.lane.retained() {
@@ -107,7 +107,7 @@ func (l Log) First(ctx context.Context) (ev Event, ok bool, err error) {
 func (l Log) Last(ctx context.Context) (ev Event, ok bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	if err := checkNames(l.ref.App, l.ref.Channel); err != nil {
+	if err := l.ref.check(); err != nil {
 		return Event{}, false, err
 	}
 	switch {
@@ -161,23 +161,16 @@ func (l Log) State(ctx context.Context) (State, error) {
 // every event stored afterwards by a publisher on this node is delivered or
 // shows as a gap. There is at most one subscription to a channel at a time.
 func (l Log) Subscribe(ctx context.Context, r Receiver) (*Subscription, error) {
-	if err := checkNames(l.ref.App, l.ref.Channel); err != nil {
+	if err := l.ref.check(); err != nil {
 		return nil, err
 	}
-	live := l.broker.live
 	s := &Subscription{
-		live: live, lane: l.lane, ref: l.ref, receiver: r,
-		subject: l.lane.subject(liveRoot, l.ref.App, l.ref.Channel),
+		live: l.broker.live, lane: l.lane, ref: l.ref, receiver: r, subject: l.lane.subject(liveRoot, l.ref),
 	}
-	if err := live.add(s); err != nil {
+	if err := s.live.add(s); err != nil {
 		return nil, err
 	}
-	sub, err := live.nc.ChanSubscribe(s.subject, live.queue)
-	if err == nil {
-		s.sub = sub
-		err = live.fence(ctx)
-	}
-	if err != nil {
+	if err := s.open(ctx); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("subscribe to channel %q: %w", l.ref.Channel, err)
 	}

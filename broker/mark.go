@@ -21,7 +21,7 @@ type mark struct {
 
 // markSubject is that of the marks of an app, or of all apps: "". No app has
 // an empty id, so it is no channel's.
-func (l *lane) markSubject(app string) string { return l.subject(storedRoot, "", app) }
+func (l *lane) markSubject(app string) string { return l.subject(storedRoot, Ref{Channel: app}) }
 
 // readMark returns the newest mark of an app, a zero one if there is none.
 func (b *Broker) readMark(ctx context.Context, l *lane, app string) (mark, error) {

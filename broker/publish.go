@@ -47,11 +47,11 @@ func (b *Broker) accept(records []Record, lanes []*lane) ([]*lane, error) {
 	lanes = slices.Grow(lanes, len(records))
 	for i := range records {
 		r := &records[i]
-		if err := checkNames(r.App, r.Channel); err != nil {
+		if err := r.ref().check(); err != nil {
 			return nil, err
 		}
-		l := b.laneOf(r.App, r.Channel)
-		if limit := l.maxFrame(r.App, r.Channel); len(r.Frame) > limit {
+		l := b.laneOf(r.ref())
+		if limit := l.maxFrame(r.ref()); len(r.Frame) > limit {
 			return nil, &TooLargeError{Channel: r.Channel, Size: len(r.Frame), Limit: limit}
 		}
 		lanes = append(lanes, l)
@@ -69,44 +69,57 @@ func (b *Broker) hand(c *call, records []Record, lanes []*lane) error {
 	for i := range records {
 		sizes[lanes[i].index] += len(records[i].Frame)
 	}
-	// Always in the order of the lanes: two calls must not wait for each other.
+	if err := b.reserve(sizes); err != nil {
+		return err
+	}
 	for i, n := range sizes {
 		if p := b.publishers[i]; p != nil && n > 0 {
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			if err := p.admitLocked(n); err != nil {
-				return err
-			}
+			p.takeReserved(c, records, lanes, n)
 		}
 	}
 	for i := range records {
-		if p := b.publishers[lanes[i].index]; p != nil {
-			p.addLocked(c, &records[i])
-		} else {
-			c.finish(b.deliver(lanes[i], &records[i]))
+		if l := lanes[i]; !l.retained() {
+			c.finish(b.deliver(l, &records[i]))
 		}
 	}
 	return nil
 }
 
 func (b *Broker) handOne(c *call, r *Record, l *lane) error {
-	p := b.publishers[l.index]
-	if p == nil {
-		c.finish(b.deliver(l, r))
-		return nil
+	if p := b.publishers[l.index]; p != nil {
+		return p.take(c, r)
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if err := p.admitLocked(len(r.Frame)); err != nil {
-		return err
-	}
-	p.addLocked(c, r)
+	c.finish(b.deliver(l, r))
 	return nil
+}
+
+// reserve makes room for events of so many bytes in each lane, or, with an error,
+// in none.
+func (b *Broker) reserve(sizes []int) error {
+	for i, n := range sizes {
+		p := b.publishers[i]
+		if p == nil || n == 0 {
+			continue
+		}
+		if err := p.reserve(n); err != nil {
+			b.unreserve(sizes[:i])
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *Broker) unreserve(sizes []int) {
+	for i, n := range sizes {
+		if p := b.publishers[i]; p != nil {
+			p.unreserve(n)
+		}
+	}
 }
 
 // deliver sends an event of a channel of which nothing is retained.
 func (b *Broker) deliver(l *lane, r *Record) error {
-	m := nats.Msg{Subject: l.subject(liveRoot, r.App, r.Channel), Data: r.Frame}
+	m := nats.Msg{Subject: l.subject(liveRoot, r.ref()), Data: r.Frame}
 	if r.Exclude != "" {
 		m.Header = nats.Header{headerExclude: {r.Exclude}}
 	}

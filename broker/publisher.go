@@ -35,6 +35,7 @@ type publisher struct {
 	inFlight map[uint64]*pending
 	queue    []*pending
 	queued   int    // bytes
+	reserved int    // bytes that may join them
 	newest   uint64 // the highest sequence acknowledged
 	// silent: an event was given up, and the stream has answered nothing since.
 	silent bool
@@ -111,25 +112,84 @@ func (b *Broker) openPublishers() error {
 	return nil
 }
 
+// take sends an event or puts it into the queue. With an error it does neither:
+// ErrOverloaded, ErrClosed, or how the log has failed.
+func (p *publisher) take(c *call, r *Record) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.admitLocked(len(r.Frame)); err != nil {
+		return err
+	}
+	p.addLocked(c, r)
+	return nil
+}
+
+// reserve makes room for events of so many bytes, which takeReserved brings or
+// unreserve gives up: a call with events for several streams must not be stored
+// in one and refused by another. The errors are those of take.
+func (p *publisher) reserve(bytes int) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.admitLocked(bytes); err != nil {
+		return err
+	}
+	p.reserved += bytes
+	return nil
+}
+
+func (p *publisher) unreserve(bytes int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.reserved -= bytes
+}
+
+// takeReserved takes those of records that are of this lane, in one go, so that
+// no others come between them. They are finished with an error if the log has
+// failed or was closed since there was room.
+func (p *publisher) takeReserved(c *call, records []Record, lanes []*lane, bytes int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.reserved -= bytes
+	for i := range records {
+		if lanes[i] != p.lane {
+			continue
+		}
+		if err := p.refuseLocked(); err != nil {
+			c.finish(err)
+			continue
+		}
+		p.addLocked(c, &records[i])
+	}
+}
+
 // admitLocked reports whether events of so many bytes can be taken. What is
 // larger than the queue may be is taken when nothing waits: it would never be
 // otherwise.
 func (p *publisher) admitLocked(bytes int) error {
+	if err := p.refuseLocked(); err != nil {
+		return err
+	}
+	if waits := p.queued + p.reserved; waits > 0 && waits+bytes > p.broker.cfg.PublishQueueBytes {
+		return ErrOverloaded
+	}
+	return nil
+}
+
+// refuseLocked returns why nothing is taken at all, and counts that.
+func (p *publisher) refuseLocked() error {
 	switch {
 	case p.closed:
 		return ErrClosed
 	case p.failure != nil:
 		p.refused++
 		return p.failure
-	case p.queued > 0 && p.queued+bytes > p.broker.cfg.PublishQueueBytes:
-		return ErrOverloaded
 	}
 	return nil
 }
 
 // addLocked sends r or puts it into the queue.
 func (p *publisher) addLocked(c *call, r *Record) {
-	e := &pending{call: c, record: r, subject: p.lane.subject(storedRoot, r.App, r.Channel), first: time.Now()}
+	e := &pending{call: c, record: r, subject: p.lane.subject(storedRoot, r.ref()), first: time.Now()}
 	if len(p.queue) == 0 && !p.repairing && len(p.inFlight) < p.broker.cfg.PublishWindow {
 		p.firstSendLocked(e, e.first)
 		return

@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// Ref names a channel.
+// Ref names a channel: by the id of its app, since every app has channels of its
+// own, and by its name. Both may be any text.
 type Ref struct{ App, Channel string }
 
 const (
@@ -19,17 +20,22 @@ const (
 	maxNames = 15 << 10
 )
 
-// checkNames refuses names that no server takes. The error is ErrTooLarge.
-func checkNames(app, channel string) error {
-	if n := maxToken * (len(app) + len(channel)); n > maxNames {
+// check refuses names that no server takes. The error is ErrTooLarge.
+func (r Ref) check() error {
+	if n := r.inSubject(); n > maxNames {
 		return fmt.Errorf("%w: the ids of app and channel are %d bytes, at most %d can be a subject", ErrTooLarge, n/maxToken, maxNames/maxToken)
 	}
 	return nil
 }
 
-// Partition is the partition of a channel, from 0 to partitions-1.
-func Partition(app, channel string, partitions int) int {
-	return int(hash(app, channel) % uint32(partitions)) //nolint:gosec // partitions is small and positive
+// inSubject is how many bytes of a subject the names take, at most.
+func (r Ref) inSubject() int { return maxToken * (len(r.App) + len(r.Channel)) }
+
+// partition is the partition of the channel, from 0 to partitions-1. It is part
+// of the format of the data: a channel whose partition changed would lose its
+// log.
+func (r Ref) partition(partitions int) int {
+	return int(hash(r.App, r.Channel) % uint32(partitions))
 }
 
 func hash(app, name string) uint32 {

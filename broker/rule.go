@@ -23,8 +23,8 @@ type Rule struct {
 	Memory           bool // keep events in memory only
 }
 
-func (r *Rule) matches(app, channel string) bool {
-	return r.App == app && matchPattern(r.Channels, channel)
+func (r *Rule) matches(ref Ref) bool {
+	return r.App == ref.App && matchPattern(r.Channels, ref.Channel)
 }
 
 // matchPattern reports whether name is made by pattern, in which * is any run

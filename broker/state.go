@@ -29,32 +29,50 @@ type State struct {
 }
 
 // stateFlight shares requests for the state of one stream. A caller never gets
-// the answer to a request that was sent before its call.
+// the answer to a request that was sent before its call, so who comes while one
+// is under way waits for the next. It is safe for concurrent use.
 type stateFlight struct {
 	mu      sync.Mutex
-	running bool
+	running bool // somebody sends requests, as long as there are any
 	next    *stateCall
 }
 
+// stateCall is one request, of all that came before it is sent.
 type stateCall struct {
 	done  chan struct{} // closed when state and err are final
 	state State
 	err   error
 }
 
-// state asks the leader of a stream, together with who asks for the same.
-func (b *Broker) state(ctx context.Context, l *lane) (State, error) {
-	f := &l.state
+// join returns the request that is sent next. If first, nobody is there to send
+// it: the caller has to see to that.
+func (f *stateFlight) join() (c *stateCall, first bool) {
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	if f.next == nil {
 		f.next = &stateCall{done: make(chan struct{})}
 	}
+	first = !f.running
+	f.running = true
+	return f.next, first
+}
+
+// begin returns the request to send now, which nobody joins any more. Nil: there
+// is none, and who sends them ends.
+func (f *stateFlight) begin() *stateCall {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	c := f.next
-	if !f.running {
-		f.running = true
+	f.next, f.running = nil, c != nil
+	return c
+}
+
+// state asks the leader of a stream, together with who asks for the same.
+func (b *Broker) state(ctx context.Context, l *lane) (State, error) {
+	c, first := l.state.join()
+	if first {
 		b.tasks.Go(func() { b.askStates(l) }) //nolint:contextcheck // shared by callers, so none of theirs
 	}
-	f.mu.Unlock()
 	select {
 	case <-c.done:
 		return c.state, c.err
@@ -65,17 +83,7 @@ func (b *Broker) state(ctx context.Context, l *lane) (State, error) {
 
 // askStates makes requests while somebody waits for one.
 func (b *Broker) askStates(l *lane) {
-	f := &l.state
-	for {
-		f.mu.Lock()
-		c := f.next
-		f.next = nil
-		if c == nil {
-			f.running = false
-			f.mu.Unlock()
-			return
-		}
-		f.mu.Unlock()
+	for c := l.state.begin(); c != nil; c = l.state.begin() {
 		c.state, c.err = b.askState(l)
 		close(c.done)
 	}

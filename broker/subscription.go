@@ -1,10 +1,12 @@
 package broker
 
 import (
+	"context"
+
 	"github.com/nats-io/nats.go"
 )
 
-// Subscription is a node's interest in one channel.
+// Subscription is a node's interest in one channel, from Log.Subscribe to Close.
 type Subscription struct {
 	live     *live
 	lane     *lane
@@ -26,11 +28,20 @@ type Receiver interface {
 	Nudge(sequence uint64)
 }
 
-// Close ends the delivery. A call of the receiver may still be under way.
+// open asks the server for the channel's events, and waits until it sends them.
+func (s *Subscription) open(ctx context.Context) error {
+	sub, err := s.live.nc.ChanSubscribe(s.subject, s.live.queue)
+	if err != nil {
+		return err
+	}
+	s.sub = sub
+	return s.live.fence(ctx)
+}
+
+// Close ends the delivery. A call of the receiver may still be under way. It is
+// called once, by who subscribed.
 func (s *Subscription) Close() {
-	s.live.mu.Lock()
-	delete(s.live.bySubject, s.subject)
-	s.live.mu.Unlock()
+	s.live.remove(s)
 	if s.sub != nil {
 		// The only error is a connection that is closed already.
 		_ = s.sub.Unsubscribe()

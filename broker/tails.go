@@ -22,11 +22,11 @@ func (b *Broker) Tails(ctx context.Context, refs []Ref) ([]uint64, error) {
 	}
 	parts := make([]part, len(b.lanes))
 	for i, ref := range refs {
-		l := b.laneOf(ref.App, ref.Channel)
+		l := b.laneOf(ref)
 		if !l.retained() {
 			continue
 		}
-		s := l.subject(storedRoot, ref.App, ref.Channel)
+		s := l.subject(storedRoot, ref)
 		p := &parts[l.index]
 		if p.at == nil {
 			p.at = make(map[string]int)
