@@ -135,7 +135,7 @@ func (l Log) Span(ctx context.Context) (first Event, retained int, err error) {
 	err = l.broker.get(ctx, l.lane, request, func(m *nats.Msg) {
 		first, retained = storedEvent(m), retained+1
 	}, func(end *nats.Msg) {
-		retained += int(number(end.Header, headerPending)) //nolint:gosec // a number of stored events
+		retained += int(number(end.Header, headerPending))
 	})
 	if err != nil {
 		return Event{}, 0, fmt.Errorf("count the events of channel %q: %w", l.ref.Channel, err)

@@ -97,7 +97,7 @@ func (b *Broker) eventsOf(ctx context.Context, l *lane, app string, from uint64)
 	err := b.get(ctx, l, request, func(m *nats.Msg) {
 		e = events{first: number(m.Header, headerSequence), time: time.Unix(0, stamp(m.Header)), count: 1}
 	}, func(end *nats.Msg) {
-		e.count += int64(number(end.Header, headerPending)) //nolint:gosec // a count of events
+		e.count += int64(number(end.Header, headerPending))
 	})
 	if err != nil {
 		return e, fmt.Errorf("count the events of app %s in stream %s: %w", app, l.stream, err)
