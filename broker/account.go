@@ -1,8 +1,6 @@
 package broker
 
-import (
-	"time"
-)
+import "time"
 
 // account is what a stream, or an app in it, is taken to hold: stored, when that
 // was last found out, and what was answered since and is pending, in bytes.
@@ -41,6 +39,8 @@ type usage struct {
 // averageOver is of how many of its newest events an app's average is, about.
 const averageOver = 4096
 
+// add counts what was let in. Old events weigh less and less in the average,
+// since what an app sends may change.
 func (u *usage) add(size, events int64) {
 	u.pending += size
 	u.events += events

@@ -10,7 +10,7 @@ import (
 // ack is what a stream says of a stored event.
 type ack struct {
 	sequence  uint64
-	duplicate bool
+	duplicate bool // it had the event already, from an earlier try
 }
 
 // parseAck reads {"stream":"…","seq":n[,"duplicate":true]} without
@@ -39,6 +39,8 @@ const (
 	codeHeaderTooLarge  = 10097
 )
 
+// parseRareAck reads an answer of any form. Its errors are ErrTooLarge, which is
+// about the event, and ErrUnavailable, about the stream: trying again may help.
 func parseRareAck(data []byte) (ack, error) {
 	var answer struct {
 		Sequence  uint64 `json:"seq"`

@@ -1,6 +1,14 @@
 // Package broker is the retained log and the bus: events are stored in
 // JetStream before they are acknowledged, and reach every node that follows
 // their channel. It knows apps as ids and channels as names.
+//
+// Channels are spread over streams, each of which has a lane here: some for each
+// rule of retention, and some for all else. An event takes this way: Publish has
+// the shares of its lane let it in, hands it to the publisher of the lane and
+// waits for the acknowledgement of the stream, which sends it to the live
+// connection of every node that has a Subscription to the channel. What is stored
+// of one channel is read by its Log, what is stored of many by Tails and Scan.
+// Beside that, health watches over all of it and mends it.
 package broker
 
 import (

@@ -161,7 +161,7 @@ func TestConcurrentPublishersLoseNothing(t *testing.T) {
 	}
 }
 
-// §3: names that mean something in NATS subjects stay names.
+// Names that mean something in NATS subjects stay names.
 func TestHostileNamesStayApart(t *testing.T) {
 	t.Parallel()
 	b := brokertest.Start(t, broker.Config{Partitions: 1})

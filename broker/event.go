@@ -54,7 +54,7 @@ func liveEvent(m *nats.Msg) Event {
 }
 
 // storedEvent reads an answer to a direct get. Its Nats-Last-Sequence is about
-// the answer and not about the channel (DESIGN §5).
+// the answer and not about the channel, so Previous stays 0.
 func storedEvent(m *nats.Msg) Event {
 	return Event{
 		Sequence: number(m.Header, headerSequence), Time: stamp(m.Header),

@@ -11,27 +11,34 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// get is a direct get (nats-server, JSApiMsgGetRequest).
+// get is a direct get (nats-server, JSApiMsgGetRequest): of the events of some
+// subjects in order, or of the newest event of each of many. Any replica of the
+// stream answers it, which may be behind its leader.
 type get struct {
-	Sequence  uint64   `json:"seq,omitempty"`
-	NextFor   string   `json:"next_by_subj,omitempty"`
-	Batch     int      `json:"batch,omitempty"`
-	MaxBytes  int      `json:"max_bytes,omitempty"`
+	// Sequence is where to begin, or Start is the time of that.
+	Sequence uint64     `json:"seq,omitempty"`
+	Start    *time.Time `json:"start_time,omitempty"`
+	// NextFor is the subject, or a pattern of subjects.
+	NextFor string `json:"next_by_subj,omitempty"`
+	// Batch and MaxBytes bound the answer, whose end mark counts what is left.
+	Batch    int `json:"batch,omitempty"`
+	MaxBytes int `json:"max_bytes,omitempty"`
+	// MultiLast are the subjects whose newest events are wanted, instead.
 	MultiLast []string `json:"multi_last,omitempty"`
-
-	Start *time.Time `json:"start_time,omitempty"`
 }
 
+// Statuses of answers; an event has none.
 const (
 	statusNotFound = "404"
-	statusEnd      = "204"
+	statusEnd      = "204" // after the events of one answer
 )
 
 // readTimeout bounds one read: an answer may be lost, and whoever reads tries
 // again.
 const readTimeout = 5 * time.Second
 
-// readBytes bounds one answer with many events.
+// readBytes bounds one answer with many events: a server closes a connection for
+// which too much waits.
 const readBytes = 4 << 20
 
 // errTorn means that a part of an answer was lost on the way.
@@ -82,6 +89,8 @@ func (b *Broker) get(ctx context.Context, l *lane, request get, visit, end func(
 	}
 }
 
+// lastDirect returns the newest event of a subject that the server which answers
+// has: the newest of all if there is one replica.
 func (b *Broker) lastDirect(ctx context.Context, l *lane, stored string) (Event, bool, error) {
 	m, err := b.reader().RequestWithContext(ctx, "$JS.API.DIRECT.GET."+l.stream+"."+stored, nil)
 	switch {
@@ -95,6 +104,8 @@ func (b *Broker) lastDirect(ctx context.Context, l *lane, stored string) (Event,
 	return storedEvent(m), true, nil
 }
 
+// lastOfLeader returns the newest event of a subject. It goes through the API of
+// JetStream, where only the leader answers, and where headers come as text.
 func (b *Broker) lastOfLeader(ctx context.Context, l *lane, stored string) (Event, bool, error) {
 	request, err := json.Marshal(map[string]string{"last_by_subj": stored})
 	if err != nil {
@@ -126,6 +137,7 @@ func (b *Broker) lastOfLeader(ctx context.Context, l *lane, stored string) (Even
 		return Event{}, false, errors.New(answer.Error.Description)
 	}
 	ev := Event{Sequence: answer.Message.Sequence, Frame: answer.Message.Data, Time: answer.Message.Time.UnixNano()}
+	// An event whose headers cannot be read is still the newest one.
 	if raw, err := base64.StdEncoding.DecodeString(answer.Message.Header); err == nil {
 		if header, err := nats.DecodeHeadersMsg(raw); err == nil {
 			ev.Exclude = value(header, headerExclude)
@@ -138,6 +150,7 @@ func (b *Broker) lastOfLeader(ctx context.Context, l *lane, stored string) (Even
 // in full.
 func unanswered(err error) error { return fmt.Errorf("%w: %w", ErrUnavailable, err) }
 
+// statusError is the error of an answer that says no.
 func statusError(m *nats.Msg) error {
 	return fmt.Errorf("the event log answered %s %s", value(m.Header, "Status"), value(m.Header, "Description"))
 }

@@ -8,7 +8,9 @@ import (
 	"time"
 )
 
-// hold is what a call has admitted to the streams and not yet an answer to.
+// hold is what a call has admitted to the streams and not yet an answer to. It
+// counts as stored meanwhile: else calls that come together would all find room
+// for themselves and overfill the stream.
 type hold struct{ parts []demand }
 
 // release says that the call is over.
@@ -120,7 +122,8 @@ func (s *share) wait(ctx context.Context, w *waiter) error {
 	return <-w.decided
 }
 
-// leave takes w out of those that wait; false: it has been decided on.
+// leave takes w out of those that wait; false: it has been decided on, and what
+// was decided counts, because it may have been let in.
 func (s *share) leave(w *waiter) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -133,7 +136,8 @@ func (s *share) leave(w *waiter) bool {
 }
 
 // serve lets in those that wait for whom there is room, in their order, or none
-// when the log has failed.
+// when the log has failed. One that does not fit holds up those behind it: a
+// large event would wait for ever behind small ones otherwise.
 func (s *share) serve() {
 	if s == nil {
 		return
@@ -156,6 +160,7 @@ func (s *share) serve() {
 	}
 }
 
+// takeLocked counts what is let in, and has the stream looked at now and then.
 func (s *share) takeLocked(d demand) {
 	s.all.pending += d.bytes
 	s.accepted += d.bytes
@@ -173,6 +178,8 @@ func (s *share) boundedLocked(app string) bool {
 	return known && u.bytes() > part && !s.aloneLocked(u)
 }
 
+// fitsLocked: the stream is not nearly full with d. The room above that is for
+// apps that are within their part, which never wait.
 func (s *share) fitsLocked(d demand) bool {
 	return s.all.bytes()+d.bytes <= s.lane.retention.MaxBytes/100*shareHold
 }

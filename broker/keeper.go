@@ -57,6 +57,9 @@ func (h *health) end() (since time.Time, refused int) {
 	return since, refused
 }
 
+// tryMend restarts the server if that is broken, not before the folder takes
+// something again: a server that starts over a full disk fails as before. The
+// server of others is only asked whether it works again.
 func (h *health) tryMend(ctx context.Context) error {
 	if h.keeper == nil {
 		return h.ask(ctx)
@@ -103,4 +106,5 @@ func (b *Broker) reconnected(ctx context.Context) error {
 	return nil
 }
 
+// reconnectPoll is the pause between two looks at a connection.
 const reconnectPoll = 5 * time.Millisecond

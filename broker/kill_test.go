@@ -53,7 +53,7 @@ func childPublishes() bool {
 	return true
 }
 
-// §3: what was acknowledged is there after the process was killed, in order,
+// What was acknowledged is there after the process was killed, in order,
 // in the same epoch.
 func TestKill(t *testing.T) {
 	t.Parallel()

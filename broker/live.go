@@ -29,9 +29,12 @@ type live struct {
 // dropped and read again from the stream.
 const liveQueue = 8192
 
+// openLive connects for live events. The connection has no echo, because what
+// goes out on it, ephemeral events, the node has delivered itself.
 func (b *Broker) openLive(d Dialer) (*live, error) {
 	l := &live{broker: b, queue: make(chan *nats.Msg, liveQueue), bySubject: make(map[string]*Subscription)}
 	nc, err := d.Connect(nats.Name("live"), nats.NoEcho(),
+		// What is told here is that the queue is full.
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {
 			l.behind.Store(true)
 			b.disturb()
@@ -54,7 +57,8 @@ func (b *Broker) openLive(d Dialer) (*live, error) {
 	return l, nil
 }
 
-// fence waits until the server knows all subscriptions made before.
+// fence waits until the server knows all subscriptions made before. nats.go waits
+// only with a deadline.
 func (l *live) fence(ctx context.Context) error {
 	if _, bounded := ctx.Deadline(); !bounded {
 		var cancel context.CancelFunc
@@ -86,6 +90,8 @@ func (l *live) find(subject string) *Subscription {
 	return l.bySubject[subject]
 }
 
+// dispatch hands on what has come, until run ends. Once it is through after
+// messages were dropped it tells of that again: more of them may have been since.
 func (l *live) dispatch(run context.Context) {
 	for {
 		select {

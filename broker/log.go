@@ -15,8 +15,10 @@ import (
 // and must not be used.
 //
 // Of a channel of which nothing is retained every read gives nothing, without
-// an error. Reads take readTimeout at most; their errors are ErrTooLarge, if no
-// subject can be made of the names, ErrUnavailable and the context's.
+// an error. A read takes five seconds at most. Its error is ErrTooLarge if no
+// subject can be made of the names, ErrUnavailable if the server has not answered,
+// or not in full, which is also the context's if that has ended, and else what
+// the server says.
 type Log struct {
 	broker *Broker
 	lane   *lane

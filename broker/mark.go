@@ -23,7 +23,8 @@ type mark struct {
 // an empty id, so it is no channel's.
 func (l *lane) markSubject(app string) string { return l.subject(storedRoot, Ref{Channel: app}) }
 
-// readMark returns the newest mark of an app, a zero one if there is none.
+// readMark returns the newest mark of an app, a zero one if there is none. Like
+// Log.Last it misses nothing stored before: a mark too old would hide a gap.
 func (b *Broker) readMark(ctx context.Context, l *lane, app string) (mark, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
@@ -43,6 +44,7 @@ func (b *Broker) readMark(ctx context.Context, l *lane, app string) (mark, error
 	return m, nil
 }
 
+// writeMark returns when the mark is stored.
 func (b *Broker) writeMark(ctx context.Context, l *lane, app string, m mark) error {
 	data, err := json.Marshal(m)
 	if err != nil {
@@ -72,6 +74,7 @@ func (b *Broker) purgeApp(ctx context.Context, l *lane, app string, from events)
 			return fmt.Errorf("mark a removal in stream %s: %w", l.stream, err)
 		}
 	}
+	// Of the marks the newest says all, and the others fill the stream.
 	for filter, request := range map[string]purgeRequest{
 		l.appSubjects(app): {Sequence: from.first}, l.markSubject(app): {Keep: 1}, l.markSubject(""): {Keep: 1},
 	} {
@@ -90,7 +93,8 @@ type events struct {
 	count int64
 }
 
-// eventsOf counts an app's events from a sequence on.
+// eventsOf counts an app's events from a sequence on. The answer is one event,
+// with the number of those behind it, so it costs the same for any number.
 func (b *Broker) eventsOf(ctx context.Context, l *lane, app string, from uint64) (events, error) {
 	var e events
 	request := get{Sequence: max(from, 1), NextFor: l.appSubjects(app), Batch: 1}

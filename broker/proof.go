@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// proof is a look that calls of Ready wait for.
+// proof is a look at the log that calls of Ready wait for, one for all of them:
+// checks of a node come often, and from many places.
 type proof struct {
 	done chan struct{} // closed when err is final
 	err  error
@@ -29,7 +30,8 @@ func (b *Broker) Ready(ctx context.Context) error {
 	}
 }
 
-// know returns what is known, or a proof to wait for.
+// know returns what is known, or a proof to wait for, which it begins if none is
+// under way.
 func (h *health) know() (*proof, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -49,7 +51,8 @@ func (h *health) know() (*proof, error) {
 	return p, nil
 }
 
-// prove finds out whether the log works, for Ready.
+// prove finds out whether the log works, for Ready. A folder that takes nothing
+// is a failure at once, and says more than streams that do not answer.
 func (h *health) prove(p *proof) {
 	ctx, cancel := context.WithTimeout(h.broker.run, checkTimeout)
 	defer cancel()

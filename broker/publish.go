@@ -60,7 +60,7 @@ func (b *Broker) accept(records []Record, lanes []*lane) ([]*lane, error) {
 }
 
 // hand gives records to the publishers of their lanes, all of them or, with an
-// error, none.
+// error, none. Each publisher has what is its own in one go.
 func (b *Broker) hand(c *call, records []Record, lanes []*lane) error {
 	if len(records) == 1 {
 		return b.handOne(c, &records[0], lanes[0])
@@ -117,7 +117,9 @@ func (b *Broker) unreserve(sizes []int) {
 	}
 }
 
-// deliver sends an event of a channel of which nothing is retained.
+// deliver sends an event of a channel of which nothing is retained. It goes by
+// the connection of publishes, because what goes out by that of live events does
+// not come back to this node.
 func (b *Broker) deliver(l *lane, r *Record) error {
 	m := nats.Msg{Subject: l.subject(liveRoot, r.ref()), Data: r.Frame}
 	if r.Exclude != "" {

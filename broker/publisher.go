@@ -18,10 +18,12 @@ import (
 // publisher stores the events of one lane, in order, with a bounded
 // number of them unacknowledged.
 type publisher struct {
-	broker   *Broker
-	lane     *lane
-	nc       *nats.Conn
-	inbox    string // acknowledgements come to inbox + "." + number
+	broker *Broker
+	lane   *lane
+	nc     *nats.Conn
+	inbox  string // acknowledgements come to inbox + "." + number
+	// idPrefix begins message ids. It is another one in each run, whose numbers
+	// begin again: none may be taken for a duplicate of the run before.
 	idPrefix string
 
 	// mu is held while an event is given to the connection, which buffers
@@ -50,38 +52,6 @@ type publisher struct {
 	exclude   [1]string
 }
 
-// pending is an event on its way into the stream.
-type pending struct {
-	call    *call
-	record  *Record
-	subject string
-	number  uint64
-	first   time.Time // when it was taken
-	sent    time.Time // when it was last sent
-	retried bool
-}
-
-// call is one Publish under way.
-type call struct {
-	mu   sync.Mutex
-	left int
-	err  error
-	done chan struct{}
-}
-
-// finish counts one record as stored, or failed with err.
-func (c *call) finish(err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if err != nil && c.err == nil {
-		c.err = err
-	}
-	c.left--
-	if c.left == 0 {
-		close(c.done)
-	}
-}
-
 const (
 	// ackTimeout is how long an acknowledgement may take before the event is
 	// sent again under the same id.
@@ -91,6 +61,9 @@ const (
 	watchPeriod = 40 * time.Millisecond
 )
 
+// openPublishers makes a publisher for each stream. Each has one subscription for
+// all acknowledgements, which are told apart by number: one subscription for each
+// publish would cost more than the publish.
 func (b *Broker) openPublishers() error {
 	prefix := rand.Text()[:10]
 	b.publishers = make([]*publisher, len(b.lanes))
@@ -198,6 +171,8 @@ func (p *publisher) addLocked(c *call, r *Record) {
 	p.queued += len(r.Frame)
 }
 
+// firstSendLocked gives e its number and sends it. What the connection does not
+// take is not stored.
 func (p *publisher) firstSendLocked(e *pending, now time.Time) {
 	p.next++
 	e.number = p.next
@@ -251,6 +226,8 @@ func (p *publisher) acknowledged(m *nats.Msg) {
 	delete(p.inFlight, number)
 	p.pumpLocked()
 	p.mu.Unlock()
+	// It was stored by an earlier try, perhaps while other nodes could not be
+	// reached.
 	if err == nil && (e.retried || a.duplicate) {
 		p.broker.nudge(p.lane, liveRoot+e.subject[len(storedRoot):], a.sequence)
 	}
@@ -371,6 +348,7 @@ func (p *publisher) shiftLocked() *pending {
 	return e
 }
 
+// numbersLocked are the events in flight, oldest first.
 func (p *publisher) numbersLocked() []uint64 {
 	numbers := make([]uint64, 0, len(p.inFlight))
 	for number := range p.inFlight {
@@ -427,7 +405,7 @@ func (p *publisher) newestAcknowledged() uint64 {
 	return p.newest
 }
 
-// close fails everything under way.
+// close fails everything under way, of which some may be stored.
 func (p *publisher) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -23,6 +23,8 @@ type Rule struct {
 	Memory           bool // keep events in memory only
 }
 
+// matches is in the way of each publish, for each rule of any app: the app is
+// compared first.
 func (r *Rule) matches(ref Ref) bool {
 	return r.App == ref.App && matchPattern(r.Channels, ref.Channel)
 }
@@ -52,7 +54,8 @@ func matchPattern(pattern, name string) bool {
 	return strings.Trim(pattern[p:], "*") == ""
 }
 
-// checkRules reports rules that would share their streams.
+// checkRules reports rules that would share their streams, which are named for
+// the hash of app and pattern. The error is ErrRules.
 func checkRules(rules []Rule) error {
 	seen := make(map[uint32]*Rule, len(rules))
 	for i := range rules {
@@ -74,6 +77,10 @@ type Retention struct {
 	MaxBytes         int64 // of the stream
 }
 
+// minStreamBytes is what a stream holds at least: one event has to fit into it.
+const minStreamBytes = 1 << 20
+
+// retention is that of a rule, or of none.
 func (b *Broker) retention(r *Rule) Retention {
 	kept := Retention{MaxAge: b.cfg.MaxAge, EventsPerChannel: b.cfg.EventsPerChannel, MaxBytes: b.cfg.MaxBytes}
 	if r != nil {
@@ -82,6 +89,6 @@ func (b *Broker) retention(r *Rule) Retention {
 		kept.EventsPerChannel = cmp.Or(r.EventsPerChannel, kept.EventsPerChannel)
 		kept.MaxBytes = cmp.Or(r.MaxBytes, kept.MaxBytes)
 	}
-	kept.MaxBytes = max(kept.MaxBytes/int64(b.cfg.Partitions), 1<<20)
+	kept.MaxBytes = max(kept.MaxBytes/int64(b.cfg.Partitions), minStreamBytes)
 	return kept
 }

@@ -11,6 +11,7 @@ import (
 
 // scanner is one pass over a stream.
 type scanner struct {
+	// refs are the channels of the subjects met so far: most come again.
 	refs  map[string]Ref
 	to    uint64
 	visit func(ref Ref, ev Event) bool
@@ -33,7 +34,9 @@ const (
 
 // Scan reads all events of a stream from one sequence to another, both
 // included, in order, and calls visit with the channel each is of, until it
-// returns false. It is made for reading many channels in one pass: a consumer
+// returns false. Visit may keep the event. With an error, which is
+// ErrUnavailable if the server does not answer, a part of the events has been
+// visited. It is made for reading many channels in one pass: a consumer
 // costs a quarter of direct gets per event, and a millisecond to make.
 func (b *Broker) Scan(ctx context.Context, stream int, from, to uint64, visit func(ref Ref, ev Event) bool) error {
 	l := b.lanes[stream]
@@ -43,6 +46,8 @@ func (b *Broker) Scan(ctx context.Context, stream int, from, to uint64, visit fu
 	return nil
 }
 
+// scan makes a consumer for one pass. It is in memory and on one replica, because
+// it is of no use to anybody afterwards, and acknowledges nothing.
 func (b *Broker) scan(ctx context.Context, l *lane, from, to uint64, visit func(ref Ref, ev Event) bool) error {
 	js, err := jetstream.New(b.reader())
 	if err != nil {
@@ -81,6 +86,7 @@ func (b *Broker) scan(ctx context.Context, l *lane, from, to uint64, visit func(
 	}
 }
 
+// nextBatch is how many events to fetch next.
 func (s *scanner) nextBatch() int {
 	return min(max(scanBatchBytes*s.events/max(s.bytes, 1), 1), scanBatchMax)
 }
@@ -104,6 +110,7 @@ func (s *scanner) take(batch jetstream.MessageBatch) (more bool, err error) {
 	return more && s.events > 0, err
 }
 
+// takeOne has one event visited, and reports whether more are wanted.
 func (s *scanner) takeOne(m jetstream.Msg) (more bool, err error) {
 	meta, err := m.Metadata()
 	if err != nil {

@@ -54,7 +54,7 @@ type share struct {
 	waiting  []*waiter // in the order of their coming
 }
 
-// parts returns the bytes of each app, of a stream that holds at most max.
+// parts returns the bytes of each app, of a stream that holds at most limit.
 func parts(apps []AppShare, limit int64) map[string]int64 {
 	left, equal := 100, 0
 	for _, a := range apps {
@@ -141,6 +141,8 @@ func (s *share) rest(ctx context.Context) {
 	}
 }
 
+// rouse tells who listens to c, a channel of capacity 1, that there is something
+// to do; once is enough until it looks.
 func rouse(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -157,6 +159,10 @@ func (s *share) usageLocked(app string) *usage {
 	return u
 }
 
+// aloneLocked reports that no other app has events in the stream, so that nobody
+// needs what this one fills. That is asked of the stream when it matters and
+// holds until another app stores something; until it was asked, only a stream
+// that was empty at the start is known to hold nothing of others.
 func (s *share) aloneLocked(u *usage) bool {
 	if !u.counted && s.before {
 		return false
@@ -170,6 +176,7 @@ func (s *share) look(ctx context.Context) error {
 	defer cancel()
 	s.mu.Lock()
 	s.accepted = 0
+	// What is answered from here on may be in what the stream says, or not.
 	answered := s.all.answered
 	s.mu.Unlock()
 	info, err := s.broker.streamInfo(ctx, s.lane)
@@ -235,7 +242,9 @@ func (s *share) count(ctx context.Context, info streamInfo) ([]counted, error) {
 	return over, nil
 }
 
-// countOne counts an app; its excess is 0 if it is alone.
+// countOne counts an app; its excess is 0 if it is alone. A stream says how many
+// events an app has but not how many bytes, so those are taken by the average of
+// its newest.
 func (s *share) countOne(ctx context.Context, app string, info streamInfo) (counted, error) {
 	s.mu.Lock()
 	u := s.usageLocked(app)

@@ -8,11 +8,12 @@ import (
 	"time"
 )
 
-// streamInfo is the state of a stream.
+// streamInfo is the state of a stream, as its leader has it (nats-server,
+// StreamState).
 type streamInfo struct {
 	Messages  int64     `json:"messages"`
-	Bytes     int64     `json:"bytes"`
-	First     uint64    `json:"first_seq"`
+	Bytes     int64     `json:"bytes"`     // of files or memory, with what it costs to keep them
+	First     uint64    `json:"first_seq"` // means nothing without events
 	FirstTime time.Time `json:"first_ts"`
 	Last      uint64    `json:"last_seq"`
 }
@@ -27,7 +28,8 @@ func (b *Broker) streamInfo(ctx context.Context, l *lane) (streamInfo, error) {
 	return answer.State, nil
 }
 
-// ask makes a request to the API of JetStream.
+// ask makes a request to the API of JetStream and reads what it says into
+// answer, unless that is nil. The API answers an error by an ordinary message.
 func (b *Broker) ask(ctx context.Context, subject string, request, answer any) error {
 	body, err := json.Marshal(request)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Metadata keys of the streams.
+// Metadata keys of the streams: what is true of the data, whatever is configured.
 const (
 	metadataEpoch      = "reecho-epoch"
 	metadataPartitions = "reecho-partitions"
@@ -48,6 +48,9 @@ func (b *Broker) openStreams(ctx context.Context, again bool) error {
 	return nil
 }
 
+// openStream finds or makes the epoch of a stream. Data of another number of
+// partitions is refused, because channels would be looked for where they are
+// not, and of another storage, because JetStream cannot change that.
 func (b *Broker) openStream(ctx context.Context, js jetstream.JetStream, l *lane, again bool) error {
 	cfg := b.streamConfig(l)
 	existing, err := js.Stream(ctx, cfg.Name)
@@ -115,6 +118,9 @@ func (b *Broker) reopenStream(ctx context.Context, js jetstream.JetStream, l *la
 	return stream.Purge(ctx, jetstream.WithPurgeSequence(newest+1))
 }
 
+// streamConfig is how a lane's stream is to be. The stream itself sends what it
+// has stored to who follows a channel, not who publishes: so what is delivered
+// is stored, and comes with its sequence and with that of the event before it.
 func (b *Broker) streamConfig(l *lane) jetstream.StreamConfig {
 	cfg := jetstream.StreamConfig{
 		Name:              l.stream,
@@ -128,7 +134,7 @@ func (b *Broker) streamConfig(l *lane) jetstream.StreamConfig {
 		MaxMsgsPerSubject: l.retention.EventsPerChannel,
 		MaxBytes:          l.retention.MaxBytes,
 		AllowDirect:       true,
-		Duplicates:        min(duplicateWindow, l.retention.MaxAge),
+		Duplicates:        min(duplicateWindow, l.retention.MaxAge), // JetStream takes no more than the age
 		RePublish: &jetstream.RePublish{
 			Source:      l.subjects(storedRoot),
 			Destination: fmt.Sprintf("%s.%s.{{wildcard(1)}}.{{wildcard(2)}}", liveRoot, l.token),

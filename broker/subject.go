@@ -17,7 +17,7 @@ const (
 var errToken = errors.New("not a subject token of a name")
 
 // Token maps any name to exactly one subject token, and different names to
-// different tokens (DESIGN §3). The characters of Pusher names stay as they
+// different tokens. The characters of Pusher names stay as they
 // are, except that '.' becomes ':', which is not among them; every other byte
 // becomes %XX. NATS takes a literal '*' or '>' in a publish, so a name that
 // went in as it is could subscribe to everything.

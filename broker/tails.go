@@ -13,9 +13,12 @@ import (
 const maxTails = 1000
 
 // Tails returns the sequence of the newest stored event of each channel, 0 for
-// none, in the order of refs.
+// none, in the order of refs. It costs a request for each stream and each thousand
+// channels in it. With several replicas the answer may be a little behind. The
+// errors are those of Log.Read.
 func (b *Broker) Tails(ctx context.Context, refs []Ref) ([]uint64, error) {
 	tails := make([]uint64, len(refs))
+	// One for each lane: a request goes to one stream.
 	type part struct {
 		subjects []string
 		at       map[string]int // subject → index in tails
@@ -52,7 +55,7 @@ func (b *Broker) Tails(ctx context.Context, refs []Ref) ([]uint64, error) {
 	return tails, nil
 }
 
-// lastSequences returns the newest sequence by subject.
+// lastSequences returns the newest sequence by subject, of those that have one.
 func (b *Broker) lastSequences(ctx context.Context, l *lane, subjects []string) (map[string]uint64, error) {
 	found := make(map[string]uint64, len(subjects))
 	for rest := subjects; ; {

@@ -189,7 +189,7 @@ func TestFolderThatCannotBeMade(t *testing.T) {
 	}
 }
 
-// §3: a data folder is trusted after a clean end and after a kill, and not
+// A data folder is trusted after a clean end and after a kill, and not
 // after the machine went down with it.
 func TestTrusted(t *testing.T) {
 	t.Parallel()
