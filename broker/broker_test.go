@@ -187,7 +187,7 @@ func TestHostileNamesStayApart(t *testing.T) {
 	}
 	for i, ref := range refs {
 		mustPublish(t, b, broker.Record{App: ref.App, Channel: ref.Channel, Frame: []byte(fmt.Sprint(i))})
-		if err := b.PublishEphemeral(ref.App, ref.Channel, []byte("own"), ""); err != nil {
+		if err := b.PublishEphemeral(ref, []byte("own"), ""); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -8,49 +8,6 @@ import (
 	"math"
 	"sync"
 	"time"
-
-	"github.com/nats-io/nats.go"
-)
-
-// Keeper is a Dialer whose server can be looked after: its data folder is
-// tried, and the server restarted when it has failed, because nats-server stops
-// a stream for good after one failed write.
-type Keeper interface {
-	Dialer
-	// Failures receives why the server has stopped storing events.
-	Failures() <-chan error
-	// Check reports whether the data folder is there and, with a size above 0,
-	// takes that many bytes; flush: also to the disk. It returns when ctx ends.
-	Check(ctx context.Context, size int, flush bool) error
-	// Restart ends the server, lets connections come back to a new one over the
-	// same data, and may be tried again after an error.
-	Restart(ctx context.Context) error
-}
-
-const (
-	// checkPeriod is the pause between two looks at the log, and between two
-	// tries to mend it.
-	checkPeriod = time.Second
-	// writeEvery is how many looks also write: a disk that nobody writes to is
-	// seen to be full before the next event comes.
-	writeEvery = 5
-	// checkTimeout bounds one look. A disk that takes longer counts as failed.
-	checkTimeout = 10 * time.Second
-	// checkBytes is written to see whether the folder takes anything, mendBytes
-	// before the log is taken to be mended: a disk with room for a few blocks
-	// would fail again at once.
-	checkBytes = 4 << 10
-	mendBytes  = 1 << 20
-	// mendTimeout bounds one restart of the server.
-	mendTimeout = time.Minute
-	// maxMendPause bounds the pause between two tries when the log fails again
-	// soon after it was mended, which is after steady at the latest.
-	maxMendPause = 3 * time.Second
-	steady       = 10 * time.Second
-	// readyAge is how long an answer of Ready is kept.
-	readyAge = 500 * time.Millisecond
-	// refusalAge is how long one refused event counts against a stream.
-	refusalAge = 10 * time.Second
 )
 
 // health knows whether events can be stored, and mends the log when they
@@ -79,11 +36,31 @@ type health struct {
 	proof  *proof // under way
 }
 
-// proof is a look that calls of Ready wait for.
-type proof struct {
-	done chan struct{} // closed when err is final
-	err  error
-}
+const (
+	// checkPeriod is the pause between two looks at the log, and between two
+	// tries to mend it.
+	checkPeriod = time.Second
+	// writeEvery is how many looks also write: a disk that nobody writes to is
+	// seen to be full before the next event comes.
+	writeEvery = 5
+	// checkTimeout bounds one look. A disk that takes longer counts as failed.
+	checkTimeout = 10 * time.Second
+	// checkBytes is written to see whether the folder takes anything, mendBytes
+	// before the log is taken to be mended: a disk with room for a few blocks
+	// would fail again at once.
+	checkBytes = 4 << 10
+	mendBytes  = 1 << 20
+	// mendTimeout bounds one restart of the server.
+	mendTimeout = time.Minute
+	// maxMendPause bounds the pause between two tries when the log fails again
+	// soon after it was mended, which is after steady at the latest.
+	maxMendPause = 3 * time.Second
+	steady       = 10 * time.Second
+	// readyAge is how long an answer of Ready is kept.
+	readyAge = 500 * time.Millisecond
+	// refusalAge is how long one refused event counts against a stream.
+	refusalAge = 10 * time.Second
+)
 
 func (b *Broker) openHealth(d Dialer) {
 	h := &health{broker: b, refuses: make(map[*publisher]bool)}
@@ -99,42 +76,6 @@ func (b *Broker) openHealth(d Dialer) {
 // says why not and since when. It asks nothing; the change has been logged.
 func (b *Broker) Failure() error { return b.health.failure() }
 
-// Ready returns nil if publishes can be stored, else why not and since when. It
-// asks for nothing that is known since half a second, so anybody may call it at
-// any rate; else it writes to the data folder and asks every stream.
-func (b *Broker) Ready(ctx context.Context) error {
-	p, err := b.health.know() //nolint:contextcheck // a proof is shared by callers, so it has none of theirs
-	if p == nil {
-		return err
-	}
-	select {
-	case <-p.done:
-		return p.err
-	case <-ctx.Done():
-		return fmt.Errorf("ask the event log: %w", ctx.Err())
-	}
-}
-
-// know returns what is known, or a proof to wait for.
-func (h *health) know() (*proof, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	switch err := h.failureLocked(); {
-	case h.broker.run.Err() != nil:
-		return nil, ErrClosed
-	case err != nil:
-		return nil, err
-	case h.proof != nil:
-		return h.proof, nil
-	case time.Since(h.proven) < readyAge:
-		return nil, h.answer
-	}
-	p := &proof{done: make(chan struct{})}
-	h.proof = p
-	h.broker.tasks.Go(func() { h.prove(p) })
-	return p, nil
-}
-
 // failure is what to answer while the log has failed, nil while it works.
 func (h *health) failure() error {
 	h.mu.Lock()
@@ -147,51 +88,6 @@ func (h *health) failureLocked() error {
 		return nil
 	}
 	return fmt.Errorf("%w since %s: %w", ErrUnavailable, h.since.UTC().Format(time.RFC3339), h.cause)
-}
-
-// prove finds out whether the log works, for Ready.
-func (h *health) prove(p *proof) {
-	ctx, cancel := context.WithTimeout(h.broker.run, checkTimeout)
-	defer cancel()
-	if h.keeper != nil {
-		if err := h.keeper.Check(ctx, checkBytes, false); err != nil && h.broker.run.Err() == nil {
-			h.fail(ctx, err)
-			p.err = h.failure()
-		}
-	}
-	if p.err == nil {
-		p.err = errors.Join(h.refusals(time.Now()), h.ask(ctx))
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.answer, h.proven, h.proof = p.err, time.Now(), nil
-	close(p.done)
-}
-
-// ask asks every stream for anything.
-func (h *health) ask(ctx context.Context) error {
-	for _, l := range h.broker.lanes {
-		if !l.retained() {
-			continue
-		}
-		if _, err := h.broker.lastSequences(ctx, l, []string{l.subject(storedRoot, "", "")}); err != nil {
-			return fmt.Errorf("%w: ask stream %s: %w", ErrUnavailable, l.stream, err)
-		}
-	}
-	return nil
-}
-
-// refusals is what streams say of the events they refuse.
-func (h *health) refusals(now time.Time) error {
-	var all []error
-	for _, p := range h.broker.publishers {
-		if p != nil {
-			if err := p.refuses(now); err != nil {
-				all = append(all, fmt.Errorf("stream %s: %w", p.lane.stream, err))
-			}
-		}
-	}
-	return errors.Join(all...)
 }
 
 // run watches the log until ctx ends.
@@ -223,6 +119,13 @@ func (h *health) listen(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// state is whether the log has failed, and whether it is time to mend it.
+func (h *health) state(now time.Time) (failed, due bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.cause != nil, !now.Before(h.next)
 }
 
 // look finds failures that nobody has reported.
@@ -262,6 +165,19 @@ func (h *health) silent() string {
 	return ""
 }
 
+// refusals is what streams say of the events they refuse.
+func (h *health) refusals(now time.Time) error {
+	var all []error
+	for _, p := range h.broker.publishers {
+		if p != nil {
+			if err := p.refuses(now); err != nil {
+				all = append(all, fmt.Errorf("stream %s: %w", p.lane.stream, err))
+			}
+		}
+	}
+	return errors.Join(all...)
+}
+
 // tellRefusals logs which streams begin to refuse events, and which take them
 // again.
 func (h *health) tellRefusals(now time.Time) {
@@ -282,11 +198,17 @@ func (h *health) tellRefusals(now time.Time) {
 	}
 }
 
-// state is whether the log has failed, and whether it is time to mend it.
-func (h *health) state(now time.Time) (failed, due bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.cause != nil, !now.Before(h.next)
+// ask asks every stream for anything.
+func (h *health) ask(ctx context.Context) error {
+	for _, l := range h.broker.lanes {
+		if !l.retained() {
+			continue
+		}
+		if _, err := h.broker.lastSequences(ctx, l, []string{l.subject(storedRoot, Ref{})}); err != nil {
+			return fmt.Errorf("%w: ask stream %s: %w", ErrUnavailable, l.stream, err)
+		}
+	}
+	return nil
 }
 
 // breakDown is fail for what only a restart of the server mends.
@@ -372,84 +294,3 @@ func (h *health) refuseAll() {
 		}
 	}
 }
-
-// mend tries to make the log work again.
-func (h *health) mend(ctx context.Context) {
-	if err := h.tryMend(ctx); err != nil {
-		if ctx.Err() == nil {
-			h.setCause(err)
-		}
-		return
-	}
-	clear(h.refuses)
-	since, refused := h.end()
-	h.broker.log.Info("the event log works again", slog.Duration("after", time.Since(since)), slog.Int("refused", refused))
-	// Live events may have been dropped, and answers to readers.
-	h.broker.disturb()
-}
-
-// end is the change from failed to working. It returns when the log failed and
-// how many publishes were refused since.
-func (h *health) end() (since time.Time, refused int) {
-	h.change.Lock()
-	defer h.change.Unlock()
-	h.mu.Lock()
-	since = h.since
-	h.cause, h.broken, h.answer = nil, false, nil
-	h.proven, h.mended = time.Now(), time.Now()
-	h.mu.Unlock()
-	for _, p := range h.broker.publishers {
-		if p != nil {
-			refused += p.resume()
-		}
-	}
-	return since, refused
-}
-
-func (h *health) tryMend(ctx context.Context) error {
-	if h.keeper == nil {
-		return h.ask(ctx)
-	}
-	if err := h.check(ctx, mendBytes, true); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, mendTimeout)
-	defer cancel()
-	if h.needsRestart() {
-		if err := h.keeper.Restart(ctx); err != nil {
-			return err
-		}
-	}
-	if err := h.broker.reconnected(ctx); err != nil {
-		return err
-	}
-	if err := h.broker.reopenStreams(ctx); err != nil {
-		h.breakDown(ctx, err)
-		return err
-	}
-	return h.ask(ctx)
-}
-
-func (h *health) needsRestart() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.broken
-}
-
-// reconnected waits until every connection is back.
-func (b *Broker) reconnected(ctx context.Context) error {
-	ticker := time.NewTicker(reconnectPoll)
-	defer ticker.Stop()
-	for _, nc := range append([]*nats.Conn{b.publish, b.live.nc}, b.reads...) {
-		for !nc.IsConnected() {
-			select {
-			case <-ticker.C:
-			case <-ctx.Done():
-				return fmt.Errorf("wait for the connections to the NATS server: %w", ctx.Err())
-			}
-		}
-	}
-	return nil
-}
-
-const reconnectPoll = 5 * time.Millisecond

@@ -16,49 +16,71 @@ import (
 // than one event refused it for ever, and of a batch the first part was stored.
 func TestFullQueueRefusesAllOrNothing(t *testing.T) {
 	t.Parallel()
-	b := brokertest.Start(t, broker.Config{Partitions: 1, PublishWindow: 1, PublishQueueBytes: 10, EventsPerChannel: 1 << 20})
-	batch := make([]broker.Record, 2000)
-	for i := range batch {
-		batch[i] = record("busy", "more than ten bytes")
+	for _, streams := range []int{1, 2} {
+		t.Run(fmt.Sprint(streams), func(t *testing.T) {
+			t.Parallel()
+			b := brokertest.Start(t, broker.Config{Partitions: streams, PublishWindow: 1, PublishQueueBytes: 10, EventsPerChannel: 1 << 20})
+			batch := make([]broker.Record, 2000)
+			for i := range batch {
+				batch[i] = record(inStream(b, "busy", streams-1), "more than ten bytes")
+			}
+			mustPublish(t, b, batch...)
+			// One of the two has room in its stream, if there are two.
+			pair := []broker.Record{record(inStream(b, "first", 0), "a large event"), record(inStream(b, "last", streams-1), "x")}
+			stored := 0
+			poll(t, "the queue is full", func() bool {
+				n, full := publishBeside(t, b, batch, pair)
+				stored += n
+				return full
+			})
+			mustPublish(t, b, pair...)
+			for _, r := range pair {
+				if n := count(t, b, r.Channel); n != stored+1 {
+					t.Errorf("%d pairs were stored, of %s there are %d", stored+1, r.Channel, n)
+				}
+			}
+		})
 	}
-	mustPublish(t, b, batch...)
-	pair := []broker.Record{record("match.1", "a large event"), record("match.2", "x")}
-	stored := 0
-	poll(t, "the queue is full", func() bool {
-		done := make(chan error, 1)
-		go func() { done <- b.Publish(t.Context(), batch) }()
-		for {
-			switch err := b.Publish(t.Context(), pair); {
-			case errors.Is(err, broker.ErrOverloaded):
-				<-done
-				return true
-			case err != nil:
-				t.Fatal(err)
-			}
-			stored++
-			select {
-			case <-done:
-				return false
-			default:
-			}
-		}
-	})
-	for _, r := range pair {
-		if n := count(t, b, r.Channel); n != stored {
-			t.Errorf("%d pairs were stored, of %s there are %d", stored, r.Channel, n)
+}
+
+// inStream is a channel in that stream.
+func inStream(b *broker.Broker, name string, stream int) string {
+	for i := 0; ; i++ {
+		channel := fmt.Sprint(name, ".", i)
+		if b.Log(broker.Ref{App: "app-1", Channel: channel}).Stream() == stream {
+			return channel
 		}
 	}
 }
 
-// count is how many events of a channel are stored; there is one stream.
-func count(t *testing.T, b *broker.Broker, channel string) (n int) {
+// publishBeside publishes records again and again while a large batch is
+// published, until they are refused because the queue is full.
+func publishBeside(t *testing.T, b *broker.Broker, batch, records []broker.Record) (stored int, full bool) {
 	t.Helper()
-	if err := b.Scan(t.Context(), 0, 0, 1<<40, func(ref broker.Ref, _ broker.Event) bool {
-		if ref.Channel == channel {
-			n++
+	done := make(chan error, 1)
+	go func() { done <- b.Publish(t.Context(), batch) }()
+	for {
+		switch err := b.Publish(t.Context(), records); {
+		case errors.Is(err, broker.ErrOverloaded):
+			<-done
+			return stored, true
+		case err != nil:
+			t.Fatal(err)
 		}
-		return true
-	}); err != nil {
+		stored++
+		select {
+		case <-done:
+			return stored, false
+		default:
+		}
+	}
+}
+
+// count is how many events of a channel are stored.
+func count(t *testing.T, b *broker.Broker, channel string) int {
+	t.Helper()
+	_, n, err := b.Log(broker.Ref{App: "app-1", Channel: channel}).Span(t.Context())
+	if err != nil {
 		t.Fatal(err)
 	}
 	return n

@@ -6,36 +6,9 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/nats-io/nats.go"
 )
-
-// liveQueue is how many messages wait for the dispatcher. What does not fit is
-// dropped and read again from the stream.
-const liveQueue = 8192
-
-// Headers of live messages (nats-server, stream.go).
-const (
-	headerSequence  = "Nats-Sequence"
-	headerPrevious  = "Nats-Last-Sequence"
-	headerPending   = "Nats-Num-Pending"
-	headerTime      = "Nats-Time-Stamp"
-	headerMessageID = "Nats-Msg-Id"
-	headerExclude   = "Reecho-Exclude"
-)
-
-// Receiver takes the events of one channel from the live path, which may drop,
-// double and delay them: whoever needs every event compares Previous.
-type Receiver interface {
-	// Live gets events in the order they arrived, from one goroutine at a
-	// time. It may keep the frame. It may block; what is dropped meanwhile
-	// shows in Disturbed.
-	Live(ev Event)
-	// Nudge says that an event of this sequence is stored and may not have
-	// come by the live path.
-	Nudge(sequence uint64)
-}
 
 // live is the connection that live events come in on. All subscriptions feed
 // one queue and one goroutine: a goroutine for each channel would cost more
@@ -52,19 +25,16 @@ type live struct {
 	bySubject map[string]*Subscription
 }
 
-// Subscription is a node's interest in one channel.
-type Subscription struct {
-	live     *live
-	lane     *lane
-	subject  string
-	ref      Ref
-	receiver Receiver
-	sub      *nats.Subscription
-}
+// liveQueue is how many messages wait for the dispatcher. What does not fit is
+// dropped and read again from the stream.
+const liveQueue = 8192
 
+// openLive connects for live events. The connection has no echo, because what
+// goes out on it, ephemeral events, the node has delivered itself.
 func (b *Broker) openLive(d Dialer) (*live, error) {
 	l := &live{broker: b, queue: make(chan *nats.Msg, liveQueue), bySubject: make(map[string]*Subscription)}
 	nc, err := d.Connect(nats.Name("live"), nats.NoEcho(),
+		// What is told here is that the queue is full.
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {
 			l.behind.Store(true)
 			b.disturb()
@@ -87,34 +57,8 @@ func (b *Broker) openLive(d Dialer) (*live, error) {
 	return l, nil
 }
 
-// Subscribe starts the delivery of a channel's events to r. When it returns,
-// every event stored afterwards by a publisher on this node is delivered or
-// shows as a gap. There is at most one subscription to a channel at a time.
-func (b *Broker) Subscribe(ctx context.Context, app, channel string, r Receiver) (*Subscription, error) {
-	if err := checkNames(app, channel); err != nil {
-		return nil, err
-	}
-	lane := b.laneOf(app, channel)
-	s := &Subscription{
-		live: b.live, lane: lane, ref: Ref{App: app, Channel: channel}, receiver: r,
-		subject: lane.subject(liveRoot, app, channel),
-	}
-	if err := b.live.add(s); err != nil {
-		return nil, err
-	}
-	sub, err := b.live.nc.ChanSubscribe(s.subject, b.live.queue)
-	if err == nil {
-		s.sub = sub
-		err = b.live.fence(ctx)
-	}
-	if err != nil {
-		s.Close()
-		return nil, fmt.Errorf("subscribe to channel %q: %w", channel, err)
-	}
-	return s, nil
-}
-
-// fence waits until the server knows all subscriptions made before.
+// fence waits until the server knows all subscriptions made before. nats.go waits
+// only with a deadline.
 func (l *live) fence(ctx context.Context) error {
 	if _, bounded := ctx.Deadline(); !bounded {
 		var cancel context.CancelFunc
@@ -134,15 +78,10 @@ func (l *live) add(s *Subscription) error {
 	return nil
 }
 
-// Close ends the delivery. A call of the receiver may still be under way.
-func (s *Subscription) Close() {
-	s.live.mu.Lock()
-	delete(s.live.bySubject, s.subject)
-	s.live.mu.Unlock()
-	if s.sub != nil {
-		// The only error is a connection that is closed already.
-		_ = s.sub.Unsubscribe()
-	}
+func (l *live) remove(s *Subscription) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.bySubject, s.subject)
 }
 
 func (l *live) find(subject string) *Subscription {
@@ -151,6 +90,8 @@ func (l *live) find(subject string) *Subscription {
 	return l.bySubject[subject]
 }
 
+// dispatch hands on what has come, until run ends. Once it is through after
+// messages were dropped it tells of that again: more of them may have been since.
 func (l *live) dispatch(run context.Context) {
 	for {
 		select {
@@ -182,48 +123,14 @@ func (l *live) deliver(m *nats.Msg) {
 	}
 }
 
-// liveEvent reads a republished or an ephemeral message.
-func liveEvent(m *nats.Msg) Event {
-	ev := Event{Frame: m.Data, Exclude: value(m.Header, headerExclude), Sequence: number(m.Header, headerSequence)}
-	if ev.Sequence != 0 {
-		ev.Previous = number(m.Header, headerPrevious)
-		ev.Time = stamp(m.Header)
-	}
-	return ev
-}
-
-// value is Header.Get without its work: the keys are spelled as sent.
-func value(h nats.Header, key string) string {
-	if v := h[key]; len(v) > 0 {
-		return v[0]
-	}
-	return ""
-}
-
-func number(h nats.Header, key string) uint64 {
-	n, err := strconv.ParseUint(value(h, key), 10, 64)
-	if err != nil {
-		return 0
-	}
-	return n
-}
-
-func stamp(h nats.Header) int64 {
-	t, err := time.Parse(time.RFC3339Nano, value(h, headerTime))
-	if err != nil {
-		return 0
-	}
-	return t.UnixNano()
-}
-
 // PublishEphemeral sends an event that is not stored to the other nodes that
 // follow the channel. It never comes back to this node. Frame must not be
 // changed until it returns. It gives no promise of delivery.
-func (b *Broker) PublishEphemeral(app, channel string, frame []byte, exclude string) error {
-	if err := checkNames(app, channel); err != nil {
+func (b *Broker) PublishEphemeral(ref Ref, frame []byte, exclude string) error {
+	if err := ref.check(); err != nil {
 		return err
 	}
-	m := nats.Msg{Subject: b.laneOf(app, channel).subject(liveRoot, app, channel), Data: frame}
+	m := nats.Msg{Subject: b.laneOf(ref).subject(liveRoot, ref), Data: frame}
 	if exclude != "" {
 		m.Header = nats.Header{headerExclude: {exclude}}
 	}

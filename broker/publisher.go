@@ -1,10 +1,8 @@
 package broker
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,175 +15,15 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-const (
-	// ackTimeout is how long an acknowledgement may take before the event is
-	// sent again under the same id.
-	ackTimeout = 500 * time.Millisecond
-	// watchPeriod is how often a partition looks for late acknowledgements,
-	// and the pause between retries while its stream has no leader.
-	watchPeriod = 40 * time.Millisecond
-)
-
-// Record is an event to store.
-type Record struct {
-	App     string
-	Channel string
-	Frame   []byte // the finished JSON text
-	Exclude string // the socket id that does not get the event, "" none
-}
-
-// call is one Publish under way.
-type call struct {
-	mu   sync.Mutex
-	left int
-	err  error
-	done chan struct{}
-}
-
-// finish counts one record as stored, or failed with err.
-func (c *call) finish(err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if err != nil && c.err == nil {
-		c.err = err
-	}
-	c.left--
-	if c.left == 0 {
-		close(c.done)
-	}
-}
-
-// Publish stores records and returns when the log has decided on all of them:
-// from the moment they are handed over the end of ctx changes nothing, because
-// what is stored must not be answered as refused. That takes PublishTimeout at
-// most. Records of one channel keep their order. Frames must not be changed
-// until it returns.
-//
-// Errors: ErrTooLarge, ErrOverloaded and the context's, when nothing is stored;
-// ErrUnavailable or ErrClosed, when some records may be. A log that has failed
-// refuses at once.
-func (b *Broker) Publish(ctx context.Context, records []Record) error {
-	if len(records) == 0 {
-		return nil
-	}
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("publish %d events: %w", len(records), err)
-	}
-	var one [1]*lane
-	lanes, err := b.accept(records, one[:0])
-	if err != nil {
-		return err
-	}
-	var admitted hold
-	defer admitted.release()
-	if err := b.admit(ctx, records, lanes, &admitted); err != nil {
-		return err
-	}
-	c := &call{left: len(records), done: make(chan struct{})}
-	if err := b.hand(c, records, lanes); err != nil {
-		return err
-	}
-	<-c.done
-	return c.err
-}
-
-// accept appends the lane of each record to lanes, or returns a TooLargeError.
-func (b *Broker) accept(records []Record, lanes []*lane) ([]*lane, error) {
-	lanes = slices.Grow(lanes, len(records))
-	for i := range records {
-		r := &records[i]
-		if err := checkNames(r.App, r.Channel); err != nil {
-			return nil, err
-		}
-		l := b.laneOf(r.App, r.Channel)
-		if limit := l.maxFrame(r.App, r.Channel); len(r.Frame) > limit {
-			return nil, &TooLargeError{Channel: r.Channel, Size: len(r.Frame), Limit: limit}
-		}
-		lanes = append(lanes, l)
-	}
-	return lanes, nil
-}
-
-// hand gives records to the publishers of their lanes, all of them or, with an
-// error, none.
-func (b *Broker) hand(c *call, records []Record, lanes []*lane) error {
-	if len(records) == 1 {
-		return b.handOne(c, &records[0], lanes[0])
-	}
-	sizes := make([]int, len(b.lanes)) // by lane, in bytes
-	for i := range records {
-		sizes[lanes[i].index] += len(records[i].Frame)
-	}
-	// Always in the order of the lanes: two calls must not wait for each other.
-	for i, n := range sizes {
-		if p := b.publishers[i]; p != nil && n > 0 {
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			if err := p.admitLocked(n); err != nil {
-				return err
-			}
-		}
-	}
-	for i := range records {
-		if p := b.publishers[lanes[i].index]; p != nil {
-			p.addLocked(c, &records[i])
-		} else {
-			c.finish(b.deliver(lanes[i], &records[i]))
-		}
-	}
-	return nil
-}
-
-func (b *Broker) handOne(c *call, r *Record, l *lane) error {
-	p := b.publishers[l.index]
-	if p == nil {
-		c.finish(b.deliver(l, r))
-		return nil
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if err := p.admitLocked(len(r.Frame)); err != nil {
-		return err
-	}
-	p.addLocked(c, r)
-	return nil
-}
-
-// messageOverhead is more than NATS adds to an event: the headers' names, a
-// message id, a socket id, the rest of the subject, and what a file adds to a
-// record.
-const messageOverhead = 512
-
-// MaxFrame is the largest frame, in bytes, that can be stored on a channel: it
-// has to fit into one message, and into what is retained of the channel's
-// stream.
-func (b *Broker) MaxFrame(app, channel string) int {
-	return b.laneOf(app, channel).maxFrame(app, channel)
-}
-
-func (l *lane) maxFrame(app, channel string) int {
-	return l.maxMessage - messageOverhead - maxToken*(len(app)+len(channel))
-}
-
-// deliver sends an event of a channel of which nothing is retained.
-func (b *Broker) deliver(l *lane, r *Record) error {
-	m := nats.Msg{Subject: l.subject(liveRoot, r.App, r.Channel), Data: r.Frame}
-	if r.Exclude != "" {
-		m.Header = nats.Header{headerExclude: {r.Exclude}}
-	}
-	if err := b.publish.PublishMsg(&m); err != nil {
-		return fmt.Errorf("%w: publish to %s: %w", ErrUnavailable, m.Subject, err)
-	}
-	return nil
-}
-
 // publisher stores the events of one lane, in order, with a bounded
 // number of them unacknowledged.
 type publisher struct {
-	broker   *Broker
-	lane     *lane
-	nc       *nats.Conn
-	inbox    string // acknowledgements come to inbox + "." + number
+	broker *Broker
+	lane   *lane
+	nc     *nats.Conn
+	inbox  string // acknowledgements come to inbox + "." + number
+	// idPrefix begins message ids. It is another one in each run, whose numbers
+	// begin again: none may be taken for a duplicate of the run before.
 	idPrefix string
 
 	// mu is held while an event is given to the connection, which buffers
@@ -199,6 +37,7 @@ type publisher struct {
 	inFlight map[uint64]*pending
 	queue    []*pending
 	queued   int    // bytes
+	reserved int    // bytes that may join them
 	newest   uint64 // the highest sequence acknowledged
 	// silent: an event was given up, and the stream has answered nothing since.
 	silent bool
@@ -213,17 +52,18 @@ type publisher struct {
 	exclude   [1]string
 }
 
-// pending is an event on its way into the stream.
-type pending struct {
-	call    *call
-	record  *Record
-	subject string
-	number  uint64
-	first   time.Time // when it was taken
-	sent    time.Time // when it was last sent
-	retried bool
-}
+const (
+	// ackTimeout is how long an acknowledgement may take before the event is
+	// sent again under the same id.
+	ackTimeout = 500 * time.Millisecond
+	// watchPeriod is how often a partition looks for late acknowledgements,
+	// and the pause between retries while its stream has no leader.
+	watchPeriod = 40 * time.Millisecond
+)
 
+// openPublishers makes a publisher for each stream. Each has one subscription for
+// all acknowledgements, which are told apart by number: one subscription for each
+// publish would cost more than the publish.
 func (b *Broker) openPublishers() error {
 	prefix := rand.Text()[:10]
 	b.publishers = make([]*publisher, len(b.lanes))
@@ -245,25 +85,84 @@ func (b *Broker) openPublishers() error {
 	return nil
 }
 
+// take sends an event or puts it into the queue. With an error it does neither:
+// ErrOverloaded, ErrClosed, or how the log has failed.
+func (p *publisher) take(c *call, r *Record) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.admitLocked(len(r.Frame)); err != nil {
+		return err
+	}
+	p.addLocked(c, r)
+	return nil
+}
+
+// reserve makes room for events of so many bytes, which takeReserved brings or
+// unreserve gives up: a call with events for several streams must not be stored
+// in one and refused by another. The errors are those of take.
+func (p *publisher) reserve(bytes int) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.admitLocked(bytes); err != nil {
+		return err
+	}
+	p.reserved += bytes
+	return nil
+}
+
+func (p *publisher) unreserve(bytes int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.reserved -= bytes
+}
+
+// takeReserved takes those of records that are of this lane, in one go, so that
+// no others come between them. They are finished with an error if the log has
+// failed or was closed since there was room.
+func (p *publisher) takeReserved(c *call, records []Record, lanes []*lane, bytes int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.reserved -= bytes
+	for i := range records {
+		if lanes[i] != p.lane {
+			continue
+		}
+		if err := p.refuseLocked(); err != nil {
+			c.finish(err)
+			continue
+		}
+		p.addLocked(c, &records[i])
+	}
+}
+
 // admitLocked reports whether events of so many bytes can be taken. What is
 // larger than the queue may be is taken when nothing waits: it would never be
 // otherwise.
 func (p *publisher) admitLocked(bytes int) error {
+	if err := p.refuseLocked(); err != nil {
+		return err
+	}
+	if waits := p.queued + p.reserved; waits > 0 && waits+bytes > p.broker.cfg.PublishQueueBytes {
+		return ErrOverloaded
+	}
+	return nil
+}
+
+// refuseLocked returns why nothing is taken at all, and counts that.
+func (p *publisher) refuseLocked() error {
 	switch {
 	case p.closed:
 		return ErrClosed
 	case p.failure != nil:
 		p.refused++
 		return p.failure
-	case p.queued > 0 && p.queued+bytes > p.broker.cfg.PublishQueueBytes:
-		return ErrOverloaded
 	}
 	return nil
 }
 
 // addLocked sends r or puts it into the queue.
 func (p *publisher) addLocked(c *call, r *Record) {
-	e := &pending{call: c, record: r, subject: p.lane.subject(storedRoot, r.App, r.Channel), first: time.Now()}
+	e := &pending{call: c, record: r, subject: p.lane.subject(storedRoot, r.ref()), first: time.Now()}
 	if len(p.queue) == 0 && !p.repairing && len(p.inFlight) < p.broker.cfg.PublishWindow {
 		p.firstSendLocked(e, e.first)
 		return
@@ -272,6 +171,8 @@ func (p *publisher) addLocked(c *call, r *Record) {
 	p.queued += len(r.Frame)
 }
 
+// firstSendLocked gives e its number and sends it. What the connection does not
+// take is not stored.
 func (p *publisher) firstSendLocked(e *pending, now time.Time) {
 	p.next++
 	e.number = p.next
@@ -325,6 +226,8 @@ func (p *publisher) acknowledged(m *nats.Msg) {
 	delete(p.inFlight, number)
 	p.pumpLocked()
 	p.mu.Unlock()
+	// It was stored by an earlier try, perhaps while other nodes could not be
+	// reached.
 	if err == nil && (e.retried || a.duplicate) {
 		p.broker.nudge(p.lane, liveRoot+e.subject[len(storedRoot):], a.sequence)
 	}
@@ -445,6 +348,16 @@ func (p *publisher) shiftLocked() *pending {
 	return e
 }
 
+// numbersLocked are the events in flight, oldest first.
+func (p *publisher) numbersLocked() []uint64 {
+	numbers := make([]uint64, 0, len(p.inFlight))
+	for number := range p.inFlight {
+		numbers = append(numbers, number)
+	}
+	slices.Sort(numbers)
+	return numbers
+}
+
 // fail makes the publisher take nothing until resume. What waits is refused;
 // what is under way may still be answered; broken: not for long.
 func (p *publisher) fail(err error, broken bool) {
@@ -464,15 +377,6 @@ func (p *publisher) resume() int {
 	refused := p.refused
 	p.failure, p.refusal, p.refused, p.silent, p.broken = nil, nil, 0, false, false
 	return refused
-}
-
-func (p *publisher) numbersLocked() []uint64 {
-	numbers := make([]uint64, 0, len(p.inFlight))
-	for number := range p.inFlight {
-		numbers = append(numbers, number)
-	}
-	slices.Sort(numbers)
-	return numbers
 }
 
 // isSilent reports that an event was not answered within PublishTimeout, and
@@ -501,7 +405,7 @@ func (p *publisher) newestAcknowledged() uint64 {
 	return p.newest
 }
 
-// close fails everything under way.
+// close fails everything under way, of which some may be stored.
 func (p *publisher) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -514,59 +418,4 @@ func (p *publisher) close() {
 		e.call.finish(ErrClosed)
 	}
 	p.queue = nil
-}
-
-// ack is what a stream says of a stored event.
-type ack struct {
-	sequence  uint64
-	duplicate bool
-}
-
-// parseAck reads {"stream":"…","seq":n[,"duplicate":true]} without
-// encoding/json, which costs as much as the rest of an acknowledgement.
-// Anything else, above all an error, goes the slow way.
-func parseAck(data []byte) (ack, error) {
-	_, rest, found := bytes.Cut(data, []byte(`"seq":`))
-	if !found || !bytes.HasPrefix(data, []byte(`{"stream":`)) {
-		return parseRareAck(data)
-	}
-	n := 0
-	for n < len(rest) && rest[n] >= '0' && rest[n] <= '9' {
-		n++
-	}
-	sequence, err := strconv.ParseUint(string(rest[:n]), 10, 64)
-	if err != nil {
-		return parseRareAck(data)
-	}
-	return ack{sequence: sequence, duplicate: bytes.Contains(rest[n:], []byte(`"duplicate":true`))}, nil
-}
-
-// Codes of answers that are about the event and not about the stream
-// (nats-server, errors.json).
-const (
-	codeMessageTooLarge = 10054
-	codeHeaderTooLarge  = 10097
-)
-
-func parseRareAck(data []byte) (ack, error) {
-	var answer struct {
-		Sequence  uint64 `json:"seq"`
-		Duplicate bool   `json:"duplicate"`
-		Error     *struct {
-			ErrorCode   int    `json:"err_code"`
-			Description string `json:"description"`
-		} `json:"error"`
-	}
-	if err := json.Unmarshal(data, &answer); err != nil {
-		return ack{}, fmt.Errorf("%w: read its answer: %w", ErrUnavailable, err)
-	}
-	switch e := answer.Error; {
-	case e != nil && (e.ErrorCode == codeMessageTooLarge || e.ErrorCode == codeHeaderTooLarge):
-		return ack{}, fmt.Errorf("%w: %s", ErrTooLarge, e.Description)
-	case e != nil:
-		return ack{}, fmt.Errorf("%w: it refused the event: %s (code %d)", ErrUnavailable, e.Description, e.ErrorCode)
-	case answer.Sequence == 0:
-		return ack{}, fmt.Errorf("%w: [unexpected] answer: %.100s", ErrUnavailable, data)
-	}
-	return ack{sequence: answer.Sequence, duplicate: answer.Duplicate}, nil
 }

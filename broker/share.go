@@ -3,15 +3,10 @@ package broker
 import (
 	"cmp"
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/nats-io/nats.go"
 )
 
 // Apps share streams, and a full stream lets its oldest events go, whosever
@@ -41,15 +36,6 @@ const (
 	storedOverhead = 100 // bytes, about
 )
 
-// AppShare is the part of the retention that an app may fill when others need
-// theirs.
-type AppShare struct {
-	App string
-	// Percent of Config.MaxBytes; 0 is an equal part of what the other apps
-	// leave.
-	Percent int
-}
-
 // share watches over one stream that apps share. Its methods are safe for
 // concurrent use, also those of a nil share, which allows everything.
 type share struct {
@@ -68,41 +54,7 @@ type share struct {
 	waiting  []*waiter // in the order of their coming
 }
 
-// account is what a stream, or an app in it, is taken to hold: stored, when that
-// was last found out, and what was answered since and is pending, in bytes.
-type account struct{ stored, answered, pending int64 }
-
-func (a *account) bytes() int64 { return a.stored + a.answered + a.pending }
-
-// settle says that what was pending has been decided.
-func (a *account) settle(bytes int64) {
-	a.pending -= bytes
-	a.answered += bytes
-}
-
-// found takes down what was found out when of what was answered no more than so
-// much can have been missing.
-func (a *account) found(stored, answered int64) {
-	a.stored = stored
-	a.answered -= answered
-}
-
-// usage is what an app has in the stream.
-type usage struct {
-	account
-	// counted: whether the app had company, other apps with events in the
-	// stream, was found out when those had accepted so many events.
-	counted, company bool
-	others           int64
-	events           int64 // accepted since the start
-	// count and size are of its newest events, for their average.
-	count, size int64
-	// removed are bytes since that was told.
-	removed int64
-	told    time.Time
-}
-
-// parts returns the bytes of each app, of a stream that holds at most max.
+// parts returns the bytes of each app, of a stream that holds at most limit.
 func parts(apps []AppShare, limit int64) map[string]int64 {
 	left, equal := 100, 0
 	for _, a := range apps {
@@ -151,42 +103,6 @@ func (b *Broker) openShares(ctx context.Context) error {
 	return nil
 }
 
-func (s *share) aloneLocked(u *usage) bool {
-	if !u.counted && s.before {
-		return false
-	}
-	return !u.company && s.events-u.events == u.others
-}
-
-func rouse(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
-
-func (s *share) usageLocked(app string) *usage {
-	u := s.apps[app]
-	if u == nil {
-		u = &usage{}
-		s.apps[app] = u
-	}
-	return u
-}
-
-// averageOver is of how many of its newest events an app's average is, about.
-const averageOver = 4096
-
-func (u *usage) add(size, events int64) {
-	u.pending += size
-	u.events += events
-	u.count += events
-	u.size += size
-	if u.count >= averageOver {
-		u.count, u.size = u.count/2, u.size/2
-	}
-}
-
 // run looks when there is something to look at, until ctx ends.
 func (s *share) run(ctx context.Context) {
 	failed := false
@@ -225,12 +141,33 @@ func (s *share) rest(ctx context.Context) {
 	}
 }
 
-// counted is an app with more than its part.
-type counted struct {
-	app    string
-	events events
-	bytes  int64
-	excess int64
+// rouse tells who listens to c, a channel of capacity 1, that there is something
+// to do; once is enough until it looks.
+func rouse(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+func (s *share) usageLocked(app string) *usage {
+	u := s.apps[app]
+	if u == nil {
+		u = &usage{}
+		s.apps[app] = u
+	}
+	return u
+}
+
+// aloneLocked reports that no other app has events in the stream, so that nobody
+// needs what this one fills. That is asked of the stream when it matters and
+// holds until another app stores something; until it was asked, only a stream
+// that was empty at the start is known to hold nothing of others.
+func (s *share) aloneLocked(u *usage) bool {
+	if !u.counted && s.before {
+		return false
+	}
+	return !u.company && s.events-u.events == u.others
 }
 
 // look asks what the stream holds, and removes what is too much.
@@ -239,6 +176,7 @@ func (s *share) look(ctx context.Context) error {
 	defer cancel()
 	s.mu.Lock()
 	s.accepted = 0
+	// What is answered from here on may be in what the stream says, or not.
 	answered := s.all.answered
 	s.mu.Unlock()
 	info, err := s.broker.streamInfo(ctx, s.lane)
@@ -279,6 +217,14 @@ func (s *share) targetLocked() int64 {
 	return max(target, 0)
 }
 
+// counted is an app with more than its part.
+type counted struct {
+	app    string
+	events events
+	bytes  int64
+	excess int64
+}
+
 // count returns the apps with more than their part, those with most first. An
 // app that is alone in the stream is none of them.
 func (s *share) count(ctx context.Context, info streamInfo) ([]counted, error) {
@@ -296,7 +242,9 @@ func (s *share) count(ctx context.Context, info streamInfo) ([]counted, error) {
 	return over, nil
 }
 
-// countOne counts an app; its excess is 0 if it is alone.
+// countOne counts an app; its excess is 0 if it is alone. A stream says how many
+// events an app has but not how many bytes, so those are taken by the average of
+// its newest.
 func (s *share) countOne(ctx context.Context, app string, info streamInfo) (counted, error) {
 	s.mu.Lock()
 	u := s.usageLocked(app)
@@ -425,151 +373,4 @@ func (s *share) tell(app string, removed int64) {
 		s.broker.log.Info("an app filled more than its share of the retention, its oldest events were removed",
 			slog.String("app", app), slog.String("stream", s.lane.stream), slog.Int64("bytes", removed))
 	}
-}
-
-// events are those of an app from a place on.
-type events struct {
-	first uint64    // the sequence of the first
-	time  time.Time // when that was stored
-	count int64
-}
-
-// eventsOf counts an app's events from a sequence on.
-func (b *Broker) eventsOf(ctx context.Context, l *lane, app string, from uint64) (events, error) {
-	var e events
-	request := getRequest{Sequence: max(from, 1), NextFor: l.appSubjects(app), Batch: 1}
-	err := b.get(ctx, l, request, func(m *nats.Msg) {
-		e = events{first: number(m.Header, headerSequence), time: time.Unix(0, stamp(m.Header)), count: 1}
-	}, func(end *nats.Msg) {
-		e.count += int64(number(end.Header, headerPending)) //nolint:gosec // a count of events
-	})
-	if err != nil {
-		return e, fmt.Errorf("count the events of app %s in stream %s: %w", app, l.stream, err)
-	}
-	return e, nil
-}
-
-// appSubjects is the pattern of all stored subjects of an app.
-func (l *lane) appSubjects(app string) string {
-	return storedRoot + "." + l.token + "." + Token(app) + ".*"
-}
-
-// mark says that events of an app were removed, while older ones of others
-// stayed: a fact that clients which come back depend on. It is a message of the
-// stream itself, so it is there exactly as long as it can matter: when it goes
-// by age or size, all that was removed would be gone, too.
-type mark struct {
-	Sequence uint64    `json:"sequence"` // up to this one
-	Time     time.Time `json:"time"`     // none of them is younger
-	stored   time.Time // when the mark was
-}
-
-// markSubject is that of the marks of an app, or of all apps: "". No app has
-// an empty id, so it is no channel's.
-func (l *lane) markSubject(app string) string { return l.subject(storedRoot, "", app) }
-
-// readMark returns the newest mark of an app, a zero one if there is none.
-func (b *Broker) readMark(ctx context.Context, l *lane, app string) (mark, error) {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
-	find := b.lastDirect
-	if b.cfg.Replicas > 1 {
-		find = b.lastOfLeader
-	}
-	ev, found, err := find(ctx, l, l.markSubject(app))
-	if err != nil || !found {
-		return mark{}, err
-	}
-	var m mark
-	if err := json.Unmarshal(ev.Frame, &m); err != nil {
-		return mark{}, fmt.Errorf("read a mark of stream %s: %w", l.stream, err)
-	}
-	m.stored = time.Unix(0, ev.Time)
-	return m, nil
-}
-
-// purgeApp removes the events of an app before those given. The marks come
-// first: who finds an event missing must find them.
-func (b *Broker) purgeApp(ctx context.Context, l *lane, app string, from events) error {
-	m := mark{Sequence: from.first - 1, Time: from.time}
-	for _, of := range []string{app, ""} {
-		if err := b.writeMark(ctx, l, of, m); err != nil {
-			return fmt.Errorf("mark a removal in stream %s: %w", l.stream, err)
-		}
-	}
-	for filter, request := range map[string]purgeRequest{
-		l.appSubjects(app): {Sequence: from.first}, l.markSubject(app): {Keep: 1}, l.markSubject(""): {Keep: 1},
-	} {
-		request.Filter = filter
-		if err := b.ask(ctx, "$JS.API.STREAM.PURGE."+l.stream, request, nil); err != nil {
-			return fmt.Errorf("remove the oldest events of app %s from stream %s: %w", app, l.stream, err)
-		}
-	}
-	return nil
-}
-
-func (b *Broker) writeMark(ctx context.Context, l *lane, app string, m mark) error {
-	data, err := json.Marshal(m)
-	if err != nil {
-		return err
-	}
-	answer, err := b.reader().RequestWithContext(ctx, l.markSubject(app), data)
-	if err != nil {
-		return err
-	}
-	_, err = parseAck(answer.Data)
-	return err
-}
-
-// purgeRequest is nats-server's JSApiStreamPurgeRequest.
-type purgeRequest struct {
-	Filter   string `json:"filter"`
-	Sequence uint64 `json:"seq,omitempty"`
-	Keep     uint64 `json:"keep,omitempty"`
-}
-
-// ask makes a request to the API of JetStream.
-func (b *Broker) ask(ctx context.Context, subject string, request, answer any) error {
-	body, err := json.Marshal(request)
-	if err != nil {
-		return err
-	}
-	m, err := b.reader().RequestWithContext(ctx, subject, body)
-	if err != nil {
-		return unanswered(err)
-	}
-	var failed struct {
-		Error *struct {
-			Description string `json:"description"`
-		} `json:"error"`
-	}
-	if err := json.Unmarshal(m.Data, &failed); err != nil {
-		return err
-	}
-	if failed.Error != nil {
-		return errors.New(failed.Error.Description)
-	}
-	if answer == nil {
-		return nil
-	}
-	return json.Unmarshal(m.Data, answer)
-}
-
-// streamInfo is the state of a stream.
-type streamInfo struct {
-	Messages  int64     `json:"messages"`
-	Bytes     int64     `json:"bytes"`
-	First     uint64    `json:"first_seq"`
-	FirstTime time.Time `json:"first_ts"`
-	Last      uint64    `json:"last_seq"`
-}
-
-func (b *Broker) streamInfo(ctx context.Context, l *lane) (streamInfo, error) {
-	var answer struct {
-		State streamInfo `json:"state"`
-	}
-	if err := b.ask(ctx, "$JS.API.STREAM.INFO."+l.stream, struct{}{}, &answer); err != nil {
-		return streamInfo{}, fmt.Errorf("ask stream %s for its state: %w", l.stream, err)
-	}
-	return answer.State, nil
 }

@@ -9,16 +9,6 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// StoreConfig describes a Store.
-type StoreConfig struct {
-	// Name is unique among the stores; letters, digits, - and _.
-	Name string
-	// MaxAge is how long a value is kept after it was put.
-	MaxAge time.Duration
-	// MaxBytes bounds the store; the values put longest ago go first.
-	MaxBytes int64
-}
-
 // Store is a durable table of small values that are replaced often and
 // forgotten after a time. It is safe for concurrent use.
 //
@@ -29,6 +19,16 @@ type Store struct {
 	js     jetstream.JetStream
 	stream jetstream.Stream
 	prefix string // of the subjects
+}
+
+// StoreConfig describes a Store.
+type StoreConfig struct {
+	// Name is unique among the stores; letters, digits, - and _.
+	Name string
+	// MaxAge is how long a value is kept after it was put.
+	MaxAge time.Duration
+	// MaxBytes bounds the store; the values put longest ago go first.
+	MaxBytes int64
 }
 
 // OpenStore opens a store, or makes it, or brings it in line with cfg.

@@ -2,8 +2,6 @@ package broker
 
 import (
 	"errors"
-	"fmt"
-	"hash/fnv"
 	"strconv"
 )
 
@@ -16,27 +14,10 @@ const (
 	storeRoot  = "store"
 )
 
-const (
-	// maxToken is how many bytes of a subject stand for one of a name.
-	maxToken = len("%XX")
-	// maxNames bounds the names in a subject, in bytes of it. A server ends the
-	// connection of whoever sends a protocol line that is too long for it, and
-	// with it all that is under way there.
-	maxNames = 15 << 10
-)
-
-// checkNames refuses names that no server takes. The error is ErrTooLarge.
-func checkNames(app, channel string) error {
-	if n := maxToken * (len(app) + len(channel)); n > maxNames {
-		return fmt.Errorf("%w: the ids of app and channel are %d bytes, at most %d can be a subject", ErrTooLarge, n/maxToken, maxNames/maxToken)
-	}
-	return nil
-}
-
 var errToken = errors.New("not a subject token of a name")
 
 // Token maps any name to exactly one subject token, and different names to
-// different tokens (DESIGN §3). The characters of Pusher names stay as they
+// different tokens. The characters of Pusher names stay as they
 // are, except that '.' becomes ':', which is not among them; every other byte
 // becomes %XX. NATS takes a literal '*' or '>' in a publish, so a name that
 // went in as it is could subscribe to everything.
@@ -105,17 +86,4 @@ func Untoken(token string) (string, error) {
 		return "", errToken
 	}
 	return string(name), nil
-}
-
-// Partition is the partition of a channel, from 0 to partitions-1.
-func Partition(app, channel string, partitions int) int {
-	return int(hash(app, channel) % uint32(partitions)) //nolint:gosec // partitions is small and positive
-}
-
-func hash(app, name string) uint32 {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(app))
-	_, _ = h.Write([]byte{0})
-	_, _ = h.Write([]byte(name))
-	return h.Sum32()
 }

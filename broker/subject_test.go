@@ -38,10 +38,10 @@ func FuzzToken(f *testing.F) {
 				t.Errorf("%q: token %q, read back %q, error %v", name, token, back, err)
 			}
 		}
-		if p := Partition(app, channel, 8); p < 0 || p > 7 {
+		if p := (Ref{App: app, Channel: channel}).partition(8); p < 0 || p > 7 {
 			t.Errorf("partition %d", p)
 		}
-		if n := strings.Count((&lane{token: "3"}).subject(storedRoot, app, channel), "."); n != 3 {
+		if n := strings.Count((&lane{token: "3"}).subject(storedRoot, Ref{App: app, Channel: channel}), "."); n != 3 {
 			t.Errorf("%q, %q: %d dots in the subject", app, channel, n)
 		}
 	})

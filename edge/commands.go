@@ -7,6 +7,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"reecho/broker"
 	"reecho/edge/limit"
 	"reecho/edge/pusher"
 )
@@ -311,7 +312,7 @@ func (c *client) clientEvent(m pusher.Message) {
 		m.Channel, m.Event, data, sub.Name)
 	sub.ch.send(textFrame(text), c.ID())
 	hub := c.app.channels.hub
-	if err := hub.broker.PublishEphemeral(c.app.ID, m.Channel, text, c.ID().String()); err != nil {
+	if err := hub.broker.PublishEphemeral(broker.Ref{App: c.app.ID, Channel: m.Channel}, text, c.ID().String()); err != nil {
 		hub.log.Debug("client event did not reach other nodes", slog.Any("error", err))
 	}
 }

@@ -87,10 +87,10 @@ func parseInt(text string, factor int) (int, error) {
 		return 0, errWhole
 	}
 	n, err := strconv.ParseUint(number, 10, 64)
-	if err != nil || n > uint64(math.MaxInt/factor) { //nolint:gosec // positive
+	if err != nil || n > uint64(math.MaxInt/factor) {
 		return 0, fmt.Errorf("more than fits, at most %d on this system", math.MaxInt)
 	}
-	return int(n) * factor, nil //nolint:gosec // compared above
+	return int(n) * factor, nil
 }
 
 func parseBytes(text string) (int, error) {

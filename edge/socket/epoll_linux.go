@@ -56,8 +56,8 @@ func (ps *pollers) adopt(u *upgrade) bool {
 	_ = u.raw.Close()
 	c := &epollConn{fd: fd, paused: true}
 	c.init(ps.server, c, u.request.Remote)
-	ps.server.tasks.Add(1)                            // the handshake's goroutine is still counted
-	ps.all[ps.next.Add(1)%uint32(len(ps.all))].add(c) //nolint:gosec // few pollers
+	ps.server.tasks.Add(1) // the handshake's goroutine is still counted
+	ps.all[ps.next.Add(1)%uint32(len(ps.all))].add(c)
 	c.receiver = ps.server.acceptor.Open(c, u.request)
 	if len(u.rest) > 0 {
 		if wait := c.receive(u.rest); wait != nil {

@@ -59,10 +59,10 @@ func Messages(frames []byte) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		for len(frames) > 0 {
 			header, size := frameSize(frames)
-			if header == 0 || size > uint64(len(frames)) || header+int(size) > len(frames) { //nolint:gosec // not above len(frames)
+			if header == 0 || size > uint64(len(frames)) || header+int(size) > len(frames) {
 				return
 			}
-			end := header + int(size) //nolint:gosec // not above len(frames)
+			end := header + int(size)
 			if !yield(frames[header:end:end]) {
 				return
 			}
@@ -91,7 +91,7 @@ func frameSize(frames []byte) (header int, size uint64) {
 func AppendFrameHeader(dst []byte, n int) []byte {
 	switch {
 	case n < 126:
-		return append(dst, textByte, byte(n)) //nolint:gosec // below 126
+		return append(dst, textByte, byte(n))
 	case n <= 0xffff:
 		return binary.BigEndian.AppendUint16(append(dst, textByte, 126), uint16(n))
 	default:
@@ -106,8 +106,8 @@ func closeFrame(code int, reason string) []byte {
 	}
 	reason = cutReason(reason)
 	frame := make([]byte, 0, 4+len(reason))
-	frame = append(frame, closeByte, byte(2+len(reason)))      //nolint:gosec // at most 125
-	frame = binary.BigEndian.AppendUint16(frame, uint16(code)) //nolint:gosec // close codes have 16 bits
+	frame = append(frame, closeByte, byte(2+len(reason)))      // at most 125
+	frame = binary.BigEndian.AppendUint16(frame, uint16(code)) // close codes have 16 bits
 	return append(frame, reason...)
 }
 
@@ -130,6 +130,6 @@ func cutReason(reason string) string {
 // appendPong appends a pong frame that answers a ping with payload, which is
 // at most 125 bytes long.
 func appendPong(dst, payload []byte) []byte {
-	dst = append(dst, pongByte, byte(len(payload))) //nolint:gosec // at most 125
+	dst = append(dst, pongByte, byte(len(payload))) // at most 125
 	return append(dst, payload...)
 }

@@ -105,7 +105,7 @@ func (l *link) Queued() int {
 
 // Owe implements Conn.
 func (l *link) Owe(frames, bytes int) {
-	l.own.Add(int32(bytes + frames*ownOverhead)) //nolint:gosec // at most what one message asks for above ownHigh
+	l.own.Add(int32(bytes + frames*ownOverhead)) // at most what one message asks for above ownHigh
 }
 
 // Send implements Conn.
@@ -143,7 +143,7 @@ func (l *link) settleLocked(frames [][]byte) {
 	for _, f := range frames {
 		bytes += len(f)
 	}
-	l.own.Add(-int32(bytes)) //nolint:gosec // what Owe added
+	l.own.Add(-int32(bytes))
 }
 
 // Close implements Conn.
@@ -267,7 +267,7 @@ func (l *link) openQueueLocked() {
 // queueChangedLocked follows what was put into the queue or taken out of it;
 // own is how much of it were answers before.
 func (l *link) queueChangedLocked(own int) {
-	l.own.Add(int32(l.out.own - own)) //nolint:gosec // as above
+	l.own.Add(int32(l.out.own - own))
 	if l.out.Empty() {
 		l.out = nil
 	}

@@ -134,7 +134,7 @@ func (p *poller) add(c *epollConn) {
 		p.free = p.free[:n-1]
 		p.conns[c.slot] = c
 	} else {
-		c.slot = int32(len(p.conns)) //nolint:gosec // bounded by the descriptors of a process
+		c.slot = int32(len(p.conns))
 		p.conns = append(p.conns, c)
 	}
 	aborted := p.aborted

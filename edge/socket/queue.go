@@ -87,7 +87,7 @@ func (q *Queue) Push(now time.Duration, frame []byte, skip int, own bool) {
 		clear(q.entries[n:])
 		q.entries, q.head = q.entries[:n], 0
 	}
-	e := entry{frame: frame, at: int32(now / time.Second), own: own} //nolint:gosec // 68 years
+	e := entry{frame: frame, at: int32(now / time.Second), own: own} // 68 years
 	q.cost += refCost(frame)
 	if own {
 		q.own += refCost(frame)

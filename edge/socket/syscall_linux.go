@@ -126,12 +126,12 @@ func writev(fd int, iov []unix.Iovec, total int) (n int, errno unix.Errno) {
 
 // advance takes n bytes off the front of iov, which has more.
 func advance(iov []unix.Iovec, n int) []unix.Iovec {
-	for n >= int(iov[0].Len) { //nolint:gosec // a length
-		n -= int(iov[0].Len) //nolint:gosec // a length
+	for n >= int(iov[0].Len) {
+		n -= int(iov[0].Len)
 		iov = iov[1:]
 	}
 	iov[0].Base = (*byte)(unsafe.Add(unsafe.Pointer(iov[0].Base), n)) //nolint:gosec // the kernel wants addresses
-	iov[0].SetLen(int(iov[0].Len) - n)                                //nolint:gosec // a length
+	iov[0].SetLen(int(iov[0].Len) - n)
 	return iov
 }
 

@@ -186,7 +186,7 @@ func maskedFrame(text string) []byte {
 	case n < 126:
 		frame = append(frame, 0x81, 0x80|byte(n))
 	default:
-		frame = append(frame, 0x81, 0x80|126, byte(n>>8), byte(n)) //nolint:gosec // below 256
+		frame = append(frame, 0x81, 0x80|126, byte(n>>8), byte(n))
 	}
 	frame = append(frame, 0, 0, 0, 0)
 	return append(frame, text...)
@@ -228,7 +228,7 @@ func newReader(b *bench) (*reader, error) {
 	if err := unix.Pipe2(r.wake[:], unix.O_NONBLOCK); err != nil {
 		return nil, err
 	}
-	if err := unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, r.wake[0], &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(r.wake[0])}); err != nil { //nolint:gosec // descriptors are small
+	if err := unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, r.wake[0], &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(r.wake[0])}); err != nil {
 		return nil, err
 	}
 	go r.run()
@@ -240,9 +240,9 @@ func (r *reader) add(c *conn) error {
 		return err
 	}
 	r.mu.Lock()
-	r.conns[int32(c.fd)] = c //nolint:gosec // descriptors are small
+	r.conns[int32(c.fd)] = c
 	r.mu.Unlock()
-	return unix.EpollCtl(r.epoll, unix.EPOLL_CTL_ADD, c.fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(c.fd)}) //nolint:gosec // as above
+	return unix.EpollCtl(r.epoll, unix.EPOLL_CTL_ADD, c.fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(c.fd)})
 }
 
 func (r *reader) close() {
@@ -267,7 +267,7 @@ func (r *reader) run() {
 			return
 		}
 		for i := range max(n, 0) {
-			if events[i].Fd == int32(r.wake[0]) { //nolint:gosec // as above
+			if events[i].Fd == int32(r.wake[0]) {
 				return
 			}
 			r.mu.Lock()
@@ -319,7 +319,7 @@ func (b *bench) frames(c *conn, data []byte) []byte {
 			if len(data) < 10 {
 				return data
 			}
-			n, size = int(binary.BigEndian.Uint64(data[2:])), 10 //nolint:gosec // a length
+			n, size = int(binary.BigEndian.Uint64(data[2:])), 10
 		}
 		if len(data) < size+n {
 			return data

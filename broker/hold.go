@@ -8,13 +8,16 @@ import (
 	"time"
 )
 
-// hold is what a call has admitted to the streams and not yet an answer to.
+// hold is what a call has admitted to the streams and not yet an answer to. It
+// counts as stored meanwhile: else calls that come together would all find room
+// for themselves and overfill the stream.
 type hold struct{ parts []demand }
 
-// waiter is a call that waits for room.
-type waiter struct {
-	demand
-	decided chan error // capacity 1
+// release says that the call is over.
+func (h *hold) release() {
+	for _, d := range h.parts {
+		d.share.settle(d)
+	}
 }
 
 // demand is what a call wants to store in a stream, of one app.
@@ -23,33 +26,6 @@ type demand struct {
 	app    string
 	bytes  int64
 	events int64
-}
-
-// release says that the call is over.
-func (h *hold) release() {
-	for _, d := range h.parts {
-		d.share.mu.Lock()
-		d.share.all.settle(d.bytes)
-		d.share.usageLocked(d.app).settle(d.bytes)
-		d.share.mu.Unlock()
-	}
-}
-
-// admit lets records into their streams, which may mean to wait: before any of
-// them is handed on, so that with an error none is stored. Errors: ErrOverloaded,
-// ErrUnavailable, ErrClosed, the context's.
-func (b *Broker) admit(ctx context.Context, records []Record, lanes []*lane, h *hold) error {
-	if !b.shared {
-		return nil
-	}
-	demands := demandsOf(records, lanes)
-	for i, d := range demands {
-		if err := d.share.admit(ctx, d); err != nil {
-			return err
-		}
-		h.parts = demands[:i+1]
-	}
-	return nil
 }
 
 // demandsOf adds up records by stream and app. All that a call wants of a stream
@@ -74,6 +50,29 @@ func demandsOf(records []Record, lanes []*lane) []demand {
 	return demands
 }
 
+// admit lets records into their streams, which may mean to wait: before any of
+// them is handed on, so that with an error none is stored. Errors: ErrOverloaded,
+// ErrUnavailable, ErrClosed, the context's.
+func (b *Broker) admit(ctx context.Context, records []Record, lanes []*lane, h *hold) error {
+	if !b.shared {
+		return nil
+	}
+	demands := demandsOf(records, lanes)
+	for i, d := range demands {
+		if err := d.share.admit(ctx, d); err != nil {
+			return err
+		}
+		h.parts = demands[:i+1]
+	}
+	return nil
+}
+
+// waiter is a call that waits for room.
+type waiter struct {
+	demand
+	decided chan error // capacity 1
+}
+
 // admit lets d in at once, unless the stream is nearly full and d is of an app
 // that has more than its part: then it waits for its turn and for room.
 func (s *share) admit(ctx context.Context, d demand) error {
@@ -89,6 +88,14 @@ func (s *share) admit(ctx context.Context, d demand) error {
 	rouse(s.wake)
 	rouse(s.hurry)
 	return s.wait(ctx, w)
+}
+
+// settle says that what was let in has been decided, stored or not.
+func (s *share) settle(d demand) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all.settle(d.bytes)
+	s.usageLocked(d.app).settle(d.bytes)
 }
 
 // wait waits until it is decided on w, or until there is an error.
@@ -115,7 +122,8 @@ func (s *share) wait(ctx context.Context, w *waiter) error {
 	return <-w.decided
 }
 
-// leave takes w out of those that wait; false: it has been decided on.
+// leave takes w out of those that wait; false: it has been decided on, and what
+// was decided counts, because it may have been let in.
 func (s *share) leave(w *waiter) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -128,7 +136,8 @@ func (s *share) leave(w *waiter) bool {
 }
 
 // serve lets in those that wait for whom there is room, in their order, or none
-// when the log has failed.
+// when the log has failed. One that does not fit holds up those behind it: a
+// large event would wait for ever behind small ones otherwise.
 func (s *share) serve() {
 	if s == nil {
 		return
@@ -151,6 +160,7 @@ func (s *share) serve() {
 	}
 }
 
+// takeLocked counts what is let in, and has the stream looked at now and then.
 func (s *share) takeLocked(d demand) {
 	s.all.pending += d.bytes
 	s.accepted += d.bytes
@@ -168,6 +178,8 @@ func (s *share) boundedLocked(app string) bool {
 	return known && u.bytes() > part && !s.aloneLocked(u)
 }
 
+// fitsLocked: the stream is not nearly full with d. The room above that is for
+// apps that are within their part, which never wait.
 func (s *share) fitsLocked(d demand) bool {
 	return s.all.bytes()+d.bytes <= s.lane.retention.MaxBytes/100*shareHold
 }

@@ -1,0 +1,181 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// Log is what is retained of one channel, and the way to its live events: a
+// handle that has found the channel's stream, made by Broker.Log and worth
+// keeping for as long as the channel is. It is small, to be copied, and holds
+// nothing open. It is safe for concurrent use. The zero Log is of no channel
+// and must not be used.
+//
+// Of a channel of which nothing is retained every read gives nothing, without
+// an error. A read takes five seconds at most. Its error is ErrTooLarge if no
+// subject can be made of the names, ErrUnavailable if the server has not answered,
+// or not in full, which is also the context's if that has ended, and else what
+// the server says.
+type Log struct {
+	broker *Broker
+	lane   *lane
+	ref    Ref
+}
+
+// Log returns the log of a channel. It asks nothing and never fails: names that
+// cannot be a subject give errors from the calls of the log.
+func (b *Broker) Log(ref Ref) Log {
+	return Log{broker: b, lane: b.laneOf(ref), ref: ref}
+}
+
+// Ref names the channel.
+func (l Log) Ref() Ref { return l.ref }
+
+// Retention is how the events of the channel are retained.
+func (l Log) Retention() Retention { return l.lane.retention }
+
+// Epoch names the life of the sequences of the channel: when it changes,
+// sequences from before mean nothing. It stays the same as long as the broker
+// lives.
+func (l Log) Epoch() string { return l.lane.epoch }
+
+// Stream is the number of the stream that holds the channel, negative if
+// nothing of it is retained. The sequences of channels in one stream can be
+// compared.
+func (l Log) Stream() int {
+	if !l.lane.retained() {
+		return -1
+	}
+	return l.lane.index
+}
+
+// MaxFrame is the largest frame, in bytes, that can be stored on the channel:
+// it has to fit into one message, and into what is retained of the channel's
+// stream.
+func (l Log) MaxFrame() int { return l.lane.maxFrame(l.ref) }
+
+// stored is the subject of the channel's stored events. It is made for each
+// call: kept, it would cost each channel its length, to save a read one
+// allocation.
+func (l Log) stored() string { return l.lane.subject(storedRoot, l.ref) }
+
+// Read returns up to limit stored events whose sequence is from or above, in
+// order, and whether there are more. With several replicas the answer may be a
+// little behind.
+func (l Log) Read(ctx context.Context, from uint64, limit int) (events []Event, more bool, err error) {
+	events, more, err = l.read(ctx, get{Sequence: max(from, 1), Batch: limit})
+	if err != nil {
+		return nil, false, fmt.Errorf("read channel %q from %d: %w", l.ref.Channel, from, err)
+	}
+	return events, more, nil
+}
+
+// ReadSince is Read from the first event that was stored at or after t.
+func (l Log) ReadSince(ctx context.Context, t time.Time, limit int) (events []Event, more bool, err error) {
+	events, more, err = l.read(ctx, get{Start: &t, Batch: limit})
+	if err != nil {
+		return nil, false, fmt.Errorf("read channel %q since %s: %w", l.ref.Channel, t.Format(time.RFC3339), err)
+	}
+	return events, more, nil
+}
+
+func (l Log) read(ctx context.Context, request get) (events []Event, more bool, err error) {
+	if err := l.ref.check(); err != nil {
+		return nil, false, err
+	}
+	if !l.lane.retained() {
+		return nil, false, nil
+	}
+	request.NextFor, request.MaxBytes = l.stored(), readBytes
+	err = l.broker.get(ctx, l.lane, request, func(m *nats.Msg) { events = append(events, storedEvent(m)) }, func(end *nats.Msg) {
+		more = number(end.Header, headerPending) > 0
+	})
+	return events, more, err
+}
+
+// First returns the oldest retained event, ok false if there is none.
+func (l Log) First(ctx context.Context) (ev Event, ok bool, err error) {
+	events, _, err := l.Read(ctx, 1, 1)
+	if err != nil || len(events) == 0 {
+		return Event{}, false, err
+	}
+	return events[0], true, nil
+}
+
+// Last returns the newest stored event, ok false if there is none. The answer
+// is the leader's: nothing stored before the call is missed.
+func (l Log) Last(ctx context.Context) (ev Event, ok bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	if err := l.ref.check(); err != nil {
+		return Event{}, false, err
+	}
+	switch {
+	case !l.lane.retained():
+		return Event{}, false, nil
+	case l.broker.cfg.Replicas == 1:
+		ev, ok, err = l.broker.lastDirect(ctx, l.lane, l.stored())
+	default:
+		// A direct get may be answered by a replica that is behind.
+		ev, ok, err = l.broker.lastOfLeader(ctx, l.lane, l.stored())
+	}
+	if err != nil {
+		return Event{}, false, fmt.Errorf("read the last event of channel %q: %w", l.ref.Channel, err)
+	}
+	return ev, ok, nil
+}
+
+// Span returns the oldest retained event and how many events are retained, 0
+// for none. It costs no more than one event does, however many there are.
+func (l Log) Span(ctx context.Context) (first Event, retained int, err error) {
+	if !l.lane.retained() {
+		return Event{}, 0, nil
+	}
+	request := get{Sequence: 1, Batch: 1, NextFor: l.stored()}
+	err = l.broker.get(ctx, l.lane, request, func(m *nats.Msg) {
+		first, retained = storedEvent(m), retained+1
+	}, func(end *nats.Msg) {
+		retained += int(number(end.Header, headerPending))
+	})
+	if err != nil {
+		return Event{}, 0, fmt.Errorf("count the events of channel %q: %w", l.ref.Channel, err)
+	}
+	return first, retained, nil
+}
+
+// State asks the leader of the channel's stream: it is younger than the call,
+// and what it says of removals is younger than the rest. The zero State is that
+// of a channel of which nothing is retained.
+func (l Log) State(ctx context.Context) (State, error) {
+	if !l.lane.retained() {
+		return State{}, nil
+	}
+	s, err := l.broker.state(ctx, l.lane)
+	if err != nil {
+		return State{}, err
+	}
+	return l.broker.removed(ctx, l.lane, l.ref.App, s)
+}
+
+// Subscribe starts the delivery of the channel's events to r. When it returns,
+// every event stored afterwards by a publisher on this node is delivered or
+// shows as a gap. There is at most one subscription to a channel at a time.
+func (l Log) Subscribe(ctx context.Context, r Receiver) (*Subscription, error) {
+	if err := l.ref.check(); err != nil {
+		return nil, err
+	}
+	s := &Subscription{
+		live: l.broker.live, lane: l.lane, ref: l.ref, receiver: r, subject: l.lane.subject(liveRoot, l.ref),
+	}
+	if err := s.live.add(s); err != nil {
+		return nil, err
+	}
+	if err := s.open(ctx); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("subscribe to channel %q: %w", l.ref.Channel, err)
+	}
+	return s, nil
+}

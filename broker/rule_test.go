@@ -1,0 +1,95 @@
+package broker_test
+
+import (
+	"errors"
+	"testing"
+
+	"reecho/broker"
+	"reecho/broker/brokertest"
+)
+
+// Rules: each has its own limits, the first that matches counts, and what is off
+// is delivered and not stored.
+func TestRules(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	cfg := broker.Config{EventsPerChannel: 10, Rules: []broker.Rule{
+		{App: "77", Channels: "cursor.*", Off: true},
+		{App: "77", Channels: "*.short", EventsPerChannel: 2},
+		{App: "77", Channels: "a*c*e", EventsPerChannel: 3, Memory: true},
+		{App: "78", Channels: "*", EventsPerChannel: 1},
+	}}
+	b, stop := brokertest.Open(t, dir, cfg)
+	for channel, keeps := range map[string]int{"plain": 10, "x.short": 2, "abcde": 3, "ace": 3, "acb": 10, "cursor.short": 0} {
+		publishNumbers(t, b, channel, 1, 12)
+		events, _, err := b.Read(t.Context(), "77", channel, 0, 100)
+		if err != nil || len(events) != keeps {
+			t.Errorf("%s keeps %d (%v), want %d", channel, len(events), err, keeps)
+		}
+		if kept := b.Retention("77", channel); kept.Off != (keeps == 0) || keeps > 0 && kept.EventsPerChannel != int64(keeps) {
+			t.Errorf("%s: %+v", channel, kept)
+		}
+	}
+	r := newRecorder()
+	sub, err := b.Subscribe(t.Context(), "77", "cursor.1", r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Publish(t.Context(), []broker.Record{{App: "77", Channel: "cursor.1", Frame: []byte("x"), Exclude: "1.2"}}); err != nil {
+		t.Fatal(err)
+	}
+	if ev := r.want(t, "x"); ev.Sequence != 0 || ev.Exclude != "1.2" {
+		t.Errorf("got %+v", ev)
+	}
+	sub.Close()
+	for _, ask := range []func() error{
+		func() error { _, ok, err := b.Last(t.Context(), "77", "cursor.1"); return none(ok, err) },
+		func() error { _, ok, err := b.First(t.Context(), "77", "cursor.1"); return none(ok, err) },
+		func() error { s, err := b.State(t.Context(), "77", "cursor.1"); return none(s.Last != 0, err) },
+		func() error {
+			tails, err := b.Tails(t.Context(), []broker.Ref{{App: "77", Channel: "cursor.1"}})
+			return none(tails[0] != 0, err)
+		},
+	} {
+		if err := ask(); err != nil {
+			t.Error(err)
+		}
+	}
+	epoch, plain := b.Epoch("77", "x.short"), b.Epoch("77", "plain")
+	stop()
+
+	// Numbers may change; what is kept in memory is gone, and has a new epoch.
+	cfg.Rules[1].EventsPerChannel = 1
+	b, stop = brokertest.Open(t, dir, cfg)
+	if events, _, err := b.Read(t.Context(), "77", "x.short", 0, 100); err != nil || len(events) != 1 {
+		t.Errorf("after the change: %d %v", len(events), err)
+	}
+	if b.Epoch("77", "x.short") != epoch || b.Epoch("77", "plain") != plain {
+		t.Error("the epoch changed with a number")
+	}
+	stop()
+}
+
+func none(found bool, err error) error {
+	if err == nil && found {
+		err = errors.New("something of a channel that is off is retained")
+	}
+	return err
+}
+
+// What cannot be done says so.
+func TestRulesRefused(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	b, stop := brokertest.Open(t, dir, broker.Config{Rules: []broker.Rule{{App: "77", Channels: "x*"}}})
+	publishNumbers(t, b, "x1", 1, 1)
+	stop()
+	for name, rules := range map[string][]broker.Rule{
+		"changed storage": {{App: "77", Channels: "x*", Memory: true}},
+		"twice the same":  {{App: "77", Channels: "x*"}, {App: "77", Channels: "x*", EventsPerChannel: 1}},
+	} {
+		if err := brokertest.TryOpen(t, dir, broker.Config{Rules: rules}); !errors.Is(err, broker.ErrRules) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -1,0 +1,57 @@
+package broker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// streamInfo is the state of a stream, as its leader has it (nats-server,
+// StreamState).
+type streamInfo struct {
+	Messages  int64     `json:"messages"`
+	Bytes     int64     `json:"bytes"`     // of files or memory, with what it costs to keep them
+	First     uint64    `json:"first_seq"` // means nothing without events
+	FirstTime time.Time `json:"first_ts"`
+	Last      uint64    `json:"last_seq"`
+}
+
+func (b *Broker) streamInfo(ctx context.Context, l *lane) (streamInfo, error) {
+	var answer struct {
+		State streamInfo `json:"state"`
+	}
+	if err := b.ask(ctx, "$JS.API.STREAM.INFO."+l.stream, struct{}{}, &answer); err != nil {
+		return streamInfo{}, fmt.Errorf("ask stream %s for its state: %w", l.stream, err)
+	}
+	return answer.State, nil
+}
+
+// ask makes a request to the API of JetStream and reads what it says into
+// answer, unless that is nil. The API answers an error by an ordinary message.
+func (b *Broker) ask(ctx context.Context, subject string, request, answer any) error {
+	body, err := json.Marshal(request)
+	if err != nil {
+		return err
+	}
+	m, err := b.reader().RequestWithContext(ctx, subject, body)
+	if err != nil {
+		return unanswered(err)
+	}
+	var failed struct {
+		Error *struct {
+			Description string `json:"description"`
+		} `json:"error"`
+	}
+	if err := json.Unmarshal(m.Data, &failed); err != nil {
+		return err
+	}
+	if failed.Error != nil {
+		return errors.New(failed.Error.Description)
+	}
+	if answer == nil {
+		return nil
+	}
+	return json.Unmarshal(m.Data, answer)
+}
