@@ -103,6 +103,16 @@ func (l *link) Queued() int {
 	return l.out.Cost()
 }
 
+// Drained implements Conn.
+func (l *link) Drained() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.out == nil {
+		return alreadyDrained
+	}
+	return l.out.Drained()
+}
+
 // Owe implements Conn.
 func (l *link) Owe(frames, bytes int) {
 	l.own.Add(int32(bytes + frames*ownOverhead)) //nolint:gosec // at most what one message asks for above ownHigh
@@ -326,6 +336,7 @@ func (l *link) closeLocked(next state, frame []byte, why error) {
 	l.deadline = now + int64(l.server.cfg.WriteTimeout)
 	l.openQueueLocked()
 	l.out.Push(time.Duration(now), frame, 0, false)
+	l.out.Seal()
 	l.relieveLocked()
 	l.wire.flushLocked()
 }
