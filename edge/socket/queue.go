@@ -290,7 +290,7 @@ func (q *Queue) tick(now time.Duration, seen taken) time.Duration {
 	if q.moved || q.seen != (taken{}) && seen != q.seen {
 		q.progress, q.crowd = now, 0
 	}
-	q.crowd = max(q.crowd, q.budget.waiting())
+	q.crowd = max(q.crowd, q.budget.waiters.count())
 	q.moved, q.seen = false, seen
 	return now - q.progress
 }

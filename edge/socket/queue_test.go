@@ -120,8 +120,8 @@ func TestBudget(t *testing.T) {
 	for _, q := range queues {
 		q.Clear()
 	}
-	if b.Held() != 0 || len(b.queues) != 0 {
-		t.Errorf("%d bytes of %d queues are left", b.Held(), len(b.queues))
+	if b.Held() != 0 || b.waiters.count() != 0 {
+		t.Errorf("%d bytes of %d queues are left", b.Held(), b.waiters.count())
 	}
 }
 
