@@ -44,6 +44,21 @@ func (c *silentConn) Tick(now time.Time) time.Duration {
 
 func (c *silentConn) Queued() int { return c.queued }
 
+// Drained never is while something waits: the peer does not read.
+func (c *silentConn) Drained() <-chan struct{} {
+	if c.queued > 0 {
+		return nil
+	}
+	return closed()
+}
+
+// closed returns a channel that is.
+func closed() <-chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}
+
 func (*silentConn) Remote() netip.AddrPort { return netip.AddrPort{} }
 
 func newSilentHub(interval time.Duration) (*Hub, *Tenant) {

@@ -38,6 +38,7 @@ func (*sinkConn) Ping()                            {}
 func (*sinkConn) Tick(time.Time) (d time.Duration) { return d }
 func (*sinkConn) Remote() netip.AddrPort           { return netip.AddrPort{} }
 func (*sinkConn) Queued() int                      { return 0 }
+func (*sinkConn) Drained() <-chan struct{}         { return closed() }
 
 // BenchmarkDeliver is what a stored event costs a channel before it reaches the
 // shards: with subscribers as Pusher has them, and with ones that want positions,

@@ -110,6 +110,8 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.serveApp(w, r, rest)
 		return
 	}
+	// Health checks that were set up for soketi (/ and /ready), Reverb (/up) or
+	// laravel-websockets (/health) go on working.
 	switch path {
 	case "/", "/up":
 		answerText(w, http.StatusOK, "reecho is up")
@@ -126,6 +128,7 @@ func (a *API) serveApp(w http.ResponseWriter, r *http.Request, rest string) {
 	defer body.putBack()
 	answer, err := a.handle(r, rest, body)
 	if err != nil {
+		// Before the answer: whoever is slow to read it holds no memory.
 		body.release()
 		finish := func() {}
 		if !body.whole && r.ContentLength != 0 {
@@ -140,6 +143,8 @@ func (a *API) serveApp(w http.ResponseWriter, r *http.Request, rest string) {
 		w.WriteHeader(http.StatusAccepted)
 		return
 	}
+	// With 200 and nothing near it: the library for PHP takes a 201 or 204 for
+	// an exception (PROTOCOL §5.1).
 	w.Header()["Content-Type"] = contentTypeJSON
 	_, _ = w.Write(answer) //nolint:gosec // JSON as application/json; a caller that went away has its event stored
 }
@@ -202,6 +207,7 @@ func (a *API) findApp(id string, query *pusher.Query) (*app.App, error) {
 // checkKey makes the checks that need no body: whether the app may be used, and
 // in this way, too, as at its other doors.
 func (c *call) checkKey() error {
+	// The length is -1 for a chunked body, which needs its body_md5 as well.
 	err := c.query.CheckKey(c.app, c.r.ContentLength != 0, c.api.cfg.Now())
 	switch {
 	case err != nil:
@@ -214,6 +220,9 @@ func (c *call) checkKey() error {
 	return nil
 }
 
+// checkSignature tries each spelling of the path that may have been signed:
+// libraries sign it as they write it, while their HTTP stack escapes it and
+// proxies tidy it up (PROTOCOL §5.1.3, §5.1.4).
 func (c *call) checkSignature() error {
 	err := c.query.CheckSignature(c.app, pusher.Request{
 		Method: c.r.Method, Path: c.r.URL.Path, RawPath: c.r.URL.EscapedPath(),
@@ -251,6 +260,8 @@ func (c *call) one(name string) (string, error) {
 	return value, nil
 }
 
+// Values of a header that all answers share: Header.Set makes a new slice for
+// each.
 var (
 	contentTypeJSON = []string{"application/json"}
 	contentTypeText = []string{"text/plain; charset=utf-8"}
@@ -263,12 +274,15 @@ func answerText(w http.ResponseWriter, status int, text string) {
 	_, _ = io.WriteString(w, text+"\n") // the caller went away
 }
 
-// fail answers with one sentence of plain text (PROTOCOL §5.2).
+// fail answers with one sentence of plain text (PROTOCOL §5.2): libraries show
+// it to their user as it is, Laravel as "Pusher error: …", and none parses it.
 func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 	f := a.failure(r, err)
 	if f.allow != "" {
 		w.Header().Set("Allow", f.allow)
 	}
+	// What 503 is about passes in moments: a full queue, memory that is taken, a
+	// log that is being mended.
 	if f.status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "1")
 	}
@@ -294,6 +308,7 @@ func (a *API) failure(r *http.Request, err error) *failure {
 		// The caller is gone; nobody reads the answer.
 		return failf(http.StatusServiceUnavailable, "The request was cancelled")
 	}
+	// Method and path are the caller's text, as long as max_header_bytes allows.
 	a.log.Error("request failed", slog.String("method", pusher.Cut(r.Method)), slog.String("path", pusher.Cut(r.URL.Path)), slog.Any("error", err))
 	return failf(http.StatusInternalServerError, "Internal error, see the server's log")
 }

@@ -43,6 +43,8 @@ func newBuffer(m *memory, w http.ResponseWriter) *buffer {
 	return b
 }
 
+// putBack ends the use of a buffer. In the pool it must not keep the request
+// alive that it was for.
 func (b *buffer) putBack() {
 	b.release()
 	b.memory, b.writer = nil, nil
@@ -62,7 +64,8 @@ func (b *buffer) drop() {
 	b.block, b.bytes = nil, nil
 }
 
-// interrupt ends the reading of the body, wherever it waits.
+// interrupt ends the reading of the body, wherever it waits: a deadline that is
+// long over fails the read that is under way.
 func (b *buffer) interrupt() {
 	if b.writer != nil {
 		_ = http.NewResponseController(b.writer).SetReadDeadline(time.Unix(1, 0)) // else its time ends later
@@ -93,7 +96,7 @@ func (b *buffer) read(r *http.Request, limit int) ([]byte, error) {
 			return nil, b.memory.full()
 		}
 		switch {
-		case len(b.bytes) > limit:
+		case len(b.bytes) > limit: // a chunked body announces no length
 			return nil, tooLarge(limit, setting)
 		case errors.Is(err, io.EOF):
 			b.whole = true
@@ -135,7 +138,8 @@ var blocks [blockClasses]sync.Pool
 const blockClasses = 5
 
 // newBlock returns an empty slice of size bytes' capacity, and its block if it
-// is of a size that is kept.
+// is of a size that is kept. Any other is that of a body next to its limit, or of
+// a large one, which is rare.
 func newBlock(size int) ([]byte, *block) {
 	class := bits.Len(uint(size/firstBuffer)) - 1
 	if class >= blockClasses || size != firstBuffer<<class {

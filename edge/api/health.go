@@ -18,6 +18,7 @@ const readyTimeout = 3 * time.Second
 func (a *API) health(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 	defer cancel()
+	// A proxy that kept an answer would hide that it has changed.
 	w.Header().Set("Cache-Control", "no-store")
 	if err := a.ready(ctx); err != nil {
 		w.Header().Set("Retry-After", "1")

@@ -83,7 +83,9 @@ func (c *call) historyQuery() (edge.HistoryQuery, error) {
 	return q, nil
 }
 
-// positionFailure says what is wrong with a position and what to do.
+// positionFailure says what is wrong with a position and what to do. 400 is for
+// one that was never good, 410 for one that was: there the caller has to begin
+// anew, and should not try again.
 func positionFailure(e *edge.PositionError) *failure {
 	position := pusher.Quote(e.Position)
 	switch e.Reason {

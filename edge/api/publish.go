@@ -7,10 +7,12 @@ import (
 	"reecho/edge/pusher"
 )
 
-// empty is the answer to a call that has nothing to tell.
+// empty is the answer to a call that has nothing to tell: an object, because
+// libraries decode it into one (PROTOCOL §5.3).
 var empty = []byte("{}")
 
-// postEvents is POST /events.
+// postEvents is POST /events. A slip in info is found before anything is stored:
+// the caller would publish again after a 400.
 func (c *call) postEvents(string) ([]byte, error) {
 	ev, err := c.decodePublish()
 	if err != nil {
@@ -51,7 +53,8 @@ func (c *call) decodePublish() (pusher.Publish, error) {
 	return ev, nil
 }
 
-// postBatch is POST /batch_events: all of it is checked before any is stored.
+// postBatch is POST /batch_events: all of it is checked before any is stored,
+// for a caller could not tell which events to send again.
 func (c *call) postBatch(string) ([]byte, error) {
 	batch, err := pusher.DecodeBatch(c.body)
 	if err != nil {

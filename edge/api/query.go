@@ -24,7 +24,8 @@ var attributeNames = []struct {
 	bit  attributeSet
 }{{"user_count", userCount}, {"subscription_count", subscriptionCount}, {"cache", cached}}
 
-// parseInfo reads a comma-separated list of attributes.
+// parseInfo reads a comma-separated list of attributes. One that is misspelt is
+// an error: the answer would lack it without a word.
 func parseInfo(info string) (attributeSet, error) {
 	var set attributeSet
 	if info == "" {
@@ -43,7 +44,8 @@ next:
 	return set, nil
 }
 
-// info is the attributes asked for in the query.
+// info is the attributes asked for in the query. The library for PHP sends a list
+// as info[0]=…&info[1]=… and signs it with commas (PROTOCOL §5.1.2).
 func (c *call) info() (attributeSet, error) {
 	query, err := c.parameters()
 	if err != nil {
@@ -53,7 +55,8 @@ func (c *call) info() (attributeSet, error) {
 }
 
 // appendCounts appends the members for the counts that are asked for and that
-// the channel has; first says that nothing stands before them.
+// the channel has; first says that nothing stands before them. In a list a channel
+// without members simply has no user_count; asked for alone it is refused before.
 func appendCounts(dst []byte, name string, info edge.ChannelInfo, asked attributeSet, first bool) []byte {
 	add := func(key string, n int) {
 		if !first {
@@ -94,7 +97,8 @@ func (c *call) channelsInfo(names []string, asked attributeSet) []byte {
 	return append(answer, "}}"...)
 }
 
-// batchInfo answers POST /batch_events with info: one element per event.
+// batchInfo answers POST /batch_events with info: one element per event, an empty
+// one too, for callers match them to their events by the index.
 func (c *call) batchInfo(batch []pusher.Publish, asked []attributeSet) []byte {
 	answer := []byte(`{"batch":[`)
 	for i := range batch {
@@ -107,7 +111,8 @@ func (c *call) batchInfo(batch []pusher.Publish, asked []attributeSet) []byte {
 	return append(answer, "]}"...)
 }
 
-// getChannels is GET /channels.
+// getChannels is GET /channels. No channels are an empty object and not a list:
+// the library for PHP reads it with get_object_vars.
 func (c *call) getChannels(string) ([]byte, error) {
 	asked, err := c.info()
 	if err != nil {
@@ -194,7 +199,9 @@ func (c *call) getStats(name string) ([]byte, error) {
 	return append(appendCounts(answer, name, info, userCount, false), '}'), nil
 }
 
-// getUsers is GET /channels/{name}/users.
+// getUsers is GET /channels/{name}/users. A channel where nobody is has an empty
+// list and is not 404: it is occupied or not from one moment to the next. Ids are
+// strings also where the backend gave numbers; the library for Go refuses those.
 func (c *call) getUsers(name string) ([]byte, error) {
 	if err := c.checkName(name); err != nil {
 		return nil, err

@@ -14,7 +14,9 @@ import (
 // that stands for {}. A nil answer is 202.
 type route func(c *call, argument string) (answer []byte, err error)
 
-// routes are the paths below /apps/{id}/, by their segments (PROTOCOL §5.3).
+// routes are the paths below /apps/{id}/, by their segments (PROTOCOL §5.3). They
+// are no ServeMux: that redirects from a path that it would write otherwise, and
+// libraries do not sign again for another one.
 var routes = []struct {
 	path    []string
 	methods map[string]route
@@ -31,7 +33,7 @@ var routes = []struct {
 }
 
 // findRoute matches an escaped path below /apps/{id}/. A trailing slash is
-// ignored.
+// ignored. It is split before it is unescaped: a user's id may hold a slash.
 func findRoute(method, path string) (found route, argument string, err error) {
 	segments := strings.Split(strings.TrimSuffix(path, "/"), "/")
 	for _, candidate := range routes {
@@ -65,6 +67,7 @@ func match(pattern, segments []string) (argument string, ok bool) {
 	return argument, true
 }
 
+// notAllowed is 405, which must name the methods there are (RFC 9110 §15.5.6).
 func notAllowed(method string, methods map[string]route) error {
 	f := failf(http.StatusMethodNotAllowed, "Method %s is not allowed at this path", pusher.Cut(method))
 	f.allow = strings.Join(slices.Sorted(maps.Keys(methods)), ", ")

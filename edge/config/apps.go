@@ -15,7 +15,9 @@ import (
 )
 
 // apps returns the apps of the first source that names any: our own flags and
-// variables, REECHO_APPS, the variables of a Laravel .env, the file.
+// variables, REECHO_APPS, the variables of a Laravel .env, the file. They are not
+// put together: an app of one source with a switch of another would be one that
+// nobody has written down.
 func (l *loader) apps() []*app.App {
 	own := l.triple("--app-id, REECHO_APP_ID and so on", func(part string) (string, bool) {
 		if text, found := l.Flag("app-" + part); found {
@@ -94,11 +96,14 @@ func (l *loader) laravelApps() []*app.App {
 		if a == nil {
 			continue
 		}
+		// A slip in the .env is one that Laravel signs with, too; one in the real
+		// environment may be this server's alone.
 		_, real := l.realEnv(prefix + "SECRET")
 		l.asLaravel[a] = !real
 		if inUse(driver, name) == 1 {
 			return []*app.App{a}
 		}
+		// Who moved from one to the other may have given both the same credentials.
 		if len(apps) == 0 || apps[0].ID != a.ID || apps[0].Credentials[0] != a.Credentials[0] {
 			apps = append(apps, a)
 		}
@@ -114,7 +119,8 @@ func inUse(driver, name string) int {
 	return 0
 }
 
-// appList reads a list of apps.
+// appList reads a list of apps. An empty one is taken for a mistake: a server that
+// made up an app for development then would run in production with it.
 func (l *loader) appList(where string, list *tree) []*app.App {
 	if list.kind != sequence || len(list.list) == 0 {
 		l.problem("%s should be a list of apps; leave it out for an app for development", where)
@@ -138,6 +144,7 @@ func (l *loader) app(at string, m *tree) *app.App {
 	known := []string{"id", "key", "secret", "credentials", "limits", "retention"}
 	l.checkKeys(at, m, append(known, keysOf(appSettings)...))
 	a.ID = l.text(at, m, "id")
+	// Also without all three, so that the missing key is a problem.
 	if m.field("key") != nil || m.field("secret") != nil || m.field("credentials") == nil {
 		a.Credentials = append(a.Credentials, app.Credential{Key: l.text(at, m, "key"), Secret: l.text(at, m, "secret")})
 	}
@@ -161,6 +168,8 @@ func (l *loader) retention(at string, value *tree) []app.Retention {
 		l.checkKeys(where, m, keysOf(retentionSettings))
 		var r app.Retention
 		assignAll(l, where, m, &r, retentionSettings)
+		// 0 is "as the server's settings say" in a Retention, and means nothing at
+		// all to whoever writes it.
 		for _, key := range []string{"age", "events", "bytes", "replicas"} {
 			if text, set, err := m.field(key).value(); set && err == nil && strings.Trim(text, "0") == "" {
 				l.problem("%s.%s is %s: leave it out for what the server keeps, or set off: true to keep nothing", where, key, text)
@@ -191,7 +200,8 @@ func (l *loader) eachMap(at string, value *tree, shape string, visit func(where 
 	}
 }
 
-// assignAll sets the rows of a table that m has.
+// assignAll sets the rows of a table that m has. What cannot be read leaves the
+// whole target as it was: half a value would be a second problem for Validate.
 func assignAll[T any](l *loader, at string, m *tree, target *T, table []setting[T]) {
 	for _, s := range table {
 		text, set, err := m.field(s.key).value()
@@ -209,7 +219,7 @@ func assignAll[T any](l *loader, at string, m *tree, target *T, table []setting[
 }
 
 // text returns an id, a key or a secret: whatever it looks like, it is text as
-// it is written.
+// it is written. A secret of 0123 or 1e5, read as a number, made every call 401.
 func (l *loader) text(at string, m *tree, key string) string {
 	value := m.field(key)
 	if value == nil {
@@ -253,6 +263,7 @@ func developmentApp(dataDir string) (*app.App, error) {
 	case err != nil:
 		return nil, fmt.Errorf("read the development app: %w", err)
 	default:
+		// It is not made anew by itself: clients may have what stood in it.
 		if err := json.Unmarshal(text, &c); err != nil || c.ID == "" || c.Key == "" || c.Secret == "" {
 			return nil, fmt.Errorf("%s is damaged: delete it for new credentials, or configure an app", path)
 		}
@@ -269,6 +280,7 @@ func newDevelopmentCredentials(path string) (developmentCredentials, error) {
 	if err != nil {
 		return c, err
 	}
+	// The app is made before the store, so the data folder may not be there.
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return c, err
 	}

@@ -42,7 +42,8 @@ func (c *Config) validateCredentials(where string, a *app.App) error {
 	return errors.Join(problems...)
 }
 
-// credentialProblem says what is wrong with a credential, and nothing of it.
+// credentialProblem says what is wrong with a credential, and nothing of it: where
+// key and secret were exchanged, the key is the secret, and logs are read by many.
 func credentialProblem(where, what, text, forbidden string) error {
 	rule := textRule(text)
 	if rule == "" {
@@ -54,6 +55,7 @@ func credentialProblem(where, what, text, forbidden string) error {
 	return fmt.Errorf("%s: the %s %s", where, what, rule)
 }
 
+// textRule says what no credential can have been meant to hold, "" for nothing.
 func textRule(text string) string {
 	if len(text) > maxCredentialBytes {
 		return fmt.Sprintf("is %d bytes long: at most %d", len(text), maxCredentialBytes)
@@ -63,6 +65,8 @@ func textRule(text string) string {
 	}
 	runes := []rune(text)
 	for i, r := range runes {
+		// Cf: zero-width characters and byte order marks, as a web page leaves them
+		// in what is copied from it.
 		if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) {
 			return fmt.Sprintf("%s %s: take it out", place(i, len(runes)), nameOf(r))
 		}
@@ -74,6 +78,7 @@ func textRule(text string) string {
 			return "ends with a blank: take it out"
 		case unicode.IsSpace(first):
 			return "begins with a blank: take it out"
+		// docker run --env-file takes quotes as a part of the value.
 		case n > 1 && first == last && (first == '"' || first == '\''):
 			return "stands in quotes that are part of it: take them out"
 		}
@@ -107,7 +112,8 @@ func nameOf(r rune) string {
 	return fmt.Sprintf("the invisible character %U", r)
 }
 
-// nameRule is for what stands in paths.
+// nameRule is for what stands in paths. Clients and proxies take a dot or two out
+// of them (RFC 3986 §5.2.4), and what is signed is another path then.
 func nameRule(text, forbidden string) string {
 	if forbidden == "" {
 		return ""

@@ -23,6 +23,7 @@ func ours(name string) bool {
 // readEnvFile reads the file of --env-file. It is most often another program's,
 // so what is wrong with lines of others stops nothing.
 func (l *loader) readEnvFile() {
+	// Of the real environment only: the file cannot say where it is.
 	path, found := l.path(flagEnvFile, "REECHO_ENV_FILE", l.realEnv)
 	if !found {
 		return
@@ -42,6 +43,7 @@ func (l *loader) readEnvFile() {
 		}
 	}
 	l.envFile = values
+	// Names are cut: one may be a line that was broken at the wrong place.
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		if strings.HasPrefix(name, "REECHO_") && !known(name) {
 			l.warn("%s: %.60s means nothing", path, name)
@@ -90,7 +92,8 @@ func (l *loader) env(name string) (string, bool) {
 }
 
 // laravelEnv is a variable as Laravel's env() returns it. What stands in the
-// real environment is text as it is.
+// real environment is text as it is. A secret of true would be signed with as
+// whatever PHP makes of the boolean, which is nothing to guess.
 func (l *loader) laravelEnv(name string) (string, bool) {
 	if text, found := l.realEnv(name); found {
 		return text, true

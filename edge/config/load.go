@@ -78,6 +78,8 @@ func Load(s Source) (Config, error) {
 	if err := errors.Join(append(l.problems, c.Validate())...); err != nil || len(c.Apps) > 0 {
 		return c, err
 	}
+	// Last of all: a configuration with a mistake leaves no file behind. The app is
+	// validated too, for its file may have been edited.
 	a, err := developmentApp(c.DataDir)
 	if err != nil {
 		return c, err
@@ -86,7 +88,8 @@ func Load(s Source) (Config, error) {
 	return c, c.Validate()
 }
 
-// lookup finds a value and names its place: flag, environment, file.
+// lookup finds a value and names its place: flag, environment, file. The nearer
+// to the start of this one process a source is, the more it counts.
 func (l *loader) lookup(key, flag, env string) (text, where string, found bool) {
 	if text, found := l.Flag(flag); found {
 		return text, "--" + flag, true
@@ -102,7 +105,9 @@ func (l *loader) lookup(key, flag, env string) (text, where string, found bool) 
 	return text, key, found
 }
 
-// path returns the name of a file that a flag or a variable gives.
+// path returns the name of a file that a flag or a variable gives. It is checked
+// before anything is opened: a secret, or the text of a whole file, that was given
+// in its place would be repeated by the system's error.
 func (l *loader) path(flag, env string, look func(string) (string, bool)) (string, bool) {
 	where := "--" + flag
 	path, found := l.Flag(flag)
@@ -118,7 +123,7 @@ func (l *loader) path(flag, env string, look func(string) (string, bool)) (strin
 }
 
 // read reads a file that the operator named, and warns if anybody may change
-// it.
+// it: who writes to it has an app of his own. Windows keeps no such bits.
 func (l *loader) read(path string) ([]byte, error) {
 	if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o002 != 0 && runtime.GOOS != "windows" {
 		l.warn("%s can be changed by everybody on this machine: chmod o-w", path)
@@ -162,12 +167,14 @@ func keysOf[T any](table []setting[T]) []string {
 // of letters. In {secret:abc}, without a blank, all of it is the key.
 var keyName = regexp.MustCompile(`^[a-zA-Z][a-zA-Z_-]{0,40}$`)
 
-// checkKeys reports keys that mean nothing, with the nearest that does.
+// checkKeys reports keys that mean nothing, with the nearest that does. To pass
+// over them would leave a limit, or TLS, at its default without a word.
 func (l *loader) checkKeys(where string, have *tree, known []string) {
 	for _, key := range slices.Sorted(slices.Values(have.keys)) {
 		if slices.Contains(known, key) {
 			continue
 		}
+		// A line number tells enough where the key may be a secret itself.
 		value := have.fields[key]
 		if value.null || !keyName.MatchString(key) {
 			l.problem("%s: unknown key on line %d, or the blank behind its colon is missing", where, value.line)

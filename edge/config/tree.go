@@ -55,6 +55,7 @@ func (e *syntaxError) Error() string {
 
 // parseTree reads YAML or JSON. An empty text is an empty map.
 func parseTree(text []byte) (*tree, error) {
+	// Editors on Windows begin a file with a byte order mark.
 	text = bytes.TrimPrefix(text, []byte("\ufeff"))
 	if !utf8.Valid(text) {
 		return nil, &syntaxError{line: invalidLine(text), rule: "there are bytes that are not UTF-8"}
@@ -73,6 +74,7 @@ func parseTree(text []byte) (*tree, error) {
 		if d.Body == nil || d.Body.Type() == ast.CommentType || d.Body.Type() == ast.DirectiveType {
 			continue
 		}
+		// What stands in another one would be left out without a word.
 		if found != nil {
 			return nil, &syntaxError{line: d.Body.GetToken().Position.Line, rule: "there is a second document (---), where one is read"}
 		}
@@ -86,6 +88,7 @@ func parseTree(text []byte) (*tree, error) {
 	return found, nil
 }
 
+// invalidLine is the line of the first bytes that are not UTF-8.
 func invalidLine(text []byte) int {
 	line := 1
 	for len(text) > 0 {
@@ -130,9 +133,14 @@ func withoutContent(err error) error {
 
 // yamlReader makes a tree of YAML nodes.
 type yamlReader struct {
+	// anchors are the values that aliases stand for. They are shared and not
+	// copied: ten lines of aliases of aliases would else be billions of values.
 	anchors map[string]*tree
 }
 
+// node reads a value. An anchor is known behind its value only, so that none can
+// hold itself. Tags that are not YAML's own have a meaning in other programs
+// (!secret, !vault, !Ref), and their text is not what was meant.
 func (r *yamlReader) node(n ast.Node, depth int) (*tree, error) {
 	line := n.GetToken().Position.Line
 	if depth > maxNesting {
@@ -174,6 +182,8 @@ func (r *yamlReader) node(n ast.Node, depth int) (*tree, error) {
 	return scalarNode(n, line)
 }
 
+// scalarNode takes a single value as it is written. The parser's numbers and
+// booleans are not looked at: it has read 0123 as 83 by then.
 func scalarNode(n ast.Node, line int) (*tree, error) {
 	t := &tree{line: line}
 	switch v := n.(type) {
@@ -195,6 +205,8 @@ func scalarNode(n ast.Node, line int) (*tree, error) {
 	return t, nil
 }
 
+// mapping reads a map. What it has itself goes before what a merge key (<<) brings,
+// wherever that stands, so merging comes last.
 func (r *yamlReader) mapping(line int, values []*ast.MappingValueNode, depth int) (*tree, error) {
 	t := &tree{line: line, kind: mapping, fields: map[string]*tree{}}
 	var merged []*tree
@@ -224,6 +236,7 @@ func (r *yamlReader) mapping(line int, values []*ast.MappingValueNode, depth int
 	return t, nil
 }
 
+// keyText returns a key as it is written: 1 and true are names here.
 func keyText(key ast.MapKeyNode) (string, error) {
 	if explicit, is := key.(*ast.MappingKeyNode); is {
 		return explicit.Value.GetToken().Value, nil
@@ -235,6 +248,8 @@ func keyText(key ast.MapKeyNode) (string, error) {
 	return t.text, nil
 }
 
+// add puts a field in. A key that is given twice is refused, in JSON too, where
+// RFC 8259 §4 leaves it open: one of the two values would be ignored.
 func (t *tree) add(key string, child *tree, line int) error {
 	if _, twice := t.fields[key]; twice {
 		return &syntaxError{line: line, rule: "a key is given twice"}
@@ -255,7 +270,8 @@ func (t *tree) merge(from *tree) {
 	}
 }
 
-// parseJSON reads valid JSON, numbers as they are written.
+// parseJSON reads valid JSON, numbers as they are written: as a float, an id of
+// 12345678901234567890 would end in zeros.
 func parseJSON(text []byte) (*tree, error) {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.UseNumber()
@@ -263,6 +279,8 @@ func parseJSON(text []byte) (*tree, error) {
 	return r.value(0)
 }
 
+// jsonReader makes a tree of the tokens of a decoder. Decoding into a map would
+// lose the order of keys, their lines, and those that are given twice.
 type jsonReader struct {
 	decoder *json.Decoder
 	text    []byte
@@ -320,7 +338,8 @@ func (r *jsonReader) nested(t *tree, opening json.Delim, depth int) error {
 }
 
 // value returns a single value as a setting takes it: false for one that is
-// not set. A list of single values is joined by commas.
+// not set. A list of single values is joined by commas, as flags and variables
+// have it, so that a setting has one way of being read.
 func (t *tree) value() (string, bool, error) {
 	if t == nil || t.null {
 		return "", false, nil
@@ -341,7 +360,8 @@ func (t *tree) value() (string, bool, error) {
 	return t.text, true, nil
 }
 
-// field returns what a map has under a key, or nil.
+// field returns what a map has under a key, or nil. t may be nil: no file was
+// read, or a map is not there.
 func (t *tree) field(key string) *tree {
 	if t == nil {
 		return nil

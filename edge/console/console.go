@@ -95,13 +95,15 @@ func (d *demo) showPage(w http.ResponseWriter, _ *http.Request) {
 func showFile(contentType, name string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", contentType)
+		// Files have no version in their name: after an update a browser must ask.
 		w.Header().Set("Cache-Control", "no-cache")
 		http.ServeFileFS(w, r, files, name)
 	}
 }
 
 // form reads a small form of the page itself. A form of another site is
-// refused: it would publish in the name of whoever visits that site.
+// refused: it would publish in the name of whoever visits that site. Browsers of
+// before 2023 and programs send no Sec-Fetch-Site; they are taken at their word.
 func form(w http.ResponseWriter, r *http.Request) bool {
 	if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" {
 		http.Error(w, "The demo takes requests of its own page only", http.StatusForbidden)
@@ -115,7 +117,8 @@ func form(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// authorize signs for the demo's private channel.
+// authorize signs for the demo's private channel and no other: else every visitor
+// had a way into all private channels of the app.
 func (d *demo) authorize(w http.ResponseWriter, r *http.Request) {
 	if !form(w, r) {
 		return

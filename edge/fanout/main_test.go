@@ -34,6 +34,7 @@ func (*sinkConn) Ping()                            {}
 func (*sinkConn) Tick(time.Time) (d time.Duration) { return d }
 func (*sinkConn) Remote() netip.AddrPort           { return netip.AddrPort{} }
 func (*sinkConn) Queued() int                      { return 0 }
+func (*sinkConn) Drained() <-chan struct{}         { return nil }
 
 // keepConn keeps what it is given.
 type keepConn struct {

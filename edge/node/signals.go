@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// reloadPause is how long hang-ups are gathered after one was served.
+// reloadPause is how long hang-ups are gathered after one was served: each reload
+// reads files and logs, and they may come in a loop.
 const reloadPause = time.Second
 
 // Signals is what the process is told from outside, from its first moment to its

@@ -15,13 +15,6 @@ import (
 // DefaultQueueMemory is how many bytes may wait for all clients together.
 const DefaultQueueMemory = 256 << 20
 
-// bookPages is how many locks the book is spread over.
-const bookPages = 64
-
-// keepPage is the largest number of frames that an emptied page keeps the room
-// for.
-const keepPage = 1024
-
 // Budget bounds the memory of all queues together. A frame that waits in many
 // queues is in memory once and counts once, with a little for each place. Above
 // the limit peers are closed as too slow until an eighth is free again, in the
@@ -36,42 +29,22 @@ const keepPage = 1024
 // What it does not count are the first 4 KiB of each queue, what the kernel
 // holds, and the records a TLS connection is just writing.
 type Budget struct {
-	limit  int64
-	ledger *limit.Ledger
-	epoch  time.Time
-	seed   maphash.Seed
-	total  atomic.Int64
-	book   [bookPages]page
+	limit   int64
+	ledger  *limit.Ledger
+	epoch   time.Time
+	total   atomic.Int64
+	book    book
+	waiters waiters
 
-	relieving sync.Mutex
-
-	mu     sync.RWMutex
-	queues map[uint64]*Queue
-	lastID uint64
-}
-
-// page is a part of the book: who holds which frames.
-type page struct {
-	mu     sync.Mutex
-	frames map[*byte]holding // by their first byte
-	peak   int
-}
-
-// holding is how often a frame is held.
-type holding struct {
-	// holders are the ids of the queues that hold it, combined with XOR: of a
-	// frame that is held once, it is the id of the holder.
-	holders uint64
-	bytes   int64
-	refs    int64
+	relieving sync.Mutex // held by the one that closes peers
 }
 
 // NewBudget returns a budget of that many bytes, 0 is DefaultQueueMemory. The
 // ledger counts who was closed; nil does not.
 func NewBudget(bytes int, ledger *limit.Ledger) *Budget {
 	return &Budget{
-		limit: int64(cmp.Or(bytes, DefaultQueueMemory)), ledger: ledger, epoch: time.Now(), seed: maphash.MakeSeed(),
-		queues: make(map[uint64]*Queue),
+		limit: int64(cmp.Or(bytes, DefaultQueueMemory)), ledger: ledger, epoch: time.Now(),
+		book: book{seed: maphash.MakeSeed()}, waiters: waiters{queues: make(map[uint64]*Queue)},
 	}
 }
 
@@ -84,96 +57,19 @@ func (b *Budget) Held() int { return int(b.total.Load()) }
 // Limit is how many bytes may wait.
 func (b *Budget) Limit() int { return int(b.limit) }
 
-func (b *Budget) page(first *byte) *page {
-	return &b.book[maphash.Comparable(b.seed, first)%bookPages]
-}
-
-// add books one more reference of q to frame, which is not empty.
+// add counts one more reference of q to frame, which is not empty.
 func (b *Budget) add(q *Queue, frame []byte) {
-	if q.id == 0 {
-		b.enter(q)
-	}
-	first := &frame[0]
-	p := b.page(first)
-	added := int64(refOverhead)
-	p.mu.Lock()
-	h := p.frames[first]
-	switch h.refs {
-	case 0:
-		h.bytes = int64(len(frame))
-		added += h.bytes
-		q.alone.Add(h.bytes)
-		if p.frames == nil {
-			p.frames = make(map[*byte]holding)
-		}
-		p.peak = max(p.peak, len(p.frames)+1)
-	case 1:
-		b.holder(h.holders).alone.Add(-h.bytes)
-	}
-	h.refs++
-	h.holders ^= q.id
-	p.frames[first] = h
-	p.mu.Unlock()
-	q.refs.Add(1)
-	q.bytes.Add(h.bytes)
-	b.total.Add(added)
+	b.waiters.enter(q)
+	b.total.Add(b.book.page(frame).add(q, frame, &b.waiters))
 }
 
 // remove takes one back.
 func (b *Budget) remove(q *Queue, frame []byte) {
-	first := &frame[0]
-	p := b.page(first)
-	freed := int64(refOverhead)
-	p.mu.Lock()
-	h := p.frames[first]
-	h.refs--
-	h.holders ^= q.id
-	switch h.refs {
-	case 0:
-		freed += h.bytes
-		q.alone.Add(-h.bytes)
-		delete(p.frames, first)
-		if len(p.frames) == 0 && p.peak > keepPage {
-			p.frames, p.peak = nil, 0 // a map does not shrink
-		}
-	case 1:
-		b.holder(h.holders).alone.Add(h.bytes)
-		p.frames[first] = h
-	default:
-		p.frames[first] = h
-	}
-	p.mu.Unlock()
-	q.refs.Add(-1)
-	q.bytes.Add(-h.bytes)
-	b.total.Add(-freed)
-}
-
-// enter makes q known. It stays so while it is not empty.
-func (b *Budget) enter(q *Queue) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.lastID++
-	q.id = b.lastID
-	b.queues[q.id] = q
+	b.total.Add(-b.book.page(frame).remove(q, frame, &b.waiters))
 }
 
 // leave forgets q, which is empty.
-func (b *Budget) leave(q *Queue) {
-	if q.id == 0 {
-		return
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	delete(b.queues, q.id)
-	q.id = 0
-}
-
-// holder is a queue that holds a frame, which is why it is known.
-func (b *Budget) holder(id uint64) *Queue {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	return b.queues[id]
-}
+func (b *Budget) leave(q *Queue) { b.waiters.leave(q) }
 
 // Relieve closes peers if more waits than may. It is called after something was
 // queued, without any queue's lock.
@@ -199,17 +95,14 @@ func (b *Budget) heaviest() []*Queue {
 		queue  *Queue
 		weight float64
 	}
-	now := b.Clock()
-	b.mu.RLock()
-	all := make([]weighed, 0, len(b.queues))
-	for _, q := range b.queues {
-		all = append(all, weighed{q, q.weight(now, len(b.queues))})
+	now, waiting := b.Clock(), b.waiters.all()
+	order := make([]weighed, len(waiting))
+	for i, q := range waiting {
+		order[i] = weighed{q, q.weight(now, len(waiting))}
 	}
-	b.mu.RUnlock()
-	slices.SortFunc(all, func(x, y weighed) int { return cmp.Compare(y.weight, x.weight) })
-	queues := make([]*Queue, len(all))
-	for i, w := range all {
-		queues[i] = w.queue
+	slices.SortFunc(order, func(x, y weighed) int { return cmp.Compare(y.weight, x.weight) })
+	for i, w := range order {
+		waiting[i] = w.queue
 	}
-	return queues
+	return waiting
 }

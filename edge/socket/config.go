@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -92,57 +93,45 @@ type Config struct {
 	Ledger *limit.Ledger
 }
 
-// Validate reports every problem of c at once.
+// Validate reports every problem of c at once. NewServer calls it.
 func (c *Config) Validate() error {
-	var problems []error
-	bad := func(name string, value any) {
-		problems = append(problems, fmt.Errorf("%s is %v, must not be negative", name, value))
-	}
-	for name, n := range map[string]int{
-		"MaxMessageBytes": c.MaxMessageBytes, "MaxQueuedBytes": c.MaxQueuedBytes,
-		"MaxHeaderBytes": c.MaxHeaderBytes, "Pollers": c.Pollers, "MaxConnections": c.MaxConnections,
-		"DescriptorReserve": c.DescriptorReserve, "HandshakesPerSecond": c.HandshakesPerSecond,
-	} {
-		if n < 0 {
-			bad(name, n)
-		}
-	}
-	for name, d := range map[string]time.Duration{
-		"WriteTimeout": c.WriteTimeout, "HandshakeTimeout": c.HandshakeTimeout, "MessageTimeout": c.MessageTimeout,
-		"HTTPIdleTimeout": c.HTTPIdleTimeout, "HTTPBodyTimeout": c.HTTPBodyTimeout,
-	} {
-		if d < 0 {
-			bad(name, d)
-		}
-	}
-	return errors.Join(problems...)
+	return errors.Join(
+		notNegative("MaxMessageBytes", c.MaxMessageBytes),
+		notNegative("MaxQueuedBytes", c.MaxQueuedBytes),
+		notNegative("MaxHeaderBytes", c.MaxHeaderBytes),
+		notNegative("MaxConnections", c.MaxConnections),
+		notNegative("DescriptorReserve", c.DescriptorReserve),
+		notNegative("HandshakesPerSecond", c.HandshakesPerSecond),
+		notNegative("Pollers", c.Pollers),
+		notNegative("WriteTimeout", c.WriteTimeout),
+		notNegative("HandshakeTimeout", c.HandshakeTimeout),
+		notNegative("MessageTimeout", c.MessageTimeout),
+		notNegative("HTTPIdleTimeout", c.HTTPIdleTimeout),
+		notNegative("HTTPBodyTimeout", c.HTTPBodyTimeout),
+	)
 }
 
-// withDefaults returns c with every 0 replaced.
+func notNegative[T int | time.Duration](name string, value T) error {
+	if value < 0 {
+		return fmt.Errorf("%s is %v, must not be negative", name, value)
+	}
+	return nil
+}
+
+// withDefaults returns c with every 0 replaced but those of MaxConnections and
+// DescriptorReserve: what they stand for depends on the process, see newPlaces.
 func (c Config) withDefaults() Config {
-	orInt := func(p *int, value int) {
-		if *p == 0 {
-			*p = value
-		}
-	}
-	orDuration := func(p *time.Duration, value time.Duration) {
-		if *p == 0 {
-			*p = value
-		}
-	}
-	orInt(&c.MaxMessageBytes, DefaultMaxMessageBytes)
-	orInt(&c.MaxQueuedBytes, DefaultMaxQueuedBytes)
-	orInt(&c.MaxHeaderBytes, DefaultMaxHeaderBytes)
-	orInt(&c.HandshakesPerSecond, DefaultHandshakesPerSecond)
-	orInt(&c.Pollers, runtime.GOMAXPROCS(0))
-	orDuration(&c.WriteTimeout, DefaultWriteTimeout)
-	orDuration(&c.HandshakeTimeout, DefaultHandshakeTimeout)
-	orDuration(&c.MessageTimeout, DefaultMessageTimeout)
-	orDuration(&c.HTTPIdleTimeout, DefaultHTTPIdleTimeout)
-	orDuration(&c.HTTPBodyTimeout, DefaultHTTPBodyTimeout)
-	if c.Budget == nil {
-		c.Budget = NewBudget(0, c.Ledger)
-	}
+	c.MaxMessageBytes = cmp.Or(c.MaxMessageBytes, DefaultMaxMessageBytes)
+	c.MaxQueuedBytes = cmp.Or(c.MaxQueuedBytes, DefaultMaxQueuedBytes)
+	c.MaxHeaderBytes = cmp.Or(c.MaxHeaderBytes, DefaultMaxHeaderBytes)
+	c.HandshakesPerSecond = cmp.Or(c.HandshakesPerSecond, DefaultHandshakesPerSecond)
+	c.Pollers = cmp.Or(c.Pollers, runtime.GOMAXPROCS(0))
+	c.WriteTimeout = cmp.Or(c.WriteTimeout, DefaultWriteTimeout)
+	c.HandshakeTimeout = cmp.Or(c.HandshakeTimeout, DefaultHandshakeTimeout)
+	c.MessageTimeout = cmp.Or(c.MessageTimeout, DefaultMessageTimeout)
+	c.HTTPIdleTimeout = cmp.Or(c.HTTPIdleTimeout, DefaultHTTPIdleTimeout)
+	c.HTTPBodyTimeout = cmp.Or(c.HTTPBodyTimeout, DefaultHTTPBodyTimeout)
+	c.Budget = cmp.Or(c.Budget, NewBudget(0, c.Ledger))
 	if c.TLS != nil {
 		c.TLS = c.TLS.Clone()
 		c.TLS.NextProtos = []string{"http/1.1"}

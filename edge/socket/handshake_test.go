@@ -357,16 +357,6 @@ func TestCertificateReload(t *testing.T) {
 	}
 }
 
-func TestConfigValidate(t *testing.T) {
-	t.Parallel()
-	_, err := NewServer(Config{MaxMessageBytes: -1, WriteTimeout: -1}, nil, nil, slog.New(slog.DiscardHandler))
-	for _, name := range []string{"MaxMessageBytes", "WriteTimeout"} {
-		if err == nil || !strings.Contains(err.Error(), name) {
-			t.Errorf("got %v, want a word on %s", err, name)
-		}
-	}
-}
-
 func TestCutReason(t *testing.T) {
 	t.Parallel()
 	for reason, want := range map[string]string{

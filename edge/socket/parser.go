@@ -3,7 +3,6 @@ package socket
 import (
 	"encoding/binary"
 	"errors"
-	"slices"
 	"unicode/utf8"
 
 	"github.com/gobwas/ws"
@@ -180,36 +179,4 @@ func checkClose(payload []byte) error {
 
 func violation(code int, reason string) error {
 	return &CloseError{Code: code, Reason: reason}
-}
-
-// inbound is what a connection keeps while a frame or message is incomplete.
-type inbound struct {
-	parser parser
-	raw    []byte // the beginning of a frame; while reading is paused whole ones, too
-}
-
-// idle reports whether nothing needs to be kept.
-func (in *inbound) idle() bool { return len(in.raw) == 0 && in.parser.op == 0 }
-
-// join returns what to parse when data has arrived: data itself when nothing
-// was kept.
-func (in *inbound) join(data []byte) []byte {
-	if len(in.raw) == 0 {
-		return data
-	}
-	in.raw = append(in.raw, data...)
-	return in.raw
-}
-
-// keep stores rest, the unparsed end of what join returned before. consumed
-// says whether something was taken off its beginning.
-func (in *inbound) keep(rest []byte, consumed bool) {
-	switch {
-	case len(rest) == 0:
-		in.raw = nil
-	case len(in.raw) == 0:
-		in.raw = slices.Clone(rest)
-	case consumed:
-		in.raw = in.raw[:copy(in.raw, rest)]
-	}
 }

@@ -11,13 +11,6 @@ const (
 	crowdPatience = 60
 )
 
-// waiting is how many queues wait.
-func (b *Budget) waiting() int {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	return len(b.queues)
-}
-
 // patience is how long the peer may take nothing. A link that many share serves
 // them in turn, and the more there are the longer it takes until one shows that
 // it reads: kernels tell of what was read in steps of half their buffer. Of a

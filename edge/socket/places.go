@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -61,10 +62,8 @@ func (p *places) announce(log *slog.Logger, wanted, descriptors int) {
 
 // reserve is how many of the descriptors are not for connections.
 func reserve(configured, descriptors int) int {
-	if configured == 0 {
-		configured = max(DefaultDescriptorReserve, descriptors/20)
-	}
-	return min(configured, descriptors/2)
+	wanted := cmp.Or(configured, max(DefaultDescriptorReserve, descriptors/20))
+	return min(wanted, descriptors/2)
 }
 
 // enter waits for a place. It reports false when ctx ended or stop was closed

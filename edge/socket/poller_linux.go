@@ -160,18 +160,22 @@ func (p *poller) control(op int, c *epollConn, events uint32) error {
 // abort cuts all connections, now and in future.
 func (ps *pollers) abort() {
 	for _, p := range ps.all {
-		p.mu.Lock()
-		p.aborted = true
-		conns := make([]*epollConn, 0, len(p.conns)-len(p.free))
-		for _, c := range p.conns {
-			if c != nil {
-				conns = append(conns, c)
-			}
+		p.abort()
+	}
+}
+
+func (p *poller) abort() {
+	p.mu.Lock()
+	p.aborted = true
+	conns := make([]*epollConn, 0, len(p.conns)-len(p.free))
+	for _, c := range p.conns {
+		if c != nil {
+			conns = append(conns, c)
 		}
-		p.mu.Unlock()
-		for _, c := range conns {
-			c.abort(ErrShutdown)
-		}
+	}
+	p.mu.Unlock()
+	for _, c := range conns {
+		c.abort(ErrShutdown)
 	}
 }
 

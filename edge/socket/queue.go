@@ -33,6 +33,10 @@ type Queue struct {
 	cost    int  // of all entries, as if none was shared
 	own     int  // of those that are answers to the peer's messages
 	moved   bool // something was taken since the last Tick
+	sealed  bool // nothing more comes, see Seal
+
+	// drained is closed by release. nil: nobody asked since the last time.
+	drained chan struct{}
 
 	progress time.Duration // the budget's clock: when the peer last took something
 	seen     taken         // at the last Tick
@@ -67,6 +71,42 @@ type taken struct {
 
 // Init makes q, which must be empty, a queue of b. owner is asked to shed it.
 func (q *Queue) Init(b *Budget, owner Shedder) { q.budget, q.owner = b, owner }
+
+// alreadyDrained is what Drained returns when there is nothing to wait for.
+var alreadyDrained = func() <-chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
+// Drained returns a channel that is closed when nothing waits any more, or when
+// q is sealed; it is closed already if that is so now. Everybody who asks until
+// then gets the same one, and only the first costs an allocation. It tells of
+// that moment: something may have been queued since.
+func (q *Queue) Drained() <-chan struct{} {
+	if q.sealed || q.Empty() {
+		return alreadyDrained
+	}
+	if q.drained == nil {
+		q.drained = make(chan struct{})
+	}
+	return q.drained
+}
+
+// Seal says that the peer is being closed: what waits still goes out, but those
+// who wait for that to happen would wait for nothing.
+func (q *Queue) Seal() {
+	q.sealed = true
+	q.release()
+}
+
+// release lets those go on who wait for Drained.
+func (q *Queue) release() {
+	if q.drained != nil {
+		close(q.drained)
+		q.drained = nil
+	}
+}
 
 func refCost(frame []byte) int { return len(frame) + refOverhead }
 
@@ -121,6 +161,7 @@ func (q *Queue) Advance(n int) {
 		return
 	}
 	q.budget.leave(q)
+	q.release()
 	if cap(q.entries) > maxIdleEntries {
 		q.entries, q.head = nil, 0
 	}
@@ -166,6 +207,7 @@ func (q *Queue) cut(end int) {
 	if q.Empty() {
 		q.entries, q.head, q.written = nil, 0, 0
 		q.budget.leave(q)
+		q.release()
 	}
 }
 
@@ -248,7 +290,7 @@ func (q *Queue) tick(now time.Duration, seen taken) time.Duration {
 	if q.moved || q.seen != (taken{}) && seen != q.seen {
 		q.progress, q.crowd = now, 0
 	}
-	q.crowd = max(q.crowd, q.budget.waiting())
+	q.crowd = max(q.crowd, q.budget.waiters.count())
 	q.moved, q.seen = false, seen
 	return now - q.progress
 }

@@ -120,8 +120,8 @@ func TestBudget(t *testing.T) {
 	for _, q := range queues {
 		q.Clear()
 	}
-	if b.Held() != 0 || len(b.queues) != 0 {
-		t.Errorf("%d bytes of %d queues are left", b.Held(), len(b.queues))
+	if b.Held() != 0 || b.waiters.count() != 0 {
+		t.Errorf("%d bytes of %d queues are left", b.Held(), b.waiters.count())
 	}
 }
 
@@ -188,6 +188,57 @@ func TestPatience(t *testing.T) {
 		last.tick(3*time.Second, taken{})
 		if got := last.patience(timeout); got != timeout {
 			t.Errorf("with %d others, after progress: patience %s", others, got)
+		}
+	}
+}
+
+// isDrained reports whether a channel of Drained is closed.
+func isDrained(drained <-chan struct{}) bool {
+	select {
+	case <-drained:
+		return true
+	default:
+		return false
+	}
+}
+
+// TestQueueDrained: whatever empties a queue is told to those who asked, once,
+// and who asks later hears of the next time.
+func TestQueueDrained(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		do   func(q *Queue)
+		want bool
+	}{
+		"written":       {func(q *Queue) { q.Advance(10) }, true},
+		"half written":  {func(q *Queue) { q.Advance(7) }, false},
+		"done":          {func(q *Queue) { q.Front(nil, 100); q.Done() }, true},
+		"half done":     {func(q *Queue) { q.Front(nil, 1); q.Done() }, false},
+		"dropped":       {func(q *Queue) { q.Drop() }, true},
+		"dropped begun": {func(q *Queue) { q.Advance(1); q.Drop() }, false},
+		"cleared":       {func(q *Queue) { q.Clear() }, true},
+		"sealed":        {func(q *Queue) { q.Seal() }, true},
+		"sealed empty":  {func(q *Queue) { q.Seal(); q.Clear() }, true},
+	} {
+		q := newQueue(NewBudget(0, nil))
+		if !isDrained(q.Drained()) {
+			t.Errorf("%s: not drained although empty", name)
+		}
+		for _, f := range []string{"first", "later"} {
+			q.Push(0, []byte(f), 0, false)
+		}
+		drained := q.Drained()
+		if isDrained(drained) || q.Drained() != drained {
+			t.Errorf("%s: drained while something waits, or another channel", name)
+		}
+		tc.do(q)
+		if got := isDrained(drained); got != tc.want {
+			t.Errorf("%s: drained is %t, want %t", name, got, tc.want)
+		}
+		q.Clear()
+		q.Push(0, []byte("next"), 0, false)
+		if got := isDrained(q.Drained()); got != q.sealed {
+			t.Errorf("%s: with another frame drained is %t, sealed %t", name, got, q.sealed)
 		}
 	}
 }

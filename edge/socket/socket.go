@@ -53,6 +53,12 @@ type Conn interface {
 	// Queued is about how many bytes wait for the peer beyond what the kernel
 	// took; 0 when the connection is gone.
 	Queued() int
+	// Drained returns a channel that is closed when nothing waits for the peer
+	// beyond what the kernel took, or when the connection is closing or gone: it
+	// does not tell these apart. It is closed already if that is so now. It
+	// tells of a moment: a Send may have queued something since. However many
+	// ask share one channel, and a connection of which nobody asks costs nothing.
+	Drained() <-chan struct{}
 	// Remote is the address of the peer of the TCP connection, which may be a
 	// proxy. It is the zero AddrPort when the listener is not TCP.
 	Remote() netip.AddrPort

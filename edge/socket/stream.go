@@ -45,16 +45,21 @@ func (s *Server) serveStream(u *upgrade) {
 	c.handle(u.rest)
 	u.release()
 	c.read()
-	c.mu.Lock()
-	c.state = stateClosed
-	c.clearLocked()
-	why := c.why
-	c.mu.Unlock()
+	why := c.end()
 	_ = c.raw.Close()
 	s.places.leave()
 	c.signal()
 	writer.Wait()
 	c.receiver.Closed(why)
+}
+
+// end makes it the end for the writer too, and returns why it is.
+func (c *stream) end() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.state = stateClosed
+	c.clearLocked()
+	return c.why
 }
 
 // read handles input until the connection ends.

@@ -169,6 +169,7 @@ func (c *conn) closeLocked(why error) {
 	if c.closed == nil {
 		c.closed = why
 		c.deadline = c.cfg.Budget.Clock() + c.cfg.WriteTimeout
+		c.queue.Seal()
 		c.signal()
 	}
 }
@@ -217,6 +218,13 @@ func (c *conn) Queued() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.queue.Cost()
+}
+
+// Drained implements socket.Conn.
+func (c *conn) Drained() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.queue.Drained()
 }
 
 // Remote implements socket.Conn.

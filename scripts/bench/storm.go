@@ -40,24 +40,9 @@ var storms = []scenario{
 func (s storm) channel(i int) string { return fmt.Sprintf("match.%d", i%s.channels) }
 
 func (s storm) run(ctx context.Context, b *bench) (result, error) {
-	if err := s.publish(b, 1); err != nil {
-		return result{}, fmt.Errorf("publish what the clients have: %w", err)
-	}
-	positions, err := s.positions(b)
+	positions, err := s.miss(ctx, b)
 	if err != nil {
-		return result{}, fmt.Errorf("get positions: %w", err)
-	}
-	if err := s.publish(b, missedEvents); err != nil {
-		return result{}, fmt.Errorf("publish what is missed: %w", err)
-	}
-	if s.cold {
-		if err := b.t.restart(ctx); err != nil {
-			return result{}, fmt.Errorf("start the server again: %w", err)
-		}
-	}
-	wait(time.Second)
-	subscribe := func(i int) string {
-		return `{"event":"pusher:subscribe","data":{"channel":"` + s.channel(i) + `","replay":{"after":"` + positions[s.channel(i)] + `"}}}`
+		return result{}, err
 	}
 	conns := make([]*conn, s.clients)
 	dial := func(i int) (err error) {
@@ -65,6 +50,14 @@ func (s storm) run(ctx context.Context, b *bench) (result, error) {
 			err = b.watch(conns[i])
 		}
 		return err
+	}
+	comeBack := func(i int) error {
+		if s.connect {
+			if err := dial(i); err != nil {
+				return err
+			}
+		}
+		return conns[i].send(`{"event":"pusher:subscribe","data":{"channel":"` + s.channel(i) + `","replay":{"after":"` + positions[s.channel(i)] + `"}}}`)
 	}
 	if !s.connect {
 		if err := parallel(s.clients, stormWorkers, dial); err != nil {
@@ -80,29 +73,54 @@ func (s storm) run(ctx context.Context, b *bench) (result, error) {
 	memory := rss(b.t.pid)
 	b.beside.reset()
 	r := b.measure(&b.events, func(time.Time) int64 {
-		failed = parallel(s.clients, stormWorkers, func(i int) error {
-			if s.connect {
-				if err := dial(i); err != nil {
-					return err
-				}
-			}
-			return conns[i].send(subscribe(i))
-		})
-		// Until the last client is whole.
-		want := int64(s.clients * missedEvents)
-		for end := time.Now().Add(30 * time.Second); b.events.Load() < want && time.Now().Before(end); {
-			wait(time.Millisecond)
-		}
-		return want
+		failed = parallel(s.clients, stormWorkers, comeBack)
+		return s.awaitLast(b)
 	})
 	stopLive()
+	s.describe(b, &r, rss(b.t.pid)-memory)
+	return r, failed
+}
+
+// miss stores what the clients miss. It returns the positions of the channels
+// before that.
+func (s storm) miss(ctx context.Context, b *bench) (map[string]string, error) {
+	if err := s.publish(b, 1); err != nil {
+		return nil, fmt.Errorf("publish what the clients have: %w", err)
+	}
+	positions, err := s.positions(b)
+	if err != nil {
+		return nil, fmt.Errorf("get positions: %w", err)
+	}
+	if err := s.publish(b, missedEvents); err != nil {
+		return nil, fmt.Errorf("publish what is missed: %w", err)
+	}
+	if s.cold {
+		if err := b.t.restart(ctx); err != nil {
+			return nil, fmt.Errorf("start the server again: %w", err)
+		}
+	}
+	wait(time.Second)
+	return positions, nil
+}
+
+// awaitLast waits until the last client is whole, and returns how many events
+// all get.
+func (s storm) awaitLast(b *bench) int64 {
+	want := int64(s.clients * missedEvents)
+	for end := time.Now().Add(30 * time.Second); b.events.Load() < want && time.Now().Before(end); {
+		wait(time.Millisecond)
+	}
+	return want
+}
+
+// describe turns the rate of events into one of resumes. How old the events of
+// the past are says nothing, so the latencies become those of the live ones.
+func (s storm) describe(b *bench, r *result, memory int64) {
 	seconds := float64(s.clients*missedEvents) / r.Rate
 	r.Note = fmt.Sprintf("the last of %d clients was whole after %.2f s; %.0f events/s; %.0f µs of server CPU per client; %+.0f MiB; latencies are those of live events meanwhile",
-		s.clients, seconds, r.Rate, r.ServerCores*seconds*1e6/float64(s.clients), float64(rss(b.t.pid)-memory)/(1<<20))
-	// How old the events of the past are says nothing.
+		s.clients, seconds, r.Rate, r.ServerCores*seconds*1e6/float64(s.clients), float64(memory)/(1<<20))
 	r.setLatency(&b.beside)
 	r.Rate, r.Unit = float64(s.clients)/seconds, fmt.Sprintf("resumes of %d events", missedEvents)
-	return r, failed
 }
 
 // live keeps 100 events a second going to 10 others while the storm lasts.

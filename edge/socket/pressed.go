@@ -1,0 +1,69 @@
+package socket
+
+import "sync"
+
+// pressed are the connections that wait in awaitRelief. They are few, and a
+// channel in each link would be memory of all that are idle.
+type pressed struct {
+	mu    sync.Mutex
+	links map[*link]chan struct{} // closed by leave
+}
+
+func (p *pressed) enter(l *link) <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.links == nil {
+		p.links = make(map[*link]chan struct{})
+	}
+	relieved := make(chan struct{})
+	p.links[l] = relieved
+	return relieved
+}
+
+func (p *pressed) leave(l *link) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	close(p.links[l])
+	delete(p.links, l)
+}
+
+// Marks of own. Above the high mark nothing more is read from the peer, below
+// the low one it goes on.
+const (
+	ownHigh = 64 << 10
+	ownLow  = 32 << 10
+)
+
+// ownOverhead is what an answer counts beside its bytes, on its way too.
+const ownOverhead = 128
+
+// press is not nil when the peer asks faster than it takes the answers: then
+// nothing more is read until most of them are gone. pongs are bytes of answers
+// that are not queued yet.
+func (l *link) press(pongs int) (wait func()) {
+	if int(l.own.Load())+pongs <= ownHigh || l.current() != stateOpen {
+		return nil
+	}
+	return l.awaitRelief
+}
+
+// awaitRelief waits until own is below the low mark or the connection ends.
+func (l *link) awaitRelief() {
+	l.mu.Lock()
+	for l.state == stateOpen && l.own.Load() > ownLow {
+		l.pressed = true
+		relieved := l.server.pressed.enter(l)
+		l.mu.Unlock()
+		<-relieved
+		l.mu.Lock()
+	}
+	l.mu.Unlock()
+}
+
+// relieveLocked ends awaitRelief when it is time.
+func (l *link) relieveLocked() {
+	if l.pressed && (l.state != stateOpen || l.own.Load() <= ownLow) {
+		l.pressed = false
+		l.server.pressed.leave(l)
+	}
+}
