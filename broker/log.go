@@ -58,7 +58,8 @@ func (l Log) Stream() int {
 func (l Log) MaxFrame() int { return l.lane.maxFrame(l.ref) }
 
 // stored is the subject of the channel's stored events. It is made for each
-// call: kept, it would cost every channel more bytes than a read costs time.
+// call: kept, it would cost each channel its length, to save a read one
+// allocation.
 func (l Log) stored() string { return l.lane.subject(storedRoot, l.ref) }
 
 // Read returns up to limit stored events whose sequence is from or above, in
