@@ -78,7 +78,7 @@ func mustPublish(t testing.TB, b *broker.Broker, records ...broker.Record) {
 
 func mustSubscribe(t testing.TB, b *broker.Broker, app, channel string, r broker.Receiver) *broker.Subscription {
 	t.Helper()
-	s, err := b.Subscribe(t.Context(), app, channel, r)
+	s, err := b.Log(broker.Ref{App: app, Channel: channel}).Subscribe(t.Context(), r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +146,7 @@ func TestConcurrentPublishersLoseNothing(t *testing.T) {
 	}
 	wg.Wait()
 	for p := range publishers {
-		events, more, err := b.Read(t.Context(), "app-1", fmt.Sprintf("chat.%d", p), 0, each+1)
+		events, more, err := b.Log(broker.Ref{App: "app-1", Channel: fmt.Sprintf("chat.%d", p)}).Read(t.Context(), 0, each+1)
 		if err != nil || more {
 			t.Fatalf("more %v, error %v", more, err)
 		}
@@ -204,11 +204,11 @@ func TestReadAndLastAndTails(t *testing.T) {
 	for i := range 10 {
 		mustPublish(t, b, record("match.1", fmt.Sprint(i)), record("match.2", "noise"))
 	}
-	events, more, err := b.Read(t.Context(), "app-1", "match.1", 0, 4)
+	events, more, err := b.Log(broker.Ref{App: "app-1", Channel: "match.1"}).Read(t.Context(), 0, 4)
 	if err != nil || !more || len(events) != 4 {
 		t.Fatalf("got %d events, more %v, error %v", len(events), more, err)
 	}
-	rest, more, err := b.Read(t.Context(), "app-1", "match.1", events[3].Sequence+1, 100)
+	rest, more, err := b.Log(broker.Ref{App: "app-1", Channel: "match.1"}).Read(t.Context(), events[3].Sequence+1, 100)
 	if err != nil || more {
 		t.Fatalf("more %v, error %v", more, err)
 	}
@@ -219,17 +219,17 @@ func TestReadAndLastAndTails(t *testing.T) {
 	if diff := cmp.Diff([]string{"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"}, frames); diff != "" {
 		t.Errorf("frames (-want +got):\n%s", diff)
 	}
-	last, ok, err := b.Last(t.Context(), "app-1", "match.1")
+	last, ok, err := b.Log(broker.Ref{App: "app-1", Channel: "match.1"}).Last(t.Context())
 	if err != nil || !ok {
 		t.Fatalf("ok %v, error %v", ok, err)
 	}
 	if diff := cmp.Diff(rest[len(rest)-1], last, cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("last event (-read +last):\n%s", diff)
 	}
-	if _, ok, err := b.Last(t.Context(), "app-1", "never"); ok || err != nil {
+	if _, ok, err := b.Log(broker.Ref{App: "app-1", Channel: "never"}).Last(t.Context()); ok || err != nil {
 		t.Errorf("empty channel: ok %v, error %v", ok, err)
 	}
-	if events, more, err := b.Read(t.Context(), "app-1", "never", 0, 5); len(events) != 0 || more || err != nil {
+	if events, more, err := b.Log(broker.Ref{App: "app-1", Channel: "never"}).Read(t.Context(), 0, 5); len(events) != 0 || more || err != nil {
 		t.Errorf("empty channel: %d events, more %v, error %v", len(events), more, err)
 	}
 	tails, err := b.Tails(t.Context(), []broker.Ref{{App: "app-1", Channel: "never"}, {App: "app-1", Channel: "match.1"}})
@@ -287,7 +287,7 @@ func TestLargeAnswers(t *testing.T) {
 	read, from := 0, uint64(1)
 	for more := true; more; {
 		var events []broker.Event
-		if events, more, err = b.Read(t.Context(), "app-1", "all", from, channels); err != nil {
+		if events, more, err = b.Log(broker.Ref{App: "app-1", Channel: "all"}).Read(t.Context(), from, channels); err != nil {
 			t.Fatal(err)
 		}
 		if len(events) == channels {
@@ -310,7 +310,7 @@ func TestRetentionTrimsTheOldest(t *testing.T) {
 	for i := range 5 {
 		mustPublish(t, b, record("match.1", fmt.Sprint(i)))
 	}
-	events, _, err := b.Read(t.Context(), "app-1", "match.1", 0, 10)
+	events, _, err := b.Log(broker.Ref{App: "app-1", Channel: "match.1"}).Read(t.Context(), 0, 10)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -324,15 +324,15 @@ func TestReopenKeepsEventsAndEpoch(t *testing.T) {
 	dir := t.TempDir()
 	b, stop := brokertest.Open(t, dir, broker.Config{Partitions: 2})
 	mustPublish(t, b, record("match.1", "kept"))
-	epoch := b.Epoch("app-1", "match.1")
+	epoch := b.Log(broker.Ref{App: "app-1", Channel: "match.1"}).Epoch()
 	stop()
 
 	b, stop = brokertest.Open(t, dir, broker.Config{Partitions: 2, EventsPerChannel: 5})
 	defer stop()
-	if got := b.Epoch("app-1", "match.1"); got != epoch || epoch == "" {
+	if got := b.Log(broker.Ref{App: "app-1", Channel: "match.1"}).Epoch(); got != epoch || epoch == "" {
 		t.Errorf("epoch is %q, was %q", got, epoch)
 	}
-	last, ok, err := b.Last(t.Context(), "app-1", "match.1")
+	last, ok, err := b.Log(broker.Ref{App: "app-1", Channel: "match.1"}).Last(t.Context())
 	if err != nil || !ok || string(last.Frame) != "kept" {
 		t.Errorf("got %s, ok %v, error %v", last.Frame, ok, err)
 	}

@@ -39,7 +39,7 @@ func TestDiskFullAndEnlarged(t *testing.T) {
 				mount := filepath.Join(dir, strconv.Itoa(tt.cfg.Partitions))
 				faults.Mount(t, mount, 8<<20)
 				s := openStore(t, filepath.Join(mount, "data"), tt.cfg)
-				epoch := s.Epoch("app-1", "match.0")
+				epoch := s.Log(broker.Ref{App: "app-1", Channel: "match.0"}).Epoch()
 				r := newRecorder()
 				mustSubscribe(t, s.Broker, "app-1", "match.1", r)
 				s.mustPublishAll(t)
@@ -55,7 +55,7 @@ func TestDiskFullAndEnlarged(t *testing.T) {
 				s.mustPublishAll(t)
 				s.wantAnswered(t)
 				s.log.wantOnce(t, "no space left")
-				if got := s.Epoch("app-1", "match.0"); got != epoch {
+				if got := s.Log(broker.Ref{App: "app-1", Channel: "match.0"}).Epoch(); got != epoch {
 					t.Errorf("the epoch is %s, was %s", got, epoch)
 				}
 				wantLive(t, s, r, "match.1")

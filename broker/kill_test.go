@@ -37,7 +37,7 @@ func childPublishes() bool {
 	if err != nil {
 		panic(err)
 	}
-	fmt.Fprintf(os.Stdout, "epoch %s\n", b.Epoch("app-1", "chat.0"))
+	fmt.Fprintf(os.Stdout, "epoch %s\n", b.Log(broker.Ref{App: "app-1", Channel: "chat.0"}).Epoch())
 	done := make(chan struct{})
 	for c := range killChannels {
 		go func() {
@@ -88,7 +88,7 @@ func TestKill(t *testing.T) {
 		t.Fatal("the child was not killed")
 	}
 	b := brokertest.StartIn(t, dir, broker.Config{EventsPerChannel: 1 << 20})
-	if got := b.Epoch("app-1", "chat.0"); got != epoch {
+	if got := b.Log(broker.Ref{App: "app-1", Channel: "chat.0"}).Epoch(); got != epoch {
 		t.Errorf("epoch is %q, was %q", got, epoch)
 	}
 	for c, n := range stored {
@@ -108,7 +108,7 @@ func pick(first, second string) string {
 func wantEvents(t *testing.T, b *broker.Broker, channel string, n int) {
 	t.Helper()
 	for from, at := uint64(0), 0; at < n; {
-		events, _, err := b.Read(t.Context(), "app-1", channel, from, 500)
+		events, _, err := b.Log(broker.Ref{App: "app-1", Channel: channel}).Read(t.Context(), from, 500)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -115,7 +115,7 @@ func TestTooLargeIsRefusedAsAWhole(t *testing.T) {
 					t.Errorf("got %+v", *tooLarge)
 				}
 			}
-			if _, ok, err := b.Last(t.Context(), "app-1", "other"); ok || err != nil {
+			if _, ok, err := b.Log(broker.Ref{App: "app-1", Channel: "other"}).Last(t.Context()); ok || err != nil {
 				t.Errorf("an event beside the refused one is stored: %v, %v", ok, err)
 			}
 			wantLargest(t, b, "match.1", tt.limit)
@@ -129,13 +129,13 @@ func wantLargest(t *testing.T, b *broker.Broker, channel string, limit int) {
 	fits := record(channel, strings.Repeat("y", limit-1024))
 	fits.Exclude = strings.Repeat("1", 40)
 	mustPublish(t, b, fits)
-	if b.Retention("app-1", channel).Off {
+	if b.Log(broker.Ref{App: "app-1", Channel: channel}).Retention().Off {
 		return
 	}
-	if last, ok, err := b.Last(t.Context(), "app-1", channel); err != nil || !ok || len(last.Frame) != len(fits.Frame) {
+	if last, ok, err := b.Log(broker.Ref{App: "app-1", Channel: channel}).Last(t.Context()); err != nil || !ok || len(last.Frame) != len(fits.Frame) {
 		t.Errorf("the largest event: %d bytes, %v, %v", len(last.Frame), ok, err)
 	}
-	events, _, err := b.Read(t.Context(), "app-1", channel, 0, 10)
+	events, _, err := b.Log(broker.Ref{App: "app-1", Channel: channel}).Read(t.Context(), 0, 10)
 	if err != nil || len(events) != 1 {
 		t.Errorf("read %d events, %v", len(events), err)
 	}
@@ -186,10 +186,10 @@ func TestLongNames(t *testing.T) {
 		if !errors.Is(err, tt.want) || len(fmt.Sprint(err)) > 500 {
 			t.Errorf("%d bytes: got %.200v, want %v", len(tt.name), err, tt.want)
 		}
-		if _, ok, err := b.Last(t.Context(), "app-1", tt.name); !errors.Is(err, tt.want) || ok != (err == nil) {
+		if _, ok, err := b.Log(broker.Ref{App: "app-1", Channel: tt.name}).Last(t.Context()); !errors.Is(err, tt.want) || ok != (err == nil) {
 			t.Errorf("%d bytes: stored is %v, %.200v", len(tt.name), ok, err)
 		}
-		if _, err := b.Subscribe(t.Context(), "app-1", tt.name, newRecorder()); !errors.Is(err, tt.want) {
+		if _, err := b.Log(broker.Ref{App: "app-1", Channel: tt.name}).Subscribe(t.Context(), newRecorder()); !errors.Is(err, tt.want) {
 			t.Errorf("%d bytes: subscribe: %.200v", len(tt.name), err)
 		}
 	}

@@ -35,7 +35,7 @@ func TestState(t *testing.T) {
 	b := brokertest.Start(t, broker.Config{Partitions: 1, EventsPerChannel: 3})
 	state := func() broker.State {
 		t.Helper()
-		s, err := b.State(t.Context(), "77", "match.1")
+		s, err := b.Log(broker.Ref{App: "77", Channel: "match.1"}).State(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -48,11 +48,11 @@ func TestState(t *testing.T) {
 	if s := state(); s.First != 3 || s.Last != 5 || time.Since(s.FirstTime) > time.Hour || s.Bytes == 0 {
 		t.Errorf("after five: %+v", s)
 	}
-	first, ok, err := b.First(t.Context(), "77", "match.1")
+	first, ok, err := b.Log(broker.Ref{App: "77", Channel: "match.1"}).First(t.Context())
 	if err != nil || !ok || string(first.Frame) != "3" {
 		t.Errorf("the first is %s %v %v", first.Frame, ok, err)
 	}
-	if _, ok, err := b.First(t.Context(), "77", "match.2"); ok || err != nil {
+	if _, ok, err := b.Log(broker.Ref{App: "77", Channel: "match.2"}).First(t.Context()); ok || err != nil {
 		t.Errorf("of an empty channel: %v %v", ok, err)
 	}
 }
@@ -69,7 +69,7 @@ func TestSpan(t *testing.T) {
 			publishNumbers(t, b, "match.1", stored, stored)
 			publishNumbers(t, b, "match.2", stored, stored)
 		}
-		first, n, err := b.Span(t.Context(), "77", "match.1")
+		first, n, err := b.Log(broker.Ref{App: "77", Channel: "match.1"}).Span(t.Context())
 		if err != nil || n != want.retained || string(first.Frame) != want.first {
 			t.Errorf("after %d: %d from %q, %v; want %d from %q", stored, n, first.Frame, err, want.retained, want.first)
 		}
@@ -93,7 +93,7 @@ func TestReadSince(t *testing.T) {
 		{middle.Add(-time.Hour), 1, []string{"1"}, true},
 		{middle.Add(time.Hour), 10, nil, false},
 	} {
-		events, more, err := b.ReadSince(t.Context(), "77", "match.1", tt.since, tt.limit)
+		events, more, err := b.Log(broker.Ref{App: "77", Channel: "match.1"}).ReadSince(t.Context(), tt.since, tt.limit)
 		if err != nil || !slices.Equal(frames(events), tt.want) || more != tt.more {
 			t.Errorf("since %s: %v %v %v, want %v %v", tt.since.Sub(middle), frames(events), more, err, tt.want, tt.more)
 		}
@@ -115,7 +115,7 @@ func TestScan(t *testing.T) {
 	for stream := range 2 {
 		last := uint64(0)
 		err := b.Scan(t.Context(), stream, 0, 1<<40, func(ref broker.Ref, ev broker.Event) bool {
-			if ref.App != "77" || ev.Sequence <= last || b.Stream(ref.App, ref.Channel) != stream {
+			if ref.App != "77" || ev.Sequence <= last || b.Log(ref).Stream() != stream {
 				t.Errorf("stream %d: %+v %d after %d", stream, ref, ev.Sequence, last)
 			}
 			last = ev.Sequence

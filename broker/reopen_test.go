@@ -120,16 +120,16 @@ func TestSequencesGoOnAfterALoss(t *testing.T) {
 			mustPublish(t, b, record(channel, fmt.Sprint(i)))
 			last[channel] = live[channel].want(t, fmt.Sprint(i))
 		}
-		epochs[channel] = b.Epoch("app-1", channel)
+		epochs[channel] = b.Log(broker.Ref{App: "app-1", Channel: channel}).Epoch()
 	}
 	keeper.failures <- errors.New("critical write error")
 	poll(t, "the failure is known", func() bool { return b.Ready(t.Context()) != nil })
 	poll(t, "the failure is over", func() bool { return b.Ready(t.Context()) == nil })
 	for _, channel := range channels {
-		if got := b.Epoch("app-1", channel); got != epochs[channel] {
+		if got := b.Log(broker.Ref{App: "app-1", Channel: channel}).Epoch(); got != epochs[channel] {
 			t.Errorf("%s: the epoch is %q, was %q", channel, got, epochs[channel])
 		}
-		if _, ok, err := b.Last(t.Context(), "app-1", channel); ok || err != nil {
+		if _, ok, err := b.Log(broker.Ref{App: "app-1", Channel: channel}).Last(t.Context()); ok || err != nil {
 			t.Errorf("%s: events before the loss are kept, which hides the gap (%v)", channel, err)
 		}
 		mustPublish(t, b, record(channel, "after"))
@@ -137,7 +137,7 @@ func TestSequencesGoOnAfterALoss(t *testing.T) {
 		if ev.Sequence <= last[channel].Sequence {
 			t.Errorf("%s: sequence %d after %d", channel, ev.Sequence, last[channel].Sequence)
 		}
-		state, err := b.State(t.Context(), "app-1", channel)
+		state, err := b.Log(broker.Ref{App: "app-1", Channel: channel}).State(t.Context())
 		if err != nil || state.First <= last[channel].Sequence {
 			t.Errorf("%s: the stream begins at %d, what is lost ended at %d (%v)", channel, state.First, last[channel].Sequence, err)
 		}

@@ -22,16 +22,16 @@ func TestRules(t *testing.T) {
 	b, stop := brokertest.Open(t, dir, cfg)
 	for channel, keeps := range map[string]int{"plain": 10, "x.short": 2, "abcde": 3, "ace": 3, "acb": 10, "cursor.short": 0} {
 		publishNumbers(t, b, channel, 1, 12)
-		events, _, err := b.Read(t.Context(), "77", channel, 0, 100)
+		events, _, err := b.Log(broker.Ref{App: "77", Channel: channel}).Read(t.Context(), 0, 100)
 		if err != nil || len(events) != keeps {
 			t.Errorf("%s keeps %d (%v), want %d", channel, len(events), err, keeps)
 		}
-		if kept := b.Retention("77", channel); kept.Off != (keeps == 0) || keeps > 0 && kept.EventsPerChannel != int64(keeps) {
+		if kept := b.Log(broker.Ref{App: "77", Channel: channel}).Retention(); kept.Off != (keeps == 0) || keeps > 0 && kept.EventsPerChannel != int64(keeps) {
 			t.Errorf("%s: %+v", channel, kept)
 		}
 	}
 	r := newRecorder()
-	sub, err := b.Subscribe(t.Context(), "77", "cursor.1", r)
+	sub, err := b.Log(broker.Ref{App: "77", Channel: "cursor.1"}).Subscribe(t.Context(), r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,9 +43,18 @@ func TestRules(t *testing.T) {
 	}
 	sub.Close()
 	for _, ask := range []func() error{
-		func() error { _, ok, err := b.Last(t.Context(), "77", "cursor.1"); return none(ok, err) },
-		func() error { _, ok, err := b.First(t.Context(), "77", "cursor.1"); return none(ok, err) },
-		func() error { s, err := b.State(t.Context(), "77", "cursor.1"); return none(s.Last != 0, err) },
+		func() error {
+			_, ok, err := b.Log(broker.Ref{App: "77", Channel: "cursor.1"}).Last(t.Context())
+			return none(ok, err)
+		},
+		func() error {
+			_, ok, err := b.Log(broker.Ref{App: "77", Channel: "cursor.1"}).First(t.Context())
+			return none(ok, err)
+		},
+		func() error {
+			s, err := b.Log(broker.Ref{App: "77", Channel: "cursor.1"}).State(t.Context())
+			return none(s.Last != 0, err)
+		},
 		func() error {
 			tails, err := b.Tails(t.Context(), []broker.Ref{{App: "77", Channel: "cursor.1"}})
 			return none(tails[0] != 0, err)
@@ -55,16 +64,16 @@ func TestRules(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	epoch, plain := b.Epoch("77", "x.short"), b.Epoch("77", "plain")
+	epoch, plain := b.Log(broker.Ref{App: "77", Channel: "x.short"}).Epoch(), b.Log(broker.Ref{App: "77", Channel: "plain"}).Epoch()
 	stop()
 
 	// Numbers may change; what is kept in memory is gone, and has a new epoch.
 	cfg.Rules[1].EventsPerChannel = 1
 	b, stop = brokertest.Open(t, dir, cfg)
-	if events, _, err := b.Read(t.Context(), "77", "x.short", 0, 100); err != nil || len(events) != 1 {
+	if events, _, err := b.Log(broker.Ref{App: "77", Channel: "x.short"}).Read(t.Context(), 0, 100); err != nil || len(events) != 1 {
 		t.Errorf("after the change: %d %v", len(events), err)
 	}
-	if b.Epoch("77", "x.short") != epoch || b.Epoch("77", "plain") != plain {
+	if b.Log(broker.Ref{App: "77", Channel: "x.short"}).Epoch() != epoch || b.Log(broker.Ref{App: "77", Channel: "plain"}).Epoch() != plain {
 		t.Error("the epoch changed with a number")
 	}
 	stop()

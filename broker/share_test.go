@@ -26,7 +26,7 @@ func mustReadAll(t *testing.T, b *broker.Broker, app, channel string) []string {
 	for from, more := uint64(1), true; more; {
 		var events []broker.Event
 		var err error
-		if events, more, err = b.Read(t.Context(), app, channel, from, 500); err != nil {
+		if events, more, err = b.Log(broker.Ref{App: app, Channel: channel}).Read(t.Context(), from, 500); err != nil {
 			t.Fatal(err)
 		}
 		for _, ev := range events {
@@ -94,7 +94,7 @@ func TestShareOfOneAlone(t *testing.T) {
 	t.Parallel()
 	b := brokertest.Start(t, broker.Config{Partitions: 1, MaxBytes: lane, EventsPerChannel: 1 << 20, Apps: twoApps})
 	flood(t, b, 2)
-	state, err := b.State(t.Context(), "busy", "c0")
+	state, err := b.Log(broker.Ref{App: "busy", Channel: "c0"}).State(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +128,7 @@ func TestShareUnderLoad(t *testing.T) {
 	}
 	deadline := time.Now().Add(patience)
 	for poll := time.NewTicker(5 * time.Millisecond); ; <-poll.C {
-		state, err := b.State(t.Context(), "busy", "c0")
+		state, err := b.Log(broker.Ref{App: "busy", Channel: "c0"}).State(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -163,21 +163,21 @@ func TestRemovedIsRemembered(t *testing.T) {
 	b, stop := brokertest.Open(t, dir, cfg)
 	mustPublish(t, b, of("quiet", "room", "one"), of("busy", "c0", "first"))
 	flood(t, b, 2)
-	before, err := b.State(t.Context(), "busy", "c0")
+	before, err := b.Log(broker.Ref{App: "busy", Channel: "c0"}).State(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	if before.First != 1 || before.Removed < 2 || before.RemovedTime.IsZero() || before.Shrunk.IsZero() {
 		t.Errorf("got %+v", before)
 	}
-	other, err := b.State(t.Context(), "quiet", "room")
+	other, err := b.Log(broker.Ref{App: "quiet", Channel: "room"}).State(t.Context())
 	if err != nil || other.Removed != 0 || other.Shrunk.IsZero() {
 		t.Errorf("of the quiet app: %+v, error %v", other, err)
 	}
 	stop()
 	cfg.Apps = nil
 	b = brokertest.StartIn(t, dir, cfg)
-	after, err := b.State(t.Context(), "busy", "c0")
+	after, err := b.Log(broker.Ref{App: "busy", Channel: "c0"}).State(t.Context())
 	if err != nil || after.Removed < before.Removed || after.RemovedTime.Before(before.RemovedTime) || after.Shrunk.IsZero() {
 		t.Errorf("after a restart: %+v, error %v, want %+v", after, err, before)
 	}
@@ -244,7 +244,7 @@ func TestShareWhenTheLogFails(t *testing.T) {
 		}()
 	}
 	poll(t, "something is removed", func() bool {
-		state, err := b.State(t.Context(), "busy", "c0")
+		state, err := b.Log(broker.Ref{App: "busy", Channel: "c0"}).State(t.Context())
 		return err == nil && state.Removed > 0
 	})
 	away := dir + ".away"

@@ -139,7 +139,7 @@ func (s *store) wantAnswered(t *testing.T) {
 	for channel, want := range s.answered {
 		var stored []int
 		for from, more := uint64(0), true; more; {
-			events, next, err := s.Read(t.Context(), "app-1", channel, from, 500)
+			events, next, err := s.Log(broker.Ref{App: "app-1", Channel: channel}).Read(t.Context(), from, 500)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -168,7 +168,7 @@ func (s *store) wantAnswered(t *testing.T) {
 func (s *store) wantNothingElse(t *testing.T) {
 	t.Helper()
 	for channel, answered := range s.answered {
-		events, _, err := s.Read(t.Context(), "app-1", channel, 0, 500)
+		events, _, err := s.Log(broker.Ref{App: "app-1", Channel: channel}).Read(t.Context(), 0, 500)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -6,13 +6,15 @@ import (
 
 	"reecho/edge/fanout"
 	"reecho/edge/pusher"
+	"reecho/replay/session"
 )
 
 // acks finds out what a connection of a session has got, by its pongs: a ping is
-// sent behind all that was written, and the pong confirms that. It belongs to the
-// client's shard.
+// sent behind all that was written, and the pong confirms that. All but hold
+// belongs to the client's shard.
 type acks struct {
-	sc       *sessionConn
+	hold     session.Hold
+	client   *client
 	subs     []*subscription // those that have their seat
 	awaiting []awaited       // what a pong will confirm; nil: no ping is out
 	pinged   time.Time
@@ -53,21 +55,26 @@ func (a *acks) left(sub *subscription) {
 // reached is how far sub is: what was written to its audience, or what it got
 // when it joined.
 func (a *acks) reached(sub *subscription) uint64 {
-	return sub.ch.group.Reached(&a.sc.client.Member, &sub.Seat)
+	return sub.ch.group.Reached(&a.client.Member, &sub.Seat)
 }
 
 // tick pings when something was delivered since the last pong, or when the last
 // one is so long ago that a claim based on it would be in doubt.
 func (a *acks) tick(now time.Time) {
-	cfg := &a.sc.sessions.cfg
 	switch {
 	case a.leaving && now.Sub(a.pinged) >= fanout.TickPeriod:
-		a.sc.client.closeWith(shuttingDown())
+		a.client.closeWith(shuttingDown())
 	// A tick is early or late by a little: not to wait for the next one.
-	case a.leaving, a.awaiting != nil, now.Sub(a.pinged)+fanout.TickPeriod/2 < cfg.AckInterval:
-	case a.sc.behind() || now.Sub(a.pinged) >= cfg.refresh():
+	case a.leaving, a.awaiting != nil, now.Sub(a.pinged)+fanout.TickPeriod/2 < a.hold.AckInterval():
+	case a.behind() || now.Sub(a.pinged) >= a.hold.Refresh():
 		a.ping(now)
 	}
+}
+
+func (a *acks) behind() bool {
+	return slices.ContainsFunc(a.subs, func(sub *subscription) bool {
+		return a.hold.Behind(sub.ch.name, a.reached(sub))
+	})
 }
 
 func (a *acks) ping(now time.Time) {
@@ -76,7 +83,7 @@ func (a *acks) ping(now time.Time) {
 		a.awaiting = a.sent()
 	}
 	// Behind what was written, as it was pushed later.
-	a.sc.client.Send(pingFrame)
+	a.client.Send(pingFrame)
 }
 
 // sent is how far each subscription is now.
@@ -91,7 +98,7 @@ func (a *acks) sent() []awaited {
 // finish asks for the pong after which the connection can be closed, and lets
 // nothing more be written. False: there is nothing to ask for.
 func (a *acks) finish() bool {
-	if !a.sc.behind() {
+	if !a.behind() {
 		return false
 	}
 	a.leaving, a.final = true, a.sent()
@@ -99,7 +106,7 @@ func (a *acks) finish() bool {
 		a.ping(time.Now())
 	}
 	for _, sub := range a.subs {
-		sub.ch.group.Vacate(&a.sc.client.Member, &sub.Seat)
+		sub.ch.group.Vacate(&a.client.Member, &sub.Seat)
 	}
 	a.subs = nil
 	return true
@@ -110,15 +117,17 @@ func (a *acks) ponged() {
 	if a.awaiting == nil {
 		return
 	}
-	if a.sc.confirm(a.awaiting, a.pinged) {
-		a.sc.sessions.saveSoon(a.sc.session)
+	reached := make([]session.Reached, len(a.awaiting))
+	for i, w := range a.awaiting {
+		reached[i] = session.Reached{Channel: w.sub.ch.name, Position: w.sub.ch.log.Line().At(w.sequence)}
 	}
+	a.hold.Confirm(reached, a.pinged)
 	a.awaiting = nil
 	switch {
 	case a.again:
 		a.again = false
 		a.ping(time.Now())
 	case a.leaving:
-		a.sc.client.closeWith(shuttingDown())
+		a.client.closeWith(shuttingDown())
 	}
 }

@@ -2,12 +2,10 @@ package edge
 
 import (
 	"hash/maphash"
-	"log/slog"
 	"strings"
 	"sync"
 	"time"
 
-	"reecho/edge/limit"
 	"reecho/edge/pusher"
 )
 
@@ -18,7 +16,6 @@ const stripes = 16
 // stays for the linger time after its last subscriber left, so that clients
 // that come back find it warm.
 type channels struct {
-	hub     *Hub
 	app     *Tenant
 	seed    maphash.Seed
 	stripes [stripes]struct {
@@ -32,11 +29,8 @@ func (cs *channels) stripe(name string) (mu *sync.Mutex, byName *map[string]*cha
 	return &s.mu, &s.byName
 }
 
-// acquire returns the channel called name, making it if need be, and keeps it
-// until release.
-func (cs *channels) acquire(name string) *channel { return cs.admit(name, force) }
-
-// admit is acquire for a subscriber with so many subscriptions: nil if there is
+// admit returns the channel called name for a subscriber with so many
+// subscriptions, making it if need be, and keeps it until release: nil if there is
 // no memory for it (Config.ChannelMemory).
 func (cs *channels) admit(name string, held int) *channel {
 	mu, byName := cs.stripe(name)
@@ -45,25 +39,25 @@ func (cs *channels) admit(name string, held int) *channel {
 	ch := (*byName)[name]
 	if ch == nil {
 		// A name cut from a message must not keep the message alive.
-		ch = newChannel(cs.hub, cs.app, strings.Clone(name))
+		ch = newChannel(cs.app, strings.Clone(name))
 	}
 	opening := int64(0)
 	if ch.refs == 0 {
 		opening = costOf(ch)
 	}
-	if !cs.hub.channelMemory.enter(opening, held) {
+	if !cs.app.node.memory.enter(opening, held) {
 		return nil
 	}
 	if *byName == nil {
 		*byName = make(map[string]*channel)
 	}
 	(*byName)[ch.name] = ch
-	cs.hub.lingering.remove(ch)
+	cs.app.node.lingering.remove(ch)
 	ch.refs++
 	return ch
 }
 
-// release gives up one acquire.
+// release gives up one admit.
 func (cs *channels) release(ch *channel) {
 	mu, _ := cs.stripe(ch.name)
 	mu.Lock()
@@ -72,34 +66,19 @@ func (cs *channels) release(ch *channel) {
 	if ch.refs == 0 {
 		closing = costOf(ch)
 		ch.idleSince = time.Now()
-		cs.hub.lingering.add(ch, ch.idleSince)
+		cs.app.node.lingering.add(ch, ch.idleSince)
 	}
-	cs.hub.channelMemory.leave(closing)
+	cs.app.node.memory.leave(closing)
 	mu.Unlock()
 	if closing > 0 {
 		// Here and not in a sweep: within its period a crowd could open and
 		// leave more channels than there is memory.
-		cs.hub.closeIdle(time.Time{})
-	}
-}
-
-// closeIdle closes the channels that are idle since before the time given, and
-// the oldest of those for which there is no memory.
-func (h *Hub) closeIdle(before time.Time) {
-	for {
-		next, over, ok := h.lingering.next(before)
-		if !ok {
-			return
-		}
-		if over {
-			h.cfg.Ledger.Note(limit.LingerMemory, slog.String("app", next.ch.app.ID), slog.Int64("bytes", h.lingering.limit))
-		}
-		next.ch.app.channels.expire(next.ch, next.since)
+		cs.app.node.lingering.close(time.Time{})
 	}
 }
 
 // expire drops ch if nobody came back since it became idle. It closes it under
-// the lock: whoever acquires the name next subscribes to the same subject and
+// the lock: whoever wants the name next subscribes to the same subject and
 // must not find the old subscription there. Closing waits for no network.
 func (cs *channels) expire(ch *channel, idleSince time.Time) {
 	mu, byName := cs.stripe(ch.name)
@@ -107,8 +86,8 @@ func (cs *channels) expire(ch *channel, idleSince time.Time) {
 	defer mu.Unlock()
 	if ch.refs == 0 && ch.idleSince.Equal(idleSince) && (*byName)[ch.name] == ch {
 		delete(*byName, ch.name)
-		cs.hub.lingering.remove(ch)
-		ch.close()
+		cs.app.node.lingering.remove(ch)
+		ch.log.Close()
 	}
 }
 

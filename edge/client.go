@@ -40,8 +40,8 @@ type client struct {
 	messages limit.Bucket             // of messages
 	bytes    limit.Bucket             // of their bytes
 
-	// session is nil for most clients; it never changes.
-	session *sessionConn
+	// acks is nil for clients without a session; it never changes.
+	acks *acks
 
 	// work is what is done for the client; address is whose turn it takes, and
 	// never changes.
@@ -60,24 +60,23 @@ var (
 // it.
 func (c *client) Closed(err error) {
 	for _, sub := range c.subs {
-		sub.ch.leave(c, sub)
-		c.app.channels.release(sub.ch)
+		c.leave(sub)
 	}
 	c.subs, c.byName = nil, nil
 	if c.signedIn != nil {
 		c.app.users.signOut(c, c.signedIn)
 	}
 	c.app.connections.Add(-1)
-	hub := c.app.channels.hub
-	hub.pool.Remove(c)
-	if c.session != nil {
-		c.session.close(time.Now())
+	node := c.app.node
+	node.pool.Remove(c)
+	if c.acks != nil {
+		c.acks.hold.Release(time.Now())
 	}
-	if hub.log.Enabled(context.Background(), slog.LevelDebug) {
-		hub.log.Debug("connection closed", slog.String("app", c.app.ID),
+	if node.log.Enabled(context.Background(), slog.LevelDebug) {
+		node.log.Debug("connection closed", slog.String("app", c.app.ID),
 			slog.String("socket_id", c.ID().String()), slog.Any("reason", err))
 	}
-	hub.census.leave()
+	node.census.leave()
 }
 
 // fail tells the client what was wrong with a message; the connection stays.
@@ -99,7 +98,7 @@ func (c *client) closeWith(e *pusher.Error) {
 func (c *client) Tick(now time.Time) {
 	idle := c.Conn().Tick(now)
 	switch {
-	case idle >= c.app.ActivityTimeout+c.app.channels.hub.cfg.PongTimeout:
+	case idle >= c.app.ActivityTimeout+c.app.node.cfg.PongTimeout:
 		c.closeWith(pusher.Errorf(pusher.CodePongTimeout, "Pong reply not received"))
 	case idle < c.app.ActivityTimeout:
 		c.pinged = false
@@ -108,8 +107,8 @@ func (c *client) Tick(now time.Time) {
 		c.Conn().Ping()
 	}
 	c.breakSilence(now)
-	if c.session != nil {
-		c.session.acks.tick(now)
+	if c.acks != nil {
+		c.acks.tick(now)
 	}
 	if c.app.AuthorizedConnections && !c.authorized.Load() && now.Sub(time.Unix(int64(c.openedAt), 0)) >= c.app.AuthorizationTimeout {
 		c.closeWith(pusher.Errorf(pusher.CodeUnauthorized, "Connection not authorized within timeout"))
@@ -120,12 +119,12 @@ func (c *client) Tick(now time.Time) {
 // asks no clock when something is sent: a ping among events costs little, and
 // the fan-out nothing.
 func (c *client) breakSilence(now time.Time) {
-	hub := c.app.channels.hub
-	at := seconds(now.Sub(hub.started))
-	if hub.cfg.PingInterval == 0 || at < c.pingAt {
+	node := c.app.node
+	at := seconds(now.Sub(node.started))
+	if node.cfg.PingInterval == 0 || at < c.pingAt {
 		return
 	}
-	c.pingAt = at + max(1, seconds(hub.cfg.PingInterval))
+	c.pingAt = at + max(1, seconds(node.cfg.PingInterval))
 	// What waits for the peer to read is no silence.
 	if c.Conn().Queued() == 0 {
 		c.Conn().Ping()
@@ -135,13 +134,13 @@ func (c *client) breakSilence(now time.Time) {
 // firstPing is when, on the hub's clock, a client that is new gets its first
 // ping: at random in the last two fifths of the interval, so that clients which
 // came together are not pinged together for ever.
-func (h *Hub) firstPing(id pusher.SocketID) uint32 {
-	fifth := h.cfg.PingInterval / 5
-	return seconds(time.Since(h.started) + 3*fifth + time.Duration(2*float64(fifth)*float64(id.A)/(1<<32)))
+func (n *services) firstPing(id pusher.SocketID) uint32 {
+	fifth := n.cfg.PingInterval / 5
+	return seconds(time.Since(n.started) + 3*fifth + time.Duration(2*float64(fifth)*float64(id.A)/(1<<32)))
 }
 
 func seconds(d time.Duration) uint32 {
-	return uint32(d / time.Second) //nolint:gosec // 136 years
+	return uint32(d / time.Second)
 }
 
 // find returns the client's subscription to the channel called name, or nil.

@@ -61,9 +61,9 @@ func closed() <-chan struct{} {
 
 func (*silentConn) Remote() netip.AddrPort { return netip.AddrPort{} }
 
-func newSilentHub(interval time.Duration) (*Hub, *Tenant) {
-	hub := &Hub{cfg: Config{PingInterval: interval, PongTimeout: DefaultPongTimeout}, started: time.Now()}
-	return hub, hub.newTenant(&app.App{ID: "77", ActivityTimeout: app.DefaultActivityTimeout, Limits: app.DefaultLimits()})
+func newSilentTenant(interval time.Duration) *Tenant {
+	node := &services{cfg: Config{PingInterval: interval, PongTimeout: DefaultPongTimeout}, started: time.Now()}
+	return newTenant(node, &app.App{ID: "77", ActivityTimeout: app.DefaultActivityTimeout, Limits: app.DefaultLimits()})
 }
 
 // Silence towards a client lasts no longer than the interval and a tick, and
@@ -71,16 +71,16 @@ func newSilentHub(interval time.Duration) (*Hub, *Tenant) {
 func TestSilenceIsBroken(t *testing.T) {
 	t.Parallel()
 	const clients, minutes = 1000, 10
-	hub, owner := newSilentHub(DefaultPingInterval)
+	owner := newSilentTenant(DefaultPingInterval)
 	second := make(map[int]int) // pings in each
 	for range clients {
-		conn := &silentConn{answers: true, heard: hub.started}
+		conn := &silentConn{answers: true, heard: owner.node.started}
 		c := &client{Member: fanout.NewMember(conn, pusher.NewSocketID()), app: owner, protocol: newestProtocol}
-		c.pingAt = hub.firstPing(c.ID())
-		last := hub.started
+		c.pingAt = owner.node.firstPing(c.ID())
+		last := owner.node.started
 		for at := range minutes * 60 {
 			n := len(conn.pings)
-			c.Tick(hub.started.Add(time.Duration(at) * time.Second))
+			c.Tick(owner.node.started.Add(time.Duration(at) * time.Second))
 			for _, ping := range conn.pings[n:] {
 				if silence := ping.Sub(last); silence > DefaultPingInterval+fanout.TickPeriod {
 					t.Fatalf("silent for %v", silence)
@@ -109,20 +109,20 @@ func TestSilenceIsBroken(t *testing.T) {
 func TestPingsDoNotHideTheDead(t *testing.T) {
 	t.Parallel()
 	for name, interval := range map[string]time.Duration{"on": DefaultPingInterval, "off": 0, "long": time.Hour} {
-		hub, owner := newSilentHub(interval)
-		conn := &silentConn{heard: hub.started}
+		owner := newSilentTenant(interval)
+		conn := &silentConn{heard: owner.node.started}
 		c := &client{Member: fanout.NewMember(conn, pusher.NewSocketID()), app: owner, protocol: newestProtocol}
-		c.pingAt = hub.firstPing(c.ID())
+		c.pingAt = owner.node.firstPing(c.ID())
 		at := time.Duration(0)
 		for ; conn.code == 0 && at < time.Hour; at += time.Second {
-			c.Tick(hub.started.Add(at))
+			c.Tick(owner.node.started.Add(at))
 		}
 		if want := app.DefaultActivityTimeout + DefaultPongTimeout + time.Second; conn.code != pusher.CodePongTimeout || at != want {
 			t.Errorf("%s: closed with %d after %v, want 4201 after %v", name, conn.code, at, want)
 		}
 		pinged := false
 		for _, ping := range conn.pings {
-			pinged = pinged || ping.Sub(hub.started) == app.DefaultActivityTimeout
+			pinged = pinged || ping.Sub(owner.node.started) == app.DefaultActivityTimeout
 		}
 		if !pinged {
 			t.Errorf("%s: no ping after activity_timeout, pings at %v", name, conn.pings)
@@ -133,11 +133,11 @@ func TestPingsDoNotHideTheDead(t *testing.T) {
 // A peer that does not read gets no pings on top of what waits for it.
 func TestNoPingsBehindAQueue(t *testing.T) {
 	t.Parallel()
-	hub, owner := newSilentHub(time.Second)
-	conn := &silentConn{heard: hub.started, queued: 1}
+	owner := newSilentTenant(time.Second)
+	conn := &silentConn{heard: owner.node.started, queued: 1}
 	c := &client{Member: fanout.NewMember(conn, pusher.NewSocketID()), app: owner, protocol: newestProtocol}
 	for at := range 100 {
-		c.Tick(hub.started.Add(time.Duration(at) * time.Second))
+		c.Tick(owner.node.started.Add(time.Duration(at) * time.Second))
 	}
 	if len(conn.pings) != 0 {
 		t.Errorf("%d pings", len(conn.pings))
@@ -149,10 +149,11 @@ func TestNoPingsBehindAQueue(t *testing.T) {
 func TestAdmittedBeforeTheWaves(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		hub, owner := newSilentHub(0)
-		hub.pool = fanout.NewPool[*client](1)
-		defer hub.pool.Close()
-		hub.census = census{open: 1, gone: make(chan struct{})}
+		owner := newSilentTenant(0)
+		owner.node.pool = fanout.NewPool[*client](1)
+		defer owner.node.pool.Close()
+		owner.node.census = census{open: 1, gone: make(chan struct{})}
+		hub := &Hub{node: owner.node}
 		for _, code := range []int{0, pusher.CodeReconnect} {
 			if code != 0 {
 				hub.drain(t.Context(), 0)

@@ -57,7 +57,7 @@ func (ch *channel) countChangedLocked(now time.Time) {
 	case tell:
 		ch.sendCountLocked(now)
 	case wait > 0:
-		ch.hub.janitor.later.add(now.Add(wait), ch.sendDueCount)
+		ch.app.node.later.add(now.Add(wait), ch.sendDueCount)
 	}
 }
 

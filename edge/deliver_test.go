@@ -3,19 +3,23 @@
 package edge
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
+	"math/rand/v2"
 	"net/netip"
 	"runtime"
 	"testing"
 	"time"
 
 	"reecho/broker"
-	"reecho/broker/brokertest"
 	"reecho/edge/app"
 	"reecho/edge/fanout"
+	"reecho/edge/limit"
 	"reecho/edge/pusher"
 	"reecho/edge/socket"
 	"reecho/replay"
+	"reecho/replay/replaytest"
 )
 
 // sinkConn is a connection that takes everything at once, as a kernel with room
@@ -40,25 +44,50 @@ func (*sinkConn) Remote() netip.AddrPort           { return netip.AddrPort{} }
 func (*sinkConn) Queued() int                      { return 0 }
 func (*sinkConn) Drained() <-chan struct{}         { return closed() }
 
+// newTestTenant is an app with all that it needs of a node, over the model of a
+// log.
+func newTestTenant(t testing.TB, cfg Config) *Tenant {
+	t.Helper()
+	if cfg.Ledger == nil {
+		cfg.Ledger = limit.NewLedger(slog.New(slog.DiscardHandler))
+	}
+	log := replaytest.NewLog(rand.New(rand.NewPCG(1, 1)), broker.Retention{EventsPerChannel: 1000, MaxAge: time.Hour, MaxBytes: 1 << 30})
+	h := newHub(cfg, sources{logs: log, records: log}, slog.New(slog.DiscardHandler))
+	t.Cleanup(func() {
+		h.stop()
+		h.node.sessions.Close(context.Background())
+		h.node.replay.Close()
+		h.node.pool.Close()
+	})
+	return newTenant(h.node, &app.App{ID: "77", SubscriptionCounts: true, ActivityTimeout: time.Hour, Limits: app.DefaultLimits()})
+}
+
+// subscriber is a client without a network.
+func (t *Tenant) subscriber(conn socket.Conn) *client {
+	c := &client{Member: fanout.NewMember(conn, pusher.NewSocketID()), app: t}
+	t.node.pool.Add(c)
+	return c
+}
+
 // BenchmarkDeliver is what a stored event costs a channel before it reaches the
 // shards: with subscribers as Pusher has them, and with ones that want positions,
 // for whom another frame is made.
 func BenchmarkDeliver(b *testing.B) {
-	log := brokertest.Start(b, broker.Config{})
 	text := pusher.AppendEvent(nil, "match.1", "score", fmt.Sprintf("%0200d", 0), "")
 	for _, positioned := range []bool{false, true} {
 		b.Run(fmt.Sprintf("positions=%v", positioned), func(b *testing.B) {
-			hub := &Hub{pool: fanout.NewPool[*client](1), janitor: &janitor{}, broker: log, memory: replay.NewMemory(DefaultReplayMemory)}
-			defer hub.pool.Close()
-			owner := hub.newTenant(&app.App{ID: "77", ActivityTimeout: time.Hour, Limits: app.DefaultLimits()})
-			ch, c := newChannel(hub, owner, "match.1"), hub.subscriber(owner, &sinkConn{})
+			owner := newTestTenant(b, Config{Shards: 1})
+			ch, c := newChannel(owner, "match.1"), owner.subscriber(&sinkConn{})
+			if err := ch.log.Attach(b.Context()); err != nil {
+				b.Fatal(err)
+			}
 			ch.group.Join(&c.Member, &fanout.Seat{Positioned: positioned}, nil, nil)
 			sequence := uint64(0)
 			work := c.hold()
 			b.ReportAllocs()
 			for b.Loop() {
 				sequence++
-				ch.Deliver(broker.Event{Sequence: sequence, Frame: text})
+				ch.log.Live(broker.Event{Sequence: sequence, Previous: sequence - 1, Frame: text})
 				if sequence%1024 == 0 {
 					work()
 					work = c.hold()
@@ -97,28 +126,6 @@ func BenchmarkRing(b *testing.B) {
 		b.ReportMetric(float64(ring.Bytes())/events, "counted-B/event")
 		runtime.KeepAlive(&ring)
 	}
-}
-
-// BenchmarkSession is the memory of a session with one channel whose client is
-// connected.
-func BenchmarkSession(b *testing.B) {
-	const sessions = 10_000
-	for b.Loop() {
-		before := heapBytes()
-		ss := &sessionsForMemory{}
-		for i := range sessions {
-			s := &session{key: fmt.Sprintf("77/%036d", i), marks: map[string]mark{"match.1": {prefix: "E-1-", sequence: 1}}, sockets: []string{"1.2"}}
-			ss.all = append(ss.all, s)
-			ss.conns = append(ss.conns, &sessionConn{session: s, acks: acks{subs: []*subscription{{}}, awaiting: make([]awaited, 1)}})
-		}
-		b.ReportMetric(float64(heapBytes()-before)/sessions, "heap-B/session")
-		runtime.KeepAlive(ss)
-	}
-}
-
-type sessionsForMemory struct {
-	all   []*session
-	conns []*sessionConn
 }
 
 func heapBytes() uint64 {

@@ -75,7 +75,7 @@ func (c *census) isClosing() bool {
 // ctx ends. Clients that come meanwhile are refused.
 func (h *Hub) drain(ctx context.Context, spread time.Duration) {
 	pause := spread / drainWaves
-	if h.census.close() <= drainAtOnce {
+	if h.node.census.close() <= drainAtOnce {
 		pause = 0
 	}
 	timer := time.NewTimer(0)
@@ -87,7 +87,7 @@ func (h *Hub) drain(ctx context.Context, spread time.Duration) {
 			// Out of time: the rest goes at once.
 			pause = 0
 		}
-		h.pool.Each(func(c *client) {
+		h.node.pool.Each(func(c *client) {
 			if c.ID().A%drainWaves == wave {
 				c.drain()
 			}
@@ -100,7 +100,7 @@ func (h *Hub) drain(ctx context.Context, spread time.Duration) {
 // got, so that nothing has to be repeated to it: it gets nothing more meanwhile,
 // and its pong or the next tick ends it. It runs on the client's shard.
 func (c *client) drain() {
-	if c.session == nil || !c.session.acks.finish() {
+	if c.acks == nil || !c.acks.finish() {
 		c.closeWith(shuttingDown())
 	}
 }

@@ -33,10 +33,10 @@ type Confirm func(channel string, o pusher.Outcome, returning bool) [][]byte
 // hub closes, until Leave. The refusal, for the client, has the code
 // CodeOverQuota or, from the hub's Close on, CodeReconnect.
 func (h *Hub) Attach(a *Tenant, p Peer) (*Guest, *pusher.Error) {
-	if refusal := h.count(a); refusal != nil {
+	if refusal := a.count(); refusal != nil {
 		return nil, refusal
 	}
-	c := h.newClient(a, p.Conn, p.ID, p.Address)
+	c := newClient(a, p.Conn, p.ID, p.Address)
 	c.authorized.Store(p.Authorized)
 	h.add(c)
 	return &Guest{client: c}, nil

@@ -117,7 +117,7 @@ func TestGuestIsRefused(t *testing.T) {
 		t.Errorf("got %v", refusal)
 	}
 	a.Limits.MaxConnections = 0
-	h.census.close()
+	h.node.census.close()
 	if _, refusal := h.Attach(h.tenants[a], Peer{Conn: &silentConn{}}); refusal == nil || refusal.Code != pusher.CodeReconnect {
 		t.Errorf("got %v", refusal)
 	}

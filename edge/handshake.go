@@ -1,11 +1,13 @@
 package edge
 
 import (
+	"errors"
 	"log/slog"
 	"net/netip"
 	"net/url"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"reecho/edge/app"
@@ -13,6 +15,7 @@ import (
 	"reecho/edge/limit"
 	"reecho/edge/pusher"
 	"reecho/edge/socket"
+	"reecho/replay/session"
 )
 
 // Protocol versions that are served (PROTOCOL §1.2).
@@ -20,6 +23,19 @@ const (
 	oldestProtocol = 4
 	newestProtocol = 7
 )
+
+// Bounds of a session id: long enough that nobody guesses it.
+const (
+	minSessionID = 16
+	maxSessionID = 128
+)
+
+// checkSessionID: within the bounds, and safe in a path.
+func checkSessionID(id string) bool {
+	return len(id) >= minSessionID && len(id) <= maxSessionID && !strings.ContainsFunc(id, func(r rune) bool {
+		return (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && r != '-' && r != '_'
+	})
+}
 
 // clientVersion is what a client library's version looks like.
 var clientVersion = regexp.MustCompile(`^[0-9]+(\.[0-9]+)*([-+._][0-9A-Za-z.+_-]*)?$`)
@@ -46,18 +62,18 @@ func (h *Hub) Open(conn socket.Conn, r *socket.Request) socket.Receiver {
 		refusal = pusher.Errorf(pusher.CodeOverCapacity, "%s", r.Refusal)
 	}
 	if refusal == nil {
-		refusal = h.count(a)
+		refusal = a.count()
 	}
 	if refusal != nil {
 		_ = conn.Send([][]byte{textFrame(pusher.AppendError(nil, refusal, ""))})
 		conn.Close(refusal.Code, refusal.Message)
-		h.census.enterRefused()
-		r := &refused{conn: conn, hub: h}
+		h.node.census.enterRefused()
+		r := &refused{conn: conn, refusals: &h.refusals, census: &h.node.census}
 		h.refusals.watch(r, time.Now())
 		return r
 	}
-	c := h.newClient(a, conn, pusher.NewSocketID(), r.Client)
-	c.protocol, c.pingAt = protocol, h.firstPing(c.ID())
+	c := newClient(a, conn, pusher.NewSocketID(), r.Client)
+	c.protocol, c.pingAt = protocol, h.node.firstPing(c.ID())
 	var scratch [160]byte // stays on the stack
 	_ = conn.Send([][]byte{textFrame(pusher.AppendConnectionEstablished(scratch[:0], c.ID(), int(a.ActivityTimeout.Seconds())))})
 	if path.HasSession {
@@ -69,17 +85,17 @@ func (h *Hub) Open(conn socket.Conn, r *socket.Request) socket.Receiver {
 
 // newClient makes a client, of the newest protocol, of a connection that was
 // counted. The caller adds it to the pool.
-func (h *Hub) newClient(a *Tenant, conn socket.Conn, id pusher.SocketID, address netip.Addr) *client {
+func newClient(a *Tenant, conn socket.Conn, id pusher.SocketID, address netip.Addr) *client {
 	return &client{
 		Member: fanout.NewMember(conn, id), app: a, protocol: newestProtocol, address: address,
-		openedAt: uint32(time.Now().Unix()), //nolint:gosec // until 2106
+		openedAt: uint32(time.Now().Unix()),
 	}
 }
 
 // add gives a new client its shard.
 func (h *Hub) add(c *client) {
-	h.pool.Add(c)
-	if h.census.isClosing() {
+	h.node.pool.Add(c)
+	if h.node.census.isClosing() {
 		// Admitted just before: the wave it belongs to may have been over.
 		c.closeWith(shuttingDown())
 	}
@@ -88,18 +104,29 @@ func (h *Hub) add(c *client) {
 // beginSession makes the connection that of a session. Above the limits it goes
 // on without one, and the client is told: it will not get again what it misses.
 func (c *client) beginSession(id string) {
-	hub := c.app.channels.hub
-	session, reason, value := hub.sessions.attach(c, id)
-	if c.session = session; session != nil {
+	a := &acks{client: c, pinged: time.Now()}
+	err := c.app.node.sessions.Claim(&a.hold, session.Who{
+		App: c.app.ID, ID: id, Socket: c.ID().String(), Address: limit.Address(c.address), Most: c.app.Limits.Sessions,
+	}, c.takenOver)
+	if err == nil {
+		c.acks = a
 		return
 	}
-	whose := "the app has"
-	if reason == limit.AddressSessions {
-		whose = "clients of your address have"
+	whose, reason, value := "the app has", limit.Sessions, 0
+	if full := (*session.FullError)(nil); errors.As(err, &full) {
+		if value = full.Limit; full.OfAddress {
+			whose, reason = "clients of your address have", limit.AddressSessions
+		}
 	}
-	hub.cfg.Ledger.Note(reason, slog.String("app", c.app.ID), slog.String("address", c.address.String()), slog.Int("value", value))
+	c.app.node.cfg.Ledger.Note(reason, slog.String("app", c.app.ID), slog.String("address", c.address.String()), slog.Int("value", value))
 	_ = c.Conn().Send([][]byte{textFrame(pusher.AppendError(nil, pusher.Errorf(0,
 		"This connection has no session, what it misses is not sent again: %s %d already (%s)", whose, value, reason), ""))})
+}
+
+// takenOver closes a connection that the client has lost without our knowing.
+func (c *client) takenOver() {
+	c.closeWith(pusher.Errorf(pusher.CodeOverCapacity,
+		"The session went on over a newer connection. A session id must be used by one page only"))
 }
 
 // admitUpgrade decides on an upgrade request.
@@ -133,5 +160,5 @@ func checkProtocol(a *app.App, query url.Values) (uint8, *pusher.Error) {
 	if client != "" && !a.LenientProtocol && !clientVersion.MatchString(client) {
 		return 0, pusher.Errorf(pusher.CodeVersion, "Invalid version string %s", pusher.Cut(client))
 	}
-	return uint8(version), nil //nolint:gosec // between oldestProtocol and newestProtocol
+	return uint8(version), nil
 }

@@ -1,5 +1,3 @@
-// Package edge is everything a client touches: connections, channels, fan-out
-// and the commands of the Pusher protocol.
 package edge
 
 import (
@@ -16,6 +14,7 @@ import (
 	"reecho/edge/limit"
 	"reecho/edge/pusher"
 	"reecho/replay"
+	"reecho/replay/session"
 )
 
 // Defaults of Config.
@@ -27,15 +26,13 @@ const (
 	// DefaultPingInterval is below the minute after which nginx, HAProxy and
 	// the balancers of clouds cut what is silent.
 	DefaultPingInterval = 45 * time.Second
-	DefaultReplayMemory = 64 << 20
 	// DefaultChannelMemory is for about 100,000 channels.
 	DefaultChannelMemory = 512 << 20
 	DefaultLingerMemory  = 64 << 20
 )
 
-// attachTimeout bounds the first subscription to a channel: what it needs from
-// the broker is local or a round trip away.
-const attachTimeout = 10 * time.Second
+// putOffPeriod is how often put-off work is looked at. It adds to every delay.
+const putOffPeriod = 250 * time.Millisecond
 
 // Config of a Hub. The zero value is usable.
 type Config struct {
@@ -61,10 +58,10 @@ type Config struct {
 	// sent for this.
 	PingInterval time.Duration
 	// ReplayMemory bounds the bytes of recent events that are kept in memory
-	// for clients that come back. 0 is DefaultReplayMemory.
+	// for clients that come back. 0 is replay.DefaultMemory.
 	ReplayMemory int
 	// Sessions is about clients that come with a session id.
-	Sessions SessionConfig
+	Sessions session.Config
 	// ReplaysPerAddress is how many replays of one client address read from the
 	// log at once, and how many that want the past; more wait. 0 is DefaultReplaysPerAddress.
 	ReplaysPerAddress int
@@ -77,7 +74,6 @@ func (c Config) withDefaults() Config {
 	c.LingerMemory = cmp.Or(c.LingerMemory, DefaultLingerMemory)
 	c.ChannelMemory = cmp.Or(c.ChannelMemory, DefaultChannelMemory)
 	c.PongTimeout = cmp.Or(c.PongTimeout, DefaultPongTimeout)
-	c.ReplayMemory = cmp.Or(c.ReplayMemory, DefaultReplayMemory)
 	c.ReplaysPerAddress = cmp.Or(c.ReplaysPerAddress, DefaultReplaysPerAddress)
 	return c
 }
@@ -85,76 +81,85 @@ func (c Config) withDefaults() Config {
 // Hub connects clients with channels for every app of a node. It is safe for
 // concurrent use.
 type Hub struct {
-	cfg      Config
-	apps     *app.Registry
-	broker   *broker.Broker
-	follower *replay.Follower
-	history  *replay.History
-	memory   *replay.Memory
-	sessions *sessions
-	// slots bounds what is given to the shards for clients that come back.
-	slots chan struct{}
-	// replays are the turns of those who come back and read from the log, pasts
-	// of those who want the past.
-	replays, pasts limit.Turns
-	log            *slog.Logger
-	// lines logs what may happen to many clients at once.
-	lines *slog.Logger
-
+	cfg     Config
+	apps    *app.Registry
+	node    *services
 	tenants map[*app.App]*Tenant
-	pool    *fanout.Pool[*client]
-	janitor *janitor
 	// refusals are connections that wait for the peer to close.
 	refusals refusals
-	// channelMemory and lingering bound the channels.
-	channelMemory channelMemory
-	lingering     lingering
 
-	// ctx is the hub's life; attaching channels on behalf of clients ends
-	// with it.
-	ctx      context.Context //nolint:containedctx // ended by Close
-	stop     context.CancelFunc
-	stopRest context.CancelFunc // ends the tasks, after clients are closed
+	stop     context.CancelFunc // ends what is done for clients
+	stopTask context.CancelFunc // ends the tasks, after clients are closed
 	tasks    sync.WaitGroup
-	census   census
-	errors   limit.Rates // answers to messages above their rate
-	started  time.Time
 }
 
 // NewHub starts a hub for apps over b. Close ends it; b must outlive it. The
 // context bounds the start only.
 func NewHub(ctx context.Context, cfg Config, apps *app.Registry, b *broker.Broker, log *slog.Logger) (*Hub, error) {
-	lines := limit.Lines(log)
-	sessions, err := openSessions(ctx, cfg.Sessions, b, lines)
+	records, err := session.OpenRecords(ctx, cfg.Sessions, b)
 	if err != nil {
 		return nil, err
 	}
-	cfg = cfg.withDefaults()
-	h := &Hub{
-		cfg: cfg, apps: apps, broker: b, log: log, lines: lines, sessions: sessions,
-		history: replay.NewHistory(b, cfg.ReplayMemory), memory: replay.NewMemory(cfg.ReplayMemory),
-		tenants: make(map[*app.App]*Tenant),
-		census:  census{gone: make(chan struct{})}, started: time.Now(),
-		janitor: &janitor{}, pool: fanout.NewPool[*client](cfg.Shards),
-	}
-	h.slots = make(chan struct{}, replaySlots*h.pool.Shards())
-	h.channelMemory.limit, h.lingering.limit = int64(cfg.ChannelMemory), int64(cfg.LingerMemory)
-	h.janitor.tick = h.refusals.tick
-	h.janitor.closeIdle = func(now time.Time) { h.closeIdle(now.Add(-cfg.Linger)) }
-	h.ctx, h.stop = context.WithCancel(context.WithoutCancel(ctx))
-	for _, a := range apps.All() {
-		h.tenants[a] = h.newTenant(a)
-	}
-	rest, stopRest := context.WithCancel(context.WithoutCancel(ctx))
-	h.stopRest = stopRest
-	h.tasks.Go(func() { h.janitor.run(rest) })
-	h.tasks.Go(func() { h.sessions.alive(rest) })
-	h.follower = replay.NewFollower(b, replay.Config{
-		Throttle: h.pool.Wait,
+	h := newHub(cfg, sources{ //nolint:contextcheck // the context bounds the start only
+		broker: b, logs: replay.LogsOf(b), records: records,
 		// What expires must have been compared before.
-		Sweep: min(replay.DefaultSweep, max(b.ShortestAge()/4, time.Second)),
-	}, lines)
+		sweep: min(replay.DefaultSweep, max(b.ShortestAge()/4, time.Second)),
+	}, log)
+	h.apps = apps
+	for _, a := range apps.All() {
+		h.tenants[a] = newTenant(h.node, a)
+	}
+	tasks, stopTask := context.WithCancel(context.WithoutCancel(ctx))
+	h.stopTask = stopTask
+	h.tasks.Go(func() { h.run(tasks) })
 	return h, nil
+}
+
+// sources is what a hub reads and writes: all of it a broker's, but in tests.
+type sources struct {
+	broker  *broker.Broker
+	logs    replay.Logs
+	records session.Records
+	sweep   time.Duration // see replay.Config
+}
+
+// newHub makes a hub without apps, and starts what they share.
+func newHub(cfg Config, from sources, log *slog.Logger) *Hub {
+	cfg = cfg.withDefaults()
+	lines := limit.Lines(log)
+	node := &services{
+		cfg: cfg, broker: from.broker, log: log, lines: lines, started: time.Now(),
+		sessions: session.Open(cfg.Sessions, from.records, lines), pool: fanout.NewPool[*client](cfg.Shards),
+		census: census{gone: make(chan struct{})},
+	}
+	node.memory.limit = int64(cfg.ChannelMemory)
+	node.lingering.limit, node.lingering.ledger = int64(cfg.LingerMemory), cfg.Ledger
+	node.replay = replay.Open(from.logs, replay.Config{
+		Memory: cfg.ReplayMemory, Sweep: from.sweep, Slots: replay.DefaultSlots * node.pool.Shards(), Throttle: node.pool.Wait,
+		Frame: textFrame, Position: positionedFrame,
+	}, lines)
+	h := &Hub{cfg: cfg, node: node, tenants: make(map[*app.App]*Tenant)}
+	node.ctx, h.stop = context.WithCancel(context.Background())
+	return h
+}
+
+// run does what is put off, until ctx ends.
+func (h *Hub) run(ctx context.Context) {
+	putOff := time.NewTicker(putOffPeriod)
+	defer putOff.Stop()
+	ticks := time.NewTicker(fanout.TickPeriod)
+	defer ticks.Stop()
+	for {
+		select {
+		case now := <-ticks.C:
+			h.refusals.tick(now)
+		case now := <-putOff.C:
+			h.node.lingering.close(now.Add(-h.cfg.Linger))
+			h.node.later.run(now)
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // Close closes every client with 4200, spread over at most spread, waits until
@@ -165,15 +170,14 @@ func (h *Hub) Close(ctx context.Context, spread time.Duration) error {
 	h.stop()
 	var err error
 	select {
-	case <-h.census.gone:
+	case <-h.node.census.gone:
 	case <-ctx.Done():
 		err = fmt.Errorf("wait for clients to close: %w", ctx.Err())
 	}
-	h.sessions.close(ctx)
-	h.follower.Close()
-	h.history.Close()
-	h.pool.Close()
-	h.stopRest()
+	h.node.sessions.Close(ctx)
+	h.node.replay.Close()
+	h.node.pool.Close()
+	h.stopTask()
 	h.tasks.Wait()
 	return err
 }
@@ -216,7 +220,7 @@ func (h *Hub) Members(a *app.App, channel string) []string {
 // subscriber and how long it is still remembered; ok is false when there is
 // none.
 func (h *Hub) Cached(ctx context.Context, a *app.App, channel string) (data string, ttl time.Duration, ok bool, err error) {
-	ev, found, err := h.broker.Last(ctx, a.ID, channel)
+	ev, found, err := h.node.broker.Log(broker.Ref{App: a.ID, Channel: channel}).Last(ctx)
 	if err != nil {
 		return "", 0, false, fmt.Errorf("read the last event of %q: %w", channel, err)
 	}

@@ -2,9 +2,12 @@ package edge
 
 import (
 	"container/list"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"reecho/edge/limit"
 )
 
 // What channels cost, in bytes of the process' memory: twice the heap that
@@ -34,18 +37,15 @@ type channelMemory struct {
 	used  atomic.Int64
 }
 
-// force is as little as somebody may hold: nothing is refused.
-const force = -1
-
 // enter counts a subscription of somebody who holds so many, which opens its
 // channel for the cost given or finds it open (0). It reports false, with nothing
 // counted, if there is no room.
 func (m *channelMemory) enter(opening int64, held int) bool {
-	limit := m.limit
+	room := m.limit
 	if opening > 0 {
-		limit -= limit/8 + int64(held)*opening*channelShare
+		room -= room/8 + int64(held)*opening*channelShare
 	}
-	if used := m.used.Add(opening + subscriptionCost); used > limit && held != force {
+	if used := m.used.Add(opening + subscriptionCost); used > room {
 		m.leave(opening)
 		return false
 	}
@@ -59,7 +59,8 @@ func (m *channelMemory) leave(closing int64) { m.used.Add(-closing - subscriptio
 // followed, in the order in which they became idle. It is safe for concurrent
 // use, also below the channels' locks.
 type lingering struct {
-	limit int64 // bytes
+	limit  int64 // bytes
+	ledger *limit.Ledger
 
 	mu    sync.Mutex
 	idle  list.List // of idleChannel
@@ -102,4 +103,19 @@ func (l *lingering) next(before time.Time) (next idleChannel, over, ok bool) {
 	next, _ = front.Value.(idleChannel)
 	over = l.bytes > l.limit
 	return next, over, over || next.since.Before(before)
+}
+
+// close closes the channels that are idle since before the time given, and the
+// oldest of those for which there is no memory. No lock may be held.
+func (l *lingering) close(before time.Time) {
+	for {
+		next, over, ok := l.next(before)
+		if !ok {
+			return
+		}
+		if over {
+			l.ledger.Note(limit.LingerMemory, slog.String("app", next.ch.app.ID), slog.Int64("bytes", l.limit))
+		}
+		next.ch.app.channels.expire(next.ch, next.since)
+	}
 }

@@ -19,8 +19,8 @@ func (ch *channel) tellNewsLocked(id string, news roster.News, now time.Time) {
 		ch.tellOthersLocked(id, pusher.AppendMemberAdded(nil, ch.name, id, news.Info))
 	}
 	if news.Settle {
-		ch.hub.cfg.Ledger.Note(limit.MemberTransitions, slog.String("app", ch.app.ID), slog.String("channel", ch.name))
-		ch.hub.janitor.later.add(now.Add(roster.Period), func(now time.Time) { ch.settleMember(id, now) })
+		ch.app.node.cfg.Ledger.Note(limit.MemberTransitions, slog.String("app", ch.app.ID), slog.String("channel", ch.name))
+		ch.app.node.later.add(now.Add(roster.Period), func(now time.Time) { ch.settleMember(id, now) })
 	}
 }
 

@@ -5,7 +5,6 @@ package edge
 import (
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -13,15 +12,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"reecho/broker"
-	"reecho/broker/brokertest"
 	"reecho/broker/brokertest/seed"
 	"reecho/edge/app"
-	"reecho/edge/fanout"
-	"reecho/edge/limit"
 	"reecho/edge/pusher"
 	"reecho/edge/socket"
-	"reecho/replay"
 )
 
 // keepConn keeps what is sent.
@@ -43,7 +37,6 @@ func (*keepConn) Tick(time.Time) (idle time.Duration) { return 0 }
 
 // room is a channel with its shards and its subscribers.
 type room struct {
-	hub    *Hub
 	owner  *Tenant
 	ch     *channel
 	all    []*guest
@@ -59,32 +52,24 @@ type guest struct {
 	count  int             // else
 }
 
-func newRoom(t *testing.T, b *broker.Broker, name string) *room {
+func newRoom(t *testing.T, name string) *room {
 	t.Helper()
-	hub := &Hub{
-		cfg:  Config{Ledger: limit.NewLedger(slog.New(slog.DiscardHandler)), PongTimeout: DefaultPongTimeout},
-		pool: fanout.NewPool[*client](2), janitor: &janitor{}, broker: b, memory: replay.NewMemory(DefaultReplayMemory),
-	}
-	t.Cleanup(hub.pool.Close)
-	owner := hub.newTenant(&app.App{ID: "77", SubscriptionCounts: true, ActivityTimeout: app.DefaultActivityTimeout, Limits: app.DefaultLimits()})
-	return &room{hub: hub, owner: owner, ch: newChannel(hub, owner, name)}
+	owner := newTestTenant(t, Config{Shards: 2})
+	return &room{owner: owner, ch: newChannel(owner, name)}
 }
 
 func (r *room) join(member pusher.Member) {
 	g := &guest{conn: &keepConn{}}
-	g.client = r.hub.subscriber(r.owner, g.conn)
-	sub, refusal := r.ch.join(g.client, member)
-	if refusal != nil {
-		r.fail("join: %v", refusal)
-	}
-	g.sub = sub
+	g.client = r.owner.subscriber(g.conn)
+	g.client.join(r.ch, member)
+	g.sub = g.client.find(r.ch.name)
 	r.all = append(r.all, g)
 }
 
 func (r *room) leave(i int) {
 	g := r.all[i]
-	r.ch.leave(g.client, g.sub)
-	r.hub.pool.Remove(g.client)
+	r.ch.leave(&g.client.Member, g.sub)
+	r.owner.node.pool.Remove(g.client)
 	r.all = slices.Delete(r.all, i, i+1)
 }
 
@@ -137,8 +122,8 @@ func (r *room) read(g *guest, text string) {
 // pass lets time go by, and the janitor sweep.
 func (r *room) pass(d time.Duration) {
 	for end := time.Now().Add(d); time.Now().Before(end); {
-		<-time.After(janitorPeriod)
-		r.hub.janitor.later.run(time.Now())
+		<-time.After(putOffPeriod)
+		r.owner.node.later.run(time.Now())
 	}
 }
 
@@ -147,11 +132,10 @@ func (r *room) pass(d time.Duration) {
 func TestPresenceModel(t *testing.T) {
 	t.Parallel()
 	first := seed.First(t)
-	b := brokertest.Start(t, broker.Config{})
 	for i := range uint64(100) {
 		synctest.Test(t, func(t *testing.T) {
 			random := rand.New(rand.NewPCG(first+i, 1))
-			r := newRoom(t, b, "presence-lobby")
+			r := newRoom(t, "presence-lobby")
 			r.fail = func(format string, args ...any) {
 				t.Fatalf("%s: %s", seed.Repeat(first+i), fmt.Sprintf(format, args...))
 			}
@@ -184,7 +168,6 @@ func TestPresenceModel(t *testing.T) {
 // cost the others next to nothing; what they are told in the end is true.
 func TestFlappingIsGathered(t *testing.T) {
 	t.Parallel()
-	b := brokertest.Start(t, broker.Config{})
 	const others, turns = 40, 2000
 	for name, most := range map[string]int{
 		// The first frames, the burst, and one or two a second.
@@ -193,7 +176,7 @@ func TestFlappingIsGathered(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newRoom(t, b, name)
+				r := newRoom(t, name)
 				r.fail = t.Fatalf
 				member := func(i int) (m pusher.Member) {
 					if name != "chat" {
@@ -217,7 +200,7 @@ func TestFlappingIsGathered(t *testing.T) {
 						}
 					}
 					if turn%5 == 0 {
-						r.pass(janitorPeriod)
+						r.pass(putOffPeriod)
 					}
 				}
 				r.pass(2 * time.Second)

@@ -16,14 +16,12 @@ import (
 	"reecho/broker/brokertest"
 	"reecho/broker/brokertest/seed"
 	"reecho/edge/app"
-	"reecho/edge/fanout"
 	"reecho/edge/limit"
 	"reecho/edge/pusher"
-	"reecho/edge/socket"
 )
 
-// newMemoryHub is a hub with one app and its real broker.
-func newMemoryHub(t testing.TB, cfg Config) (*Hub, *Tenant) {
+// newMemoryTenant is the one app of a hub with a real broker.
+func newMemoryTenant(t testing.TB, cfg Config) *Tenant {
 	t.Helper()
 	log := brokertest.Start(t, broker.Config{})
 	apps, err := app.NewRegistry([]*app.App{{
@@ -38,14 +36,7 @@ func newMemoryHub(t testing.TB, cfg Config) (*Hub, *Tenant) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = hub.Close(t.Context(), 0) }) // a cancelled context: clients of no server never end
-	return hub, hub.tenants[apps.All()[0]]
-}
-
-// subscriber is a client without a network.
-func (h *Hub) subscriber(owner *Tenant, conn socket.Conn) *client {
-	c := &client{Member: fanout.NewMember(conn, pusher.NewSocketID()), app: owner}
-	h.add(c)
-	return c
+	return hub.tenants[apps.All()[0]]
 }
 
 func (c *client) mustSubscribe(name string) {
@@ -71,8 +62,8 @@ func TestLingerMemory(t *testing.T) {
 	t.Parallel()
 	ledger := limit.NewLedger(slog.New(slog.DiscardHandler))
 	cost := costOf(&channel{name: "chat.100"})
-	hub, owner := newMemoryHub(t, Config{LingerMemory: int(10 * cost), Ledger: ledger})
-	c := hub.subscriber(owner, &sinkConn{})
+	owner := newMemoryTenant(t, Config{LingerMemory: int(10 * cost), Ledger: ledger})
+	c := owner.subscriber(&sinkConn{})
 	for i := range 50 {
 		name := fmt.Sprintf("chat.%d", 100+i)
 		c.mustSubscribe(name)
@@ -92,11 +83,11 @@ func TestLingerMemory(t *testing.T) {
 	if got := ledger.Total(limit.LingerMemory); got != 40 {
 		t.Errorf("the ledger has %d, want 40", got)
 	}
-	hub.closeIdle(time.Now())
-	if n, bytes := owner.channels.open(), hub.lingering.bytes; n != 0 || bytes != 0 {
+	owner.node.lingering.close(time.Now())
+	if n, bytes := owner.channels.open(), owner.node.lingering.bytes; n != 0 || bytes != 0 {
 		t.Errorf("%d channels of %d bytes are left after the linger time", n, bytes)
 	}
-	if used := hub.channelMemory.used.Load(); used != 0 {
+	if used := owner.node.memory.used.Load(); used != 0 {
 		t.Errorf("%d bytes are counted for subscribers, there are none", used)
 	}
 }
@@ -107,9 +98,9 @@ func TestChannelMemory(t *testing.T) {
 	t.Parallel()
 	each := costOf(&channel{name: "chat.100"}) + subscriptionCost
 	ledger := limit.NewLedger(slog.New(slog.DiscardHandler))
-	hub, owner := newMemoryHub(t, Config{ChannelMemory: int(80 * each), Ledger: ledger})
+	owner := newMemoryTenant(t, Config{ChannelMemory: int(80 * each), Ledger: ledger})
 	try := func(name string) (c *client, subscribed bool) {
-		c = hub.subscriber(owner, &sinkConn{})
+		c = owner.subscriber(&sinkConn{})
 		c.mustSubscribe(name)
 		return c, len(c.subs) == 1
 	}
@@ -142,10 +133,10 @@ func TestChannelMemory(t *testing.T) {
 func TestChannelMemoryIsShared(t *testing.T) {
 	t.Parallel()
 	each := costOf(&channel{name: "chat.1000"}) + subscriptionCost
-	hub, owner := newMemoryHub(t, Config{ChannelMemory: int(2000 * each)})
+	owner := newMemoryTenant(t, Config{ChannelMemory: int(2000 * each)})
 	greedy := make([]*client, 100)
 	for i := range greedy {
-		greedy[i] = hub.subscriber(owner, &sinkConn{})
+		greedy[i] = owner.subscriber(&sinkConn{})
 	}
 	name := 1000
 	subscribe := func(c *client, n int) {
@@ -157,7 +148,7 @@ func TestChannelMemoryIsShared(t *testing.T) {
 	for _, c := range greedy {
 		subscribe(c, 200)
 	}
-	late := hub.subscriber(owner, &sinkConn{})
+	late := owner.subscriber(&sinkConn{})
 	subscribe(late, 200)
 	if n := len(late.subs); n < 5 {
 		t.Errorf("one who comes late got %d channels", n)
@@ -172,12 +163,12 @@ func TestChannelsAreCounted(t *testing.T) {
 	t.Parallel()
 	first := seed.First(t)
 	cost := costOf(&channel{name: "chat.0"})
-	hub, owner := newMemoryHub(t, Config{LingerMemory: int(5 * cost), ChannelMemory: int(12 * cost)})
+	owner := newMemoryTenant(t, Config{LingerMemory: int(5 * cost), ChannelMemory: int(12 * cost)})
 	var tasks sync.WaitGroup
 	for worker := range uint64(8) {
 		tasks.Go(func() {
 			random := rand.New(rand.NewPCG(first, worker))
-			c := hub.subscriber(owner, &sinkConn{})
+			c := owner.subscriber(&sinkConn{})
 			for range 1000 {
 				name := fmt.Sprintf("chat.%d", random.IntN(20))
 				if c.find(name) == nil {
@@ -192,15 +183,15 @@ func TestChannelsAreCounted(t *testing.T) {
 		})
 	}
 	tasks.Wait()
-	if used := hub.channelMemory.used.Load(); used != 0 {
+	if used := owner.node.memory.used.Load(); used != 0 {
 		t.Errorf("%d bytes are counted for subscribers, there are none", used)
 	}
 	bytes := int64(0)
 	owner.channels.each(func(ch *channel) { bytes += costOf(ch) })
-	if bytes != hub.lingering.bytes || bytes > 5*cost {
-		t.Errorf("%d bytes linger, %d are counted, limit %d", bytes, hub.lingering.bytes, 5*cost)
+	if bytes != owner.node.lingering.bytes || bytes > 5*cost {
+		t.Errorf("%d bytes linger, %d are counted, limit %d", bytes, owner.node.lingering.bytes, 5*cost)
 	}
-	if n := hub.lingering.idle.Len(); n != owner.channels.open() {
+	if n := owner.node.lingering.idle.Len(); n != owner.channels.open() {
 		t.Errorf("%d channels wait for their end, there are %d", n, owner.channels.open())
 	}
 }
@@ -214,11 +205,11 @@ func BenchmarkChannelMemory(b *testing.B) {
 	for _, more := range []int{0, 150} {
 		b.Run(fmt.Sprintf("name=%d", len("channel.20000")+more), func(b *testing.B) {
 			for b.Loop() {
-				hub, owner := newMemoryHub(b, Config{ChannelMemory: 1 << 30, LingerMemory: 1 << 30})
+				owner := newMemoryTenant(b, Config{ChannelMemory: 1 << 30, LingerMemory: 1 << 30})
 				subscribe := func(offset int) (clients []*client) {
 					for i := range channels {
 						if i%perClient == 0 {
-							clients = append(clients, hub.subscriber(owner, &sinkConn{}))
+							clients = append(clients, owner.subscriber(&sinkConn{}))
 						}
 						clients[len(clients)-1].mustSubscribe(fmt.Sprintf("channel.%05d%s", i+offset, strings.Repeat("x", more)))
 					}

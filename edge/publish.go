@@ -30,7 +30,7 @@ func (h *Hub) Publish(ctx context.Context, a *app.App, events []pusher.Publish) 
 	for i := range events {
 		records = appendRecords(records, a.ID, &events[i])
 	}
-	return h.broker.Publish(context.WithoutCancel(ctx), records)
+	return h.node.broker.Publish(context.WithoutCancel(ctx), records)
 }
 
 const (
@@ -55,7 +55,7 @@ func (h *Hub) checkPublish(a *app.App, ev *pusher.Publish) *pusher.PublishError 
 	}
 	size := pusher.FrameSize("", ev.Name, ev.Data)
 	for _, name := range ev.Channels {
-		if limit := h.broker.MaxFrame(a.ID, name); size+len(name) > limit {
+		if limit := h.node.broker.Log(broker.Ref{App: a.ID, Channel: name}).MaxFrame(); size+len(name) > limit {
 			return pusher.TooLarge("The data content of this event exceeds the allowed maximum: with its JSON escapes it is %d bytes, and channel %s stores events of at most %d bytes",
 				size+len(name), pusher.Cut(name), limit)
 		}

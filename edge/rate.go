@@ -44,7 +44,7 @@ func (c *client) overLimit(code int, reason limit.Reason, format string, n int) 
 }
 
 func (c *client) noteLimit(reason limit.Reason) {
-	c.app.channels.hub.cfg.Ledger.Note(reason, slog.String("app", c.app.ID), slog.String("socket_id", c.ID().String()))
+	c.app.node.cfg.Ledger.Note(reason, slog.String("app", c.app.ID), slog.String("socket_id", c.ID().String()))
 }
 
 // Control implements socket.ControlReceiver. Pings and pongs count as messages;
@@ -83,7 +83,7 @@ func (c *client) limitRate(payload []byte, over *pusher.Error) (wait func()) {
 
 // afterRefusal is what to wait for before the next message is read.
 func (c *client) afterRefusal() (wait func()) {
-	if c.app.channels.hub.errors.Take(c.address, 1, refusalsPerSecond, refusalBurst, time.Now()) {
+	if c.app.node.errors.Take(c.address, 1, refusalsPerSecond, refusalBurst, time.Now()) {
 		return nil
 	}
 	return func() { c.pause(refusalPause) }
@@ -91,7 +91,7 @@ func (c *client) afterRefusal() (wait func()) {
 
 // pause holds the connection's reading up.
 func (c *client) pause(d time.Duration) {
-	ctx, end := c.work.begin(c.app.channels.hub.ctx)
+	ctx, end := c.work.begin(c.app.node.ctx)
 	defer end()
 	timer := time.NewTimer(d)
 	defer timer.Stop()

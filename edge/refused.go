@@ -16,9 +16,10 @@ const maxRefused = 10_000
 // refused is a connection that was refused: it waits for the peer's answer to
 // the close frame, which ticks bound.
 type refused struct {
-	conn    socket.Conn
-	hub     *Hub
-	element *list.Element // guarded by refusals.mu; nil: forgotten
+	conn     socket.Conn
+	refusals *refusals
+	census   *census
+	element  *list.Element // guarded by refusals.mu; nil: forgotten
 }
 
 var _ socket.Receiver = (*refused)(nil)
@@ -28,8 +29,8 @@ func (*refused) Message([]byte) func() { return nil }
 
 // Closed implements socket.Receiver.
 func (r *refused) Closed(error) {
-	r.hub.refusals.forget(r)
-	r.hub.census.leave()
+	r.refusals.forget(r)
+	r.census.leave()
 }
 
 // refusals is the refused connections, oldest first. It is safe for concurrent

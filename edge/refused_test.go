@@ -3,8 +3,6 @@ package edge
 import (
 	"testing"
 	"time"
-
-	"reecho/edge/limit"
 )
 
 // cutConn is a connection that is closing; a tick an hour ahead ends it.
@@ -27,14 +25,14 @@ func (c *cutConn) Tick(now time.Time) time.Duration {
 // are cut.
 func TestRefusedAreBounded(t *testing.T) {
 	t.Parallel()
-	hub := &Hub{cfg: Config{Ledger: limit.NewLedger(nil)}, census: census{gone: make(chan struct{})}}
+	waiting, census := &refusals{}, &census{gone: make(chan struct{})}
 	start := time.Now()
 	var all []*cutConn
 	for range maxRefused + 100 {
 		conn := &cutConn{started: start}
-		conn.receiver = &refused{conn: conn, hub: hub}
-		hub.census.enterRefused()
-		hub.refusals.watch(conn.receiver, start)
+		conn.receiver = &refused{conn: conn, refusals: waiting, census: census}
+		census.enterRefused()
+		waiting.watch(conn.receiver, start)
 		all = append(all, conn)
 	}
 	for i, conn := range all {
@@ -42,11 +40,11 @@ func TestRefusedAreBounded(t *testing.T) {
 			t.Fatalf("refused connection %d is cut: %v, want %v", i, conn.cut, want)
 		}
 	}
-	if hub.census.open != maxRefused {
-		t.Errorf("%d are open, want %d", hub.census.open, maxRefused)
+	if census.open != maxRefused {
+		t.Errorf("%d are open, want %d", census.open, maxRefused)
 	}
-	hub.refusals.tick(start.Add(2 * time.Minute))
-	if hub.census.open != 0 || hub.refusals.all.Len() != 0 {
-		t.Errorf("%d are open, %d are watched in the end", hub.census.open, hub.refusals.all.Len())
+	waiting.tick(start.Add(2 * time.Minute))
+	if census.open != 0 || waiting.all.Len() != 0 {
+		t.Errorf("%d are open, %d are watched in the end", census.open, waiting.all.Len())
 	}
 }

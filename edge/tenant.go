@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"context"
 	"hash/maphash"
 	"log/slog"
 	"sync/atomic"
@@ -8,14 +9,18 @@ import (
 
 	"reecho/broker"
 	"reecho/edge/app"
+	"reecho/edge/fanout"
 	"reecho/edge/limit"
 	"reecho/edge/pusher"
+	"reecho/replay"
+	"reecho/replay/session"
 )
 
 // Tenant is an app with its state on this node. Every door gets the one of its
 // client from Hub.Admit. It is safe for concurrent use.
 type Tenant struct {
 	*app.App
+	node        *services
 	connections atomic.Int64
 	channels    *channels
 	users       *users
@@ -24,10 +29,34 @@ type Tenant struct {
 	terminations terminations
 }
 
-func (h *Hub) newTenant(a *app.App) *Tenant {
-	t := &Tenant{App: a}
-	t.channels = &channels{hub: h, app: t, seed: maphash.MakeSeed()}
-	t.users = &users{hub: h, app: t, byID: make(map[string]*user), watchers: make(map[string]map[*client]struct{})}
+// services is what the apps of a node share.
+type services struct {
+	cfg      Config
+	broker   *broker.Broker
+	replay   *replay.Node
+	sessions *session.Store
+	pool     *fanout.Pool[*client]
+	log      *slog.Logger
+	lines    *slog.Logger // of what may happen to many clients at once
+
+	// ctx is the life of what is done for clients.
+	ctx     context.Context //nolint:containedctx // ended by Hub.Close
+	started time.Time
+	census  census
+	later   later
+	// memory and lingering bound the channels.
+	memory    channelMemory
+	lingering lingering
+	// replays are the turns of those who come back and read from the log, pasts
+	// of those who want the past.
+	replays, pasts limit.Turns
+	errors         limit.Rates // answers to messages above their rate
+}
+
+func newTenant(node *services, a *app.App) *Tenant {
+	t := &Tenant{App: a, node: node}
+	t.channels = &channels{app: t, seed: maphash.MakeSeed()}
+	t.users = &users{later: &node.later, byID: make(map[string]*user), watchers: make(map[string]map[*client]struct{})}
 	return t
 }
 
@@ -55,15 +84,15 @@ func (h *Hub) Admit(key string, tls bool, origin string) (*Tenant, *pusher.Error
 // count makes a connection one of the app's and the hub's, if there is room.
 // The refusal has the code CodeOverQuota or, from the hub's Close on,
 // CodeReconnect.
-func (h *Hub) count(a *Tenant) *pusher.Error {
-	allowed := int64(a.Limits.MaxConnections)
-	if a.connections.Add(1) > allowed && allowed > 0 {
-		a.connections.Add(-1)
-		h.cfg.Ledger.Note(limit.AppConnections, slog.String("app", a.ID))
+func (t *Tenant) count() *pusher.Error {
+	allowed := int64(t.Limits.MaxConnections)
+	if t.connections.Add(1) > allowed && allowed > 0 {
+		t.connections.Add(-1)
+		t.node.cfg.Ledger.Note(limit.AppConnections, slog.String("app", t.ID))
 		return pusher.Errorf(pusher.CodeOverQuota, "The app's limit of %d connections is reached (max_connections)", allowed)
 	}
-	if !h.census.enter() {
-		a.connections.Add(-1)
+	if !t.node.census.enter() {
+		t.connections.Add(-1)
 		return shuttingDown()
 	}
 	return nil

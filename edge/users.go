@@ -13,8 +13,7 @@ const offlineGrace = 3 * time.Second
 
 // users knows who is signed in to one app on this node and who watches whom.
 type users struct {
-	hub *Hub
-	app *Tenant
+	later *later
 
 	mu       sync.Mutex
 	byID     map[string]*user
@@ -95,7 +94,8 @@ func (us *users) signOut(c *client, in *signedIn) {
 	u.leftLocked(c.ID())
 	if len(u.clients) == 0 {
 		u.gone = time.Now()
-		us.hub.janitor.userGone(us.app, u, u.gone)
+		gone := u.gone
+		us.later.add(gone.Add(offlineGrace), func(time.Time) { us.expire(u, gone) })
 	}
 }
 

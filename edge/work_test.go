@@ -79,12 +79,12 @@ func TestWorkEndsWithConnection(t *testing.T) {
 	t.Parallel()
 	h, a, addr := mustServe(t, Config{ReplaysPerAddress: 1})
 	here := netip.MustParseAddr("127.0.0.1")
-	if err := h.pasts.Enter(t.Context(), here, 1, nil); err != nil {
+	if err := h.node.pasts.Enter(t.Context(), here, 1, nil); err != nil {
 		t.Fatal(err)
 	}
-	defer h.pasts.Leave(here)
+	defer h.node.pasts.Leave(here)
 	waiting := func(n int) func() bool {
-		return func() bool { return h.pasts.Waiting(here) == n }
+		return func() bool { return h.node.pasts.Waiting(here) == n }
 	}
 	t.Run("websocket", func(t *testing.T) {
 		conn, _, _, err := ws.Dial(t.Context(), "ws://"+addr+"/app/key?protocol=7")
@@ -118,7 +118,7 @@ func TestWorkEndsWithConnection(t *testing.T) {
 		guest.Stop()
 		<-over
 		guest.Leave(nil)
-		if n := h.pasts.Waiting(here) + h.Connections(a); n != 0 {
+		if n := h.node.pasts.Waiting(here) + h.Connections(a); n != 0 {
 			t.Errorf("%d are left", n)
 		}
 	})

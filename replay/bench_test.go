@@ -18,7 +18,7 @@ func BenchmarkHistory(b *testing.B) {
 	const channels, events = 1000, 50
 	log := brokertest.Start(b, broker.Config{})
 	interleave(b, log, channels, events)
-	h := NewHistory(log, 64<<20)
+	h := NewHistory(LogsOf(log), 64<<20)
 	defer h.Close()
 	b.ReportAllocs()
 	start := brokertest.CPUTime(b)
@@ -26,7 +26,7 @@ func BenchmarkHistory(b *testing.B) {
 		var readers sync.WaitGroup
 		for i := range channels {
 			readers.Go(func() {
-				got, _, err := h.Read(context.Background(), Range{App: "77", Channel: match(i), UpTo: 1 << 40, Events: 1000, Bytes: 1 << 20})
+				got, _, err := h.Read(context.Background(), Range{Log: logOf(log, match(i)), UpTo: 1 << 40, Events: 1000, Bytes: 1 << 20})
 				if err != nil || len(got) != events {
 					b.Errorf("%s: %d events, %v", match(i), len(got), err)
 				}
@@ -44,16 +44,16 @@ func BenchmarkNewest(b *testing.B) {
 	const channels, events = 1000, 300
 	log := brokertest.Start(b, broker.Config{Partitions: 1})
 	interleave(b, log, channels, events)
-	h := NewHistory(log, 64<<20)
+	h := NewHistory(LogsOf(log), 64<<20)
 	defer h.Close()
-	last, _, err := log.Last(b.Context(), "77", match(0))
+	last, _, err := logOf(log, match(0)).Last(b.Context())
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.ReportAllocs()
 	start := brokertest.CPUTime(b)
 	for i := 0; b.Loop(); i++ {
-		got, _, err := h.Read(b.Context(), Range{App: "77", Channel: match(i % channels), UpTo: last.Sequence + channels, Events: 50, Bytes: 1 << 20, Keep: KeepNewest})
+		got, _, err := h.Read(b.Context(), Range{Log: logOf(log, match(i%channels)), UpTo: last.Sequence + channels, Events: 50, Bytes: 1 << 20, Keep: KeepNewest})
 		if err != nil || len(got) != 50 {
 			b.Fatalf("%d events, %v", len(got), err)
 		}

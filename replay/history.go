@@ -15,9 +15,8 @@ import (
 var ErrRangeTooLarge = errors.New("more events than one replay may hold")
 
 // History reads stored events for clients that come back and find the ring of
-// their channel too young (T1 of DESIGN §6). It reads the stream (T3); asking
-// another node for its ring (T2) belongs here too, before the stream, once
-// there are other nodes. It is safe for concurrent use.
+// their channel too young (T3 of DESIGN §6; the others are in load.go). It is
+// safe for concurrent use.
 //
 // A stream answers reads of single channels slowly when many channels are
 // interleaved in it. After a restart everybody comes back at once, so reads
@@ -29,7 +28,7 @@ var ErrRangeTooLarge = errors.New("more events than one replay may hold")
 // of their own, so that what they began holds nobody up. In each class askers
 // take turns, so that one who wants a lot has it between what others want.
 type History struct {
-	broker *broker.Broker
+	logs Logs
 	// passBytes bounds what one pass holds in memory.
 	passBytes int
 
@@ -44,8 +43,8 @@ type History struct {
 
 // Range is what to read of a channel: the events above After and up to UpTo.
 type Range struct {
-	App, Channel string
-	After, UpTo  uint64
+	Log         Log
+	After, UpTo uint64
 	// Events and Bytes bound the range, Bytes only if there is more than one
 	// event.
 	Events, Bytes int
@@ -81,10 +80,10 @@ type rangeRead struct {
 	done      chan struct{} // closed when all of these are final
 }
 
-// NewHistory reads from b, which must outlive it, and holds about as many bytes
-// in memory as given, or one range if that is more. Close ends it.
-func NewHistory(b *broker.Broker, bytes int) *History {
-	h := &History{broker: b, passBytes: bytes, streams: make(map[int]*readQueue)}
+// NewHistory reads from logs, which must outlive it, and holds about as many
+// bytes in memory as given, or one range if that is more. Close ends it.
+func NewHistory(logs Logs, bytes int) *History {
+	h := &History{logs: logs, passBytes: bytes, streams: make(map[int]*readQueue)}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	return h
 }
@@ -114,7 +113,7 @@ func (h *History) Read(ctx context.Context, r Range) (events []broker.Event, cut
 // read waits for its turn, and for the whole of a range to be looked at.
 func (h *History) read(ctx context.Context, r Range) (events []broker.Event, cut bool, err error) {
 	read := &rangeRead{Range: r, done: make(chan struct{})}
-	stream := h.broker.Stream(r.App, r.Channel)
+	stream := r.Log.Stream()
 	if stream < 0 {
 		return nil, false, nil // nothing of it is kept
 	}
@@ -128,7 +127,7 @@ func (h *History) read(ctx context.Context, r Range) (events []broker.Event, cut
 		// Who comes back after a timeout asks again: then this would be work
 		// for nobody, in the very moment when there is too much of it.
 		h.abandon(stream, read)
-		return nil, false, fmt.Errorf("read channel %q after %d: %w", r.Channel, r.After, ctx.Err())
+		return nil, false, fmt.Errorf("read channel %q after %d: %w", r.Log.Ref().Channel, r.After, ctx.Err())
 	}
 }
 
@@ -170,7 +169,7 @@ func (r *rangeRead) end(err error) { r.err, r.events, r.bytes, r.cut = err, nil,
 func (h *History) readOne(r *rangeRead) {
 	defer close(r.done)
 	for from := r.After + 1; from <= r.UpTo && !r.abandoned.Load(); {
-		events, more, err := h.broker.Read(h.ctx, r.App, r.Channel, from, min(r.Events+1, fillBatch))
+		events, more, err := r.Log.Read(h.ctx, from, min(r.Events+1, fillBatch))
 		if err != nil {
 			r.end(err)
 			return

@@ -19,6 +19,11 @@ import (
 // channelOf names a channel of the tests.
 func channelOf(i int) string { return fmt.Sprintf("match.%d", i) }
 
+// logOf is the log of a channel of app 77.
+func logOf(b *broker.Broker, channel string) Log {
+	return LogsOf(b).Log(broker.Ref{App: "77", Channel: channel})
+}
+
 // mustFill stores events 0, 1, … of each channel, interleaved, and returns
 // their sequences by channel.
 func mustFill(t *testing.T, b *broker.Broker, channels, events int, text string) [][]uint64 {
@@ -36,7 +41,7 @@ func mustFill(t *testing.T, b *broker.Broker, channels, events int, text string)
 	}
 	sequences := make([][]uint64, channels)
 	for i := range sequences {
-		stored, _, err := b.Read(t.Context(), "77", channelOf(i), 0, events)
+		stored, _, err := logOf(b, channelOf(i)).Read(t.Context(), 0, events)
 		if err != nil || len(stored) != events {
 			t.Fatalf("%d events, %v", len(stored), err)
 		}
@@ -57,7 +62,7 @@ func TestHistoryRead(t *testing.T) {
 	for name, memory := range map[string]int{"much memory": 64 << 20, "memory for a few": 8 * size * events, "memory for none": 1} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := NewHistory(b, memory)
+			h := NewHistory(LogsOf(b), memory)
 			defer h.Close()
 			rng := rand.New(rand.NewPCG(seed.First(t), 2))
 			var readers sync.WaitGroup
@@ -73,7 +78,7 @@ func TestHistoryRead(t *testing.T) {
 				}
 				limit := 1 + rng.IntN(events)
 				r := Range{
-					App: "77", Channel: channelOf(i % channels), After: of[first] - 1, UpTo: upTo,
+					Log: logOf(b, channelOf(i%channels)), After: of[first] - 1, UpTo: upTo,
 					Events: limit, Bytes: 1 << 20, Keep: Keep(rng.IntN(3)), Past: i%2 == 0,
 					Asker: netip.AddrFrom4([4]byte{10, 0, 0, byte(rng.IntN(5))}),
 				}
@@ -103,12 +108,12 @@ func checkRange(t *testing.T, h *History, r Range, first, end int) {
 	}
 	for _, ev := range got {
 		if text := fmt.Sprint(want, "."); !strings.HasPrefix(string(ev.Frame), text) {
-			t.Errorf("%s: got %.4s…, want %s…", r.Channel, ev.Frame, text)
+			t.Errorf("%s: got %.4s…, want %s…", r.Log.Ref().Channel, ev.Frame, text)
 		}
 		want++
 	}
 	if want != end || err != nil {
-		t.Errorf("%s: up to %d of %d, %v", r.Channel, want, end, err)
+		t.Errorf("%s: up to %d of %d, %v", r.Log.Ref().Channel, want, end, err)
 	}
 }
 
@@ -119,20 +124,20 @@ func TestHistoryPostponed(t *testing.T) {
 	const channels = 5
 	b := brokertest.Start(t, broker.Config{Partitions: 1})
 	mustFill(t, b, channels, 2, "")
-	h := NewHistory(b, 1)
+	h := NewHistory(LogsOf(b), 1)
 	defer h.Close()
 	c := &newReadQueue().back
 	var came []*rangeRead
 	for i := range channels {
 		came = append(came, &rangeRead{
-			Range: Range{App: "77", Channel: channelOf(i), UpTo: 1000, Events: 10, Bytes: 1000}, done: make(chan struct{}),
+			Range: Range{Log: logOf(b, channelOf(i)), UpTo: 1000, Events: 10, Bytes: 1000}, done: make(chan struct{}),
 		})
 	}
 	for _, r := range came {
 		c.waiting.add(r)
 	}
 	for i := range came {
-		h.readTogether(b.Stream("77", channelOf(0)), c)
+		h.readTogether(logOf(b, channelOf(0)).Stream(), c)
 		if len(came[i].events) != 2 || !slices.Equal(c.waiting.first, came[i+1:]) || c.waiting.n != len(came)-i-1 {
 			t.Fatalf("pass %d: %d events, %d wait", i, len(came[i].events), c.waiting.n)
 		}
@@ -147,7 +152,7 @@ func TestHistoryBytes(t *testing.T) {
 	t.Parallel()
 	b := brokertest.Start(t, broker.Config{})
 	mustFill(t, b, 1, 10, strings.Repeat(".", 99)) // 100 bytes each
-	h := NewHistory(b, 1<<20)
+	h := NewHistory(LogsOf(b), 1<<20)
 	defer h.Close()
 	for _, tt := range []struct {
 		bytes, want int
@@ -164,7 +169,7 @@ func TestHistoryBytes(t *testing.T) {
 		{999, 9, KeepOldest, nil},
 		{10, 1, KeepOldest, nil},
 	} {
-		got, cut, err := h.Read(t.Context(), Range{App: "77", Channel: channelOf(0), UpTo: 1000, Events: 100, Bytes: tt.bytes, Keep: tt.keep})
+		got, cut, err := h.Read(t.Context(), Range{Log: logOf(b, channelOf(0)), UpTo: 1000, Events: 100, Bytes: tt.bytes, Keep: tt.keep})
 		if len(got) != tt.want || !errors.Is(err, tt.err) || cut != (tt.want > 0 && tt.want < 10) {
 			t.Errorf("%d bytes: %d events, cut %v, %v", tt.bytes, len(got), cut, err)
 		}
@@ -176,16 +181,16 @@ func TestHistoryAbandoned(t *testing.T) {
 	t.Parallel()
 	b := brokertest.Start(t, broker.Config{Partitions: 1})
 	mustFill(t, b, 1, 1, "")
-	h := NewHistory(b, 1<<20)
+	h := NewHistory(LogsOf(b), 1<<20)
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	for range 20 {
-		if _, _, err := h.Read(gone, Range{App: "77", Channel: channelOf(0), UpTo: 1, Events: 1, Bytes: 1}); err != nil && !errors.Is(err, context.Canceled) {
+		if _, _, err := h.Read(gone, Range{Log: logOf(b, channelOf(0)), UpTo: 1, Events: 1, Bytes: 1}); err != nil && !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v", err)
 		}
 	}
 	h.Close()
-	if _, _, err := h.Read(t.Context(), Range{App: "77", Channel: channelOf(0), UpTo: 1, Events: 1, Bytes: 1}); !errors.Is(err, broker.ErrClosed) {
+	if _, _, err := h.Read(t.Context(), Range{Log: logOf(b, channelOf(0)), UpTo: 1, Events: 1, Bytes: 1}); !errors.Is(err, broker.ErrClosed) {
 		t.Errorf("after Close: %v", err)
 	}
 }

@@ -75,7 +75,7 @@ func (w *window) next(found, want int) bool {
 
 // readNewest reads the newest events of a range, each window in its turn.
 func (h *History) readNewest(ctx context.Context, r Range) (events []broker.Event, older bool, err error) {
-	oldest, retained, err := h.broker.Span(ctx, r.App, r.Channel)
+	oldest, retained, err := r.Log.Span(ctx)
 	if err != nil || retained == 0 || oldest.Sequence > r.UpTo {
 		return nil, false, err
 	}

@@ -85,7 +85,7 @@ func TestReadNewest(t *testing.T) {
 	t.Parallel()
 	rng := rand.New(rand.NewPCG(seed.First(t), 4))
 	b := brokertest.Start(t, broker.Config{Partitions: 1, EventsPerChannel: 300})
-	h := NewHistory(b, 1<<20)
+	h := NewHistory(LogsOf(b), 1<<20)
 	defer h.Close()
 	var records []broker.Record
 	burst, density := 0, 1
@@ -103,12 +103,12 @@ func TestReadNewest(t *testing.T) {
 	}
 	for range 300 {
 		channel := channelOf(rng.IntN(12))
-		all, _, err := h.Read(t.Context(), Range{App: "77", Channel: channel, UpTo: 6000, Events: 6000, Bytes: 1 << 20})
+		all, _, err := h.Read(t.Context(), Range{Log: logOf(b, channel), UpTo: 6000, Events: 6000, Bytes: 1 << 20})
 		if err != nil {
 			t.Fatal(err)
 		}
 		r := Range{
-			App: "77", Channel: channel, After: uint64(rng.IntN(6001)), UpTo: uint64(rng.IntN(7000)),
+			Log: logOf(b, channel), After: uint64(rng.IntN(6001)), UpTo: uint64(rng.IntN(7000)),
 			Events: 1 + rng.IntN(400), Bytes: rng.IntN(1000), Keep: KeepNewest, Past: true,
 		}
 		if rng.IntN(2) == 0 {

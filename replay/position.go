@@ -6,25 +6,43 @@ import (
 	"strings"
 )
 
-// Positions makes and reads the positions of one channel. On the wire a
-// position is <epoch>-<tag>-<sequence>, opaque to applications: the epoch says
-// which life of the stream the sequence is of, the tag which channel, so that a
-// position that strayed to another channel or app is noticed. It is no secret
-// and grants nothing.
-type Positions struct {
-	prefix string // epoch-tag-
-	epoch  string
-	tag    string
+// Position is a place in the log of one channel: whoever has it has every event
+// of the channel up to it. On the wire it is <epoch>-<tag>-<sequence>, opaque to
+// applications: the epoch says which life of the stream the sequence is of, the
+// tag which channel, so that a position that strayed to another channel or app is
+// noticed. It is no secret and grants nothing.
+type Position struct {
+	// Line is <epoch>-<tag>, the same for all positions of a channel in one
+	// life of its stream.
+	Line     string
+	Sequence uint64
 }
 
-// NewPositions returns the positions of a channel whose stream is in the epoch
-// given.
-func NewPositions(epoch, app, channel string) Positions {
-	prefix := epoch + "-" + ChannelTag(app, channel) + "-"
-	return Positions{prefix: prefix, epoch: prefix[:len(epoch)], tag: prefix[len(epoch)+1 : len(prefix)-1]}
+// ParsePosition reads a position of any channel, ok false if text is none.
+func ParsePosition(text string) (p Position, ok bool) {
+	epoch, tag, digits, ok := splitPosition(text)
+	if !ok {
+		return Position{}, false
+	}
+	sequence, err := strconv.ParseUint(digits, 10, 64)
+	return Position{Line: text[:len(epoch)+1+len(tag)], Sequence: sequence}, err == nil
 }
 
-// ChannelTag is the tag of the positions of a channel.
+// AppendTo appends p as it is on the wire.
+func (p Position) AppendTo(dst []byte) []byte {
+	return strconv.AppendUint(append(append(dst, p.Line...), '-'), p.Sequence, 10)
+}
+
+// String is p as it is on the wire.
+func (p Position) String() string { return string(p.AppendTo(nil)) }
+
+// Tag names the channel of p, see ChannelTag.
+func (p Position) Tag() string {
+	_, tag, _ := strings.Cut(p.Line, "-")
+	return tag
+}
+
+// ChannelTag is the tag in all positions of a channel.
 func ChannelTag(app, channel string) string {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(app))
@@ -33,34 +51,48 @@ func ChannelTag(app, channel string) string {
 	return strconv.FormatUint(uint64(h.Sum32()), 36)
 }
 
-// PositionTag is the tag in a position, "" if it has none.
-func PositionTag(position string) string {
-	_, tag, _, _ := splitPosition(position)
+// PositionTag is the tag in text, which need not be a position that can be
+// parsed; "" if there is none.
+func PositionTag(text string) string {
+	_, tag, _, _ := splitPosition(text)
 	return tag
 }
 
-// Append appends the position of an event.
-func (p Positions) Append(dst []byte, sequence uint64) []byte {
-	return strconv.AppendUint(append(dst, p.prefix...), sequence, 10)
+// Line is what the positions of one channel have in common in one life of its
+// stream.
+type Line struct {
+	epoch, tag string
+	text       string // <epoch>-<tag>
 }
 
-// Parse reads a position of this channel. Reason is "" or why the position
-// says nothing here.
-func (p Positions) Parse(text string) (sequence uint64, reason Reason) {
-	epoch, tag, digits, ok := splitPosition(text)
+// NewLine returns the line of a channel whose stream is in the epoch given.
+func NewLine(epoch, app, channel string) Line {
+	text := epoch + "-" + ChannelTag(app, channel)
+	return Line{epoch: text[:len(epoch)], tag: text[len(epoch)+1:], text: text}
+}
+
+// At is the position of the event of a sequence.
+func (l Line) At(sequence uint64) Position { return Position{Line: l.text, Sequence: sequence} }
+
+// Parse reads a position of this line. Reason is "" or why text says nothing
+// here: UnknownPosition, ForeignPosition, EpochChanged.
+func (l Line) Parse(text string) (sequence uint64, reason Reason) {
+	p, ok := ParsePosition(text)
 	if !ok {
 		return 0, UnknownPosition
 	}
-	sequence, err := strconv.ParseUint(digits, 10, 64)
+	return l.Check(p)
+}
+
+// Check is Parse for a position that was read before.
+func (l Line) Check(p Position) (sequence uint64, reason Reason) {
 	switch {
-	case err != nil:
-		return 0, UnknownPosition
-	case tag != p.tag:
+	case p.Line == l.text:
+		return p.Sequence, ""
+	case p.Tag() != l.tag:
 		return 0, ForeignPosition
-	case epoch != p.epoch:
-		return 0, EpochChanged
 	}
-	return sequence, ""
+	return 0, EpochChanged
 }
 
 func splitPosition(text string) (epoch, tag, digits string, ok bool) {
@@ -71,6 +103,3 @@ func splitPosition(text string) (epoch, tag, digits string, ok bool) {
 	tag, digits, ok = strings.Cut(rest, "-")
 	return epoch, tag, digits, ok
 }
-
-// Prefix is what all positions of the channel begin with; the sequence follows.
-func (p Positions) Prefix() string { return p.prefix }

@@ -277,12 +277,12 @@ func (h *History) readTogether(stream int, c *readClass) {
 	low, high := uint64(math.MaxUint64), uint64(0)
 	for _, r := range p.reads {
 		r.postponed = false
-		ref := broker.Ref{App: r.App, Channel: r.Channel}
+		ref := r.Log.Ref()
 		p.byChannel[ref] = append(p.byChannel[ref], r)
 		low, high = min(low, r.After), max(high, r.UpTo)
 	}
 	if high > low {
-		if err := h.broker.Scan(h.ctx, stream, low+1, high, p.visit); err != nil {
+		if err := h.logs.Scan(h.ctx, stream, low+1, high, p.visit); err != nil {
 			for _, r := range p.reads[:p.served] {
 				r.end(err)
 			}

@@ -24,22 +24,21 @@ func (e *Entry) cost() int { return entryOverhead + len(e.Frame) + len(e.Positio
 // position.
 const unknownBase = math.MaxUint64
 
-// Ring holds the newest events of a channel without a hole: all of them with
-// base < sequence <= pos. It is pure; its owner locks it. The zero value covers
-// nothing; call Start first.
+// Ring holds the newest events of a channel without a hole: all of them above
+// its base. It is pure; its owner locks it. The zero value must be started.
 type Ring struct {
-	base, pos uint64
-	entries   []Entry
-	bytes     int
+	base    uint64
+	entries []Entry
+	bytes   int
 }
 
-// Start empties the ring; it goes on behind pos, the newest event stored of the
-// channel, or 0 if none is retained, in which case events that are gone may
-// have been there.
-func (r *Ring) Start(pos uint64) {
-	*r = Ring{base: pos, pos: pos}
-	if pos == 0 {
-		r.base = unknownBase
+// Start empties the ring; it goes on behind the sequence of the newest event
+// stored of the channel, or 0 if none is retained, in which case events that are
+// gone may have been there.
+func (r *Ring) Start(newest uint64) {
+	*r = Ring{base: newest}
+	if newest == 0 {
+		r.Break()
 	}
 }
 
@@ -50,16 +49,13 @@ func (r *Ring) Known() bool { return r.base != unknownBase }
 // not Known.
 func (r *Ring) Found(sequence uint64) {
 	if !r.Known() {
-		r.base, r.pos = sequence, sequence
+		r.base = sequence
 	}
 }
 
-// Break forgets everything: events are missing behind Pos. The next event
+// Break forgets everything: events are missing behind the newest. The next event
 // starts the ring anew.
-func (r *Ring) Break() { *r = Ring{base: unknownBase, pos: r.pos} }
-
-// Pos is the sequence of the newest event.
-func (r *Ring) Pos() uint64 { return r.pos }
+func (r *Ring) Break() { *r = Ring{base: unknownBase} }
 
 // Base is the lowest position that is covered.
 func (r *Ring) Base() uint64 { return r.base }
@@ -67,12 +63,11 @@ func (r *Ring) Base() uint64 { return r.base }
 // Bytes is the memory the events take, about.
 func (r *Ring) Bytes() int { return r.bytes }
 
-// Append adds the next event, which must be above Pos.
+// Append adds the next event, which must be above all that are there.
 func (r *Ring) Append(e Entry) {
 	if !r.Known() {
 		r.base = e.Sequence - 1
 	}
-	r.pos = e.Sequence
 	r.entries = append(r.entries, e)
 	r.bytes += e.cost()
 }
@@ -99,9 +94,10 @@ func (r *Ring) Prepend(base, upTo uint64, entries []Entry) bool {
 	return true
 }
 
-// Covers reports whether After is possible.
-func (r *Ring) Covers(position uint64) bool {
-	return r.Known() && r.base <= position && position <= r.pos
+// Covers reports whether After has every event between a position and end, the
+// end of the channel.
+func (r *Ring) Covers(position, end uint64) bool {
+	return r.Known() && r.base <= position && position <= end
 }
 
 // After returns the events above a position that is covered. The slice is valid
@@ -110,6 +106,9 @@ func (r *Ring) After(position uint64) []Entry {
 	at := sort.Search(len(r.entries), func(i int) bool { return r.entries[i].Sequence > position })
 	return r.entries[at:]
 }
+
+// All returns all events, as After does.
+func (r *Ring) All() []Entry { return r.entries }
 
 // Position makes sure that the entries of a slice of After have their
 // positioned frames.

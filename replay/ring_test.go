@@ -32,12 +32,12 @@ func TestRing(t *testing.T) {
 		r.Append(e)
 	}
 	for position, want := range map[uint64][]uint64{10: {12, 15, 16}, 11: {12, 15, 16}, 12: {15, 16}, 15: {16}, 16: nil} {
-		if !r.Covers(position) || !slices.Equal(sequencesOf(r.After(position)), want) {
-			t.Errorf("after %d: covered %v, %v, want %v", position, r.Covers(position), sequencesOf(r.After(position)), want)
+		if !r.Covers(position, 16) || !slices.Equal(sequencesOf(r.After(position)), want) {
+			t.Errorf("after %d: covered %v, %v, want %v", position, r.Covers(position, 16), sequencesOf(r.After(position)), want)
 		}
 	}
 	for _, position := range []uint64{0, 9, 17} {
-		if r.Covers(position) {
+		if r.Covers(position, 16) {
 			t.Errorf("%d is covered", position)
 		}
 	}
@@ -54,15 +54,15 @@ func TestRing(t *testing.T) {
 		t.Errorf("extended: %v", sequencesOf(r.After(5)))
 	}
 	r.Trim(0, 0)
-	if r.Bytes() != 0 || r.Base() != 16 || !r.Covers(16) {
+	if r.Bytes() != 0 || r.Base() != 16 || !r.Covers(16, 16) {
 		t.Errorf("emptied: %d bytes, base %d", r.Bytes(), r.Base())
 	}
 	r.Break()
-	if r.Covers(16) || r.Prepend(5, 20, nil) {
+	if r.Covers(16, 16) || r.Prepend(5, 20, nil) {
 		t.Error("a broken ring covers something")
 	}
 	r.Append(entriesOf(20)[0])
-	if r.Covers(18) || !r.Covers(19) {
+	if r.Covers(18, 20) || !r.Covers(19, 20) {
 		t.Error("a ring begins behind the event before its first")
 	}
 }
@@ -73,15 +73,15 @@ func TestRingOfEmptyChannel(t *testing.T) {
 	t.Parallel()
 	var r Ring
 	r.Start(0)
-	if r.Known() || r.Covers(0) {
+	if r.Known() || r.Covers(0, 9) {
 		t.Error("it covers what may be gone")
 	}
 	r.Found(7)
-	if !r.Covers(7) || r.Covers(6) {
+	if !r.Covers(7, 7) || r.Covers(6, 7) {
 		t.Error("it was told of 7")
 	}
 	r.Found(9) // known already
-	if r.Pos() != 7 {
+	if r.Base() != 7 {
 		t.Error("it was told twice")
 	}
 }

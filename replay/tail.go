@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"math"
-	"sync"
 	"time"
 
 	"reecho/broker"
@@ -19,257 +18,281 @@ const (
 	fillPauseMax = time.Second
 )
 
-// Sink takes the events of one channel. Its methods are called by one
-// goroutine at a time with the tail locked: they must not block and must not
-// call the Tail.
-type Sink interface {
-	// Start is called once, before any stored event is delivered. last is the
-	// newest event stored before, with a zero Sequence if none is retained.
-	Start(last broker.Event)
-	// Deliver is called in stream order. ev.Frame is immutable and may be
-	// kept.
-	Deliver(ev broker.Event)
-	// Gap says that events between the last delivered one and the next were
-	// trimmed before this node could read them, or may have been.
-	Gap(reason Reason)
+// start begins behind last, which was asked for at the time given.
+func (ch *Channel) start(last broker.Event, asked time.Time, end func()) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	ch.end = end
+	ch.audience.Start(last)
+	ch.ring.Start(last.Sequence)
+	ch.whole = asked
+	ch.sequencer.Attach(last.Sequence)
+	if ev, ok := ch.sequencer.First(); ok {
+		ch.opensLocked(&ev)
+	}
+	ch.drainLocked()
+	ch.repairLocked()
 }
-
-// Tail follows one channel and gives its Sink every event stored since Open,
-// each once, in stream order. Ephemeral events (sequence 0) pass as they come.
-type Tail struct {
-	follower *Follower
-	ref      broker.Ref
-	sink     Sink
-	sub      *broker.Subscription
-
-	mu  sync.Mutex
-	log Log // guarded by mu
-	// whole is when nothing was missing; guarded by mu.
-	whole time.Time
-	// unsettled: the first event came without a predecessor; whether one was
-	// lost and trimmed before is asked at the next sweep, for asking at once
-	// would cost more than delivering. Guarded by mu.
-	unsettled bool
-	filling   bool // guarded by mu: one fill at a time
-	closed    bool // guarded by mu
-}
-
-var _ broker.Receiver = (*Tail)(nil)
 
 // Live implements broker.Receiver.
-func (t *Tail) Live(ev broker.Event) {
-	t.mu.Lock()
-	t.unsettled = t.unsettled || ev.Sequence != 0 && t.log.Opens(&ev)
+func (ch *Channel) Live(ev broker.Event) {
+	ch.mu.Lock()
+	ch.opensLocked(&ev)
 	switch {
-	case t.closed:
+	case ch.closed:
 	case ev.Sequence == 0:
-		t.sink.Deliver(ev)
-	case t.log.Live(&ev):
-		t.sink.Deliver(ev)
-		t.drainLocked()
+		ch.audience.Deliver(ev, ch.node.cfg.Frame(ev.Frame))
+	case ch.sequencer.Live(&ev):
+		ch.deliverLocked(ev)
+		ch.drainLocked()
 	default:
-		t.repairLocked()
+		ch.repairLocked()
 	}
-	t.mu.Unlock()
-	t.follower.cfg.Throttle()
+	ch.mu.Unlock()
+	ch.node.memory.Reclaim()
+	ch.node.cfg.Throttle()
 }
 
 // Nudge implements broker.Receiver.
-func (t *Tail) Nudge(sequence uint64) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.log.Nudge(sequence)
-	t.repairLocked()
+func (ch *Channel) Nudge(sequence uint64) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	ch.sequencer.Nudge(sequence)
+	ch.repairLocked()
+}
+
+// opensLocked leaves it unsettled whether ev, if it is the first of the channel
+// here, is the first of all.
+func (ch *Channel) opensLocked(ev *broker.Event) {
+	if ev.Sequence == 0 || !ch.sequencer.Opens(ev) {
+		return
+	}
+	ch.unsettled = ev.Sequence
+	// Others that were stored before this node began may be on their way too,
+	// or lost: of them nothing is known.
+	if stored := time.Unix(0, ev.Time); stored.Before(ch.whole) {
+		ch.whole = stored
+	}
+}
+
+// deliverLocked delivers the next stored event. One that was overtaken is a gap:
+// those who were there before miss it, others must not get it.
+func (ch *Channel) deliverLocked(ev broker.Event) {
+	if ch.sequencer.Overtaken(&ev) {
+		ch.gapLocked(TrimmedByAge)
+		ch.movedLocked()
+		return
+	}
+	frame := ch.node.cfg.Frame(ev.Frame)
+	positioned := ch.audience.Deliver(ev, frame)
+	ch.keepLocked(Entry{Sequence: ev.Sequence, Exclude: ev.Exclude, Frame: frame, Positioned: positioned})
+	ch.movedLocked()
+}
+
+func (ch *Channel) drainLocked() {
+	if ch.closed {
+		return
+	}
+	for ev, ok := ch.sequencer.Next(); ok; ev, ok = ch.sequencer.Next() {
+		ch.deliverLocked(ev)
+	}
+}
+
+// gapLocked says that what the ring has no longer reaches the present.
+func (ch *Channel) gapLocked(reason Reason) {
+	ch.ring.Break()
+	ch.trimLocked()
+	ch.audience.Gap(reason)
 }
 
 // compared is Nudge with the newest sequence of the stream, 0 if nothing of the
 // channel is retained, which was asked for at the time given. It reports whether
 // that leaves a doubt, which settle ends: the newest event here is not retained
 // any more, and so may one behind it not be that never came here.
-func (t *Tail) compared(sequence uint64, asked time.Time) (doubt bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	pos := t.log.Position()
-	if sequence == pos && pos != 0 && !t.unsettled && asked.After(t.whole) {
-		t.whole = asked
+func (ch *Channel) compared(sequence uint64, asked time.Time) (doubt bool) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	pos := ch.sequencer.Position()
+	if sequence == pos && pos != 0 && ch.unsettled == 0 && asked.After(ch.whole) {
+		ch.whole = asked
 	}
-	t.log.Nudge(sequence)
-	t.repairLocked()
-	return sequence < pos || sequence == 0 || t.unsettled
+	ch.sequencer.Nudge(sequence)
+	ch.repairLocked()
+	return sequence < pos || sequence == 0 || ch.unsettled != 0
 }
 
 // settle decides with a state of the stream, of the time given, whether
 // anything behind the newest event here can be gone.
-func (t *Tail) settle(state broker.State, asked time.Time) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.closed || t.log.Missing() {
+func (ch *Channel) settle(state broker.State, asked time.Time) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	if ch.closed || ch.sequencer.Missing() {
 		return
 	}
-	claim := Claim{Sequence: t.log.Position(), Confirmed: t.whole.Add(confirmSlack)}
-	if t.unsettled {
-		claim.Sequence, t.unsettled = 0, false
+	claim := ch.claimLocked()
+	if ch.unsettled != 0 {
+		claim.Sequence, ch.unsettled = 0, 0
 	}
-	if reason := Decide(claim, RetainedOf(state), t.limits(), time.Now()); reason != "" {
-		t.sink.Gap(reason)
+	if reason := Decide(claim, RetainedOf(state), limitsOf(ch.log, unbounded), time.Now()); reason != "" {
+		ch.gapLocked(reason)
 	}
-	t.whole = asked
+	ch.whole = asked
 }
 
-// limits of the channel; a node repairs whatever it takes.
-func (t *Tail) limits() Limits {
-	kept := t.follower.broker.Retention(t.ref.App, t.ref.Channel)
-	return Limits{
-		PerChannel: int(kept.EventsPerChannel), MaxAge: kept.MaxAge, MaxBytes: kept.MaxBytes,
-		Events: math.MaxInt, Bytes: math.MaxInt,
+// settleNow settles what is unsettled, once nothing is missing.
+func (ch *Channel) settleNow(ctx context.Context) error {
+	if err := ch.await(ctx, func() bool { return !ch.sequencer.Missing() }); err != nil {
+		return err
 	}
-}
-
-// Close ends the subscription. No Deliver starts after it returned.
-func (t *Tail) Close() {
-	t.follower.forget(t)
-	t.sub.Close()
-	t.mu.Lock()
-	t.closed = true
-	t.mu.Unlock()
-}
-
-// attach starts behind last, which was asked for at the time given.
-func (t *Tail) attach(last broker.Event, asked time.Time) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.sink.Start(last)
-	t.whole = asked
-	t.log.Attach(last.Sequence)
-	t.drainLocked()
-	t.unsettled = last.Sequence == 0 && t.log.Position() != 0
-	t.repairLocked()
-}
-
-func (t *Tail) drainLocked() {
-	for ev, ok := t.log.Next(); ok; ev, ok = t.log.Next() {
-		t.sink.Deliver(ev)
+	asked := time.Now()
+	state, err := ch.log.State(ctx)
+	if err == nil {
+		ch.settle(state, asked)
 	}
+	return err
+}
+
+// claimLocked is what the node itself has of the channel.
+func (ch *Channel) claimLocked() Claim {
+	return Claim{Sequence: ch.sequencer.Position(), Confirmed: ch.whole.Add(confirmSlack)}
 }
 
 // repairLocked starts a fill when events are missing and none runs.
-func (t *Tail) repairLocked() {
-	if t.closed || t.filling || !t.log.Missing() {
+func (ch *Channel) repairLocked() {
+	if ch.closed || ch.filling || !ch.sequencer.Missing() {
 		return
 	}
-	t.filling = t.follower.start(t.fill)
+	ch.filling = ch.node.startFill(ch.fill)
 }
 
 // fill reads what is missing until nothing is.
-func (t *Tail) fill(ctx context.Context) {
+func (ch *Channel) fill(ctx context.Context) {
 	for pause := fillPause; ; pause = min(2*pause, fillPauseMax) {
-		progress, err := t.fillOnce(ctx)
+		progress, err := ch.fillOnce(ctx)
+		ch.node.memory.Reclaim()
 		// A log that has failed is told of by the broker, once.
-		if err != nil && t.follower.broker.Failure() == nil {
-			t.follower.log.Warn("cannot read missed events, trying again",
-				slog.String("channel", t.ref.Channel), slog.Any("error", err))
+		if err != nil && ch.node.logs.Failure() == nil {
+			ch.node.log.Warn("cannot read missed events, trying again",
+				slog.String("channel", ch.ref.Channel), slog.Any("error", err))
 		}
-		t.mu.Lock()
-		done := t.closed || !t.log.Missing() || ctx.Err() != nil
-		if done {
-			t.filling = false
-		}
-		t.mu.Unlock()
-		if done {
+		switch {
+		case ch.filled(ctx):
 			return
-		}
-		if progress {
+		case progress:
 			pause = fillPause / 2
-			continue
+		default:
+			wait(ctx, pause)
 		}
-		wait(ctx, pause)
 	}
 }
 
+// filled ends a fill that has nothing more to do.
+func (ch *Channel) filled(ctx context.Context) bool {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	done := ch.closed || !ch.sequencer.Missing() || ctx.Err() != nil
+	ch.filling = !done
+	return done
+}
+
 // fillOnce reads one batch above the position, or proves that there is none.
-func (t *Tail) fillOnce(ctx context.Context) (progress bool, err error) {
-	t.mu.Lock()
-	pos, whole := t.log.Position(), t.whole
-	t.mu.Unlock()
+func (ch *Channel) fillOnce(ctx context.Context) (progress bool, err error) {
+	ch.mu.Lock()
+	claim := ch.claimLocked()
+	ch.mu.Unlock()
 	// With the event at the position: while it is there, nothing behind it was
 	// trimmed.
-	events, more, err := t.follower.broker.Read(ctx, t.ref.App, t.ref.Channel, max(pos, 1), fillBatch)
+	events, more, err := ch.log.Read(ctx, max(claim.Sequence, 1), fillBatch)
 	if err != nil {
 		return false, err
 	}
-	proven := len(events) > 0 && events[0].Sequence == pos
+	proven := len(events) > 0 && events[0].Sequence == claim.Sequence
 	if proven {
 		events = events[1:]
 	}
 	if len(events) == 0 && !more {
-		return t.abandonIfTrimmed(ctx, pos+1)
+		return ch.abandonIfTrimmed(ctx, claim.Sequence+1)
 	}
-	var gap Reason
-	if !proven {
-		newer := len(events)
-		switch {
-		case t.begins(events):
-			newer = 0
-		case more:
-			newer = math.MaxInt // enough to doubt it
-		}
-		if gap, err = t.decide(ctx, Claim{Sequence: pos, Confirmed: whole.Add(confirmSlack)}, newer); err != nil {
-			return false, err
-		}
+	if proven {
+		ch.deliverRead(events)
+		return true, nil
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if gap != "" && !t.closed && t.log.Position() == pos {
-		t.sink.Gap(gap)
+	gap, err := ch.decide(ctx, claim, ch.newer(events, more))
+	if err != nil {
+		return false, err
 	}
-	for i := range events {
-		if !t.closed && t.log.Stored(&events[i]) {
-			t.sink.Deliver(events[i])
-		}
-	}
-	t.drainLocked()
+	ch.deliverBehind(claim, gap, events)
 	return true, nil
 }
 
-func (t *Tail) begins(events []broker.Event) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return len(events) > 0 && t.log.Begins(events[0].Sequence)
+// newer is how many events count as newer than what this node has, of those that
+// were read.
+func (ch *Channel) newer(events []broker.Event, more bool) int {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	switch {
+	case len(events) > 0 && ch.sequencer.Begins(events[0].Sequence):
+		return 0
+	case more:
+		return math.MaxInt // enough to doubt it
+	}
+	return len(events)
 }
 
-// decide tells whether all events behind a claim are still retained.
-func (t *Tail) decide(ctx context.Context, c Claim, newer int) (Reason, error) {
-	b := t.follower.broker
-	first, _, err := b.First(ctx, t.ref.App, t.ref.Channel)
-	if err != nil {
-		return "", err
+// deliverRead delivers what was read and follows on what was delivered.
+func (ch *Channel) deliverRead(events []broker.Event) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	ch.deliverReadLocked(events)
+}
+
+// deliverBehind delivers what was read behind a claim, and the gap before it if
+// there is one. When live events have come meanwhile nothing was decided about
+// what is behind those, and it is read again.
+func (ch *Channel) deliverBehind(c Claim, gap Reason, events []broker.Event) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	if ch.closed || ch.claimLocked() != c {
+		return
 	}
-	state, err := b.State(ctx, t.ref.App, t.ref.Channel)
-	if err != nil {
-		return "", err
+	if gap != "" {
+		ch.gapLocked(gap)
 	}
-	r := RetainedOf(state)
-	r.First, r.Newer = first.Sequence, newer
-	return Decide(c, r, t.limits(), time.Now()), nil
+	ch.deliverReadLocked(events)
+}
+
+func (ch *Channel) deliverReadLocked(events []broker.Event) {
+	for i := range events {
+		if !ch.closed && ch.sequencer.Stored(&events[i]) {
+			ch.deliverLocked(events[i])
+		}
+	}
+	ch.drainLocked()
 }
 
 // abandonIfTrimmed asks the stream's leader, because an empty read proves
 // nothing: a replica may be behind (DESIGN §5, step 3).
-func (t *Tail) abandonIfTrimmed(ctx context.Context, from uint64) (progress bool, err error) {
-	last, ok, err := t.follower.broker.Last(ctx, t.ref.App, t.ref.Channel)
+func (ch *Channel) abandonIfTrimmed(ctx context.Context, from uint64) (progress bool, err error) {
+	last, ok, err := ch.log.Last(ctx)
 	if err != nil || ok && last.Sequence >= from {
 		return false, err
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if !t.closed && t.log.Missing() {
-		t.sink.Gap(TrimmedByAge)
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	if ch.closed {
+		return true, nil
 	}
-	for ev, ok := t.log.Abandon(); ok; ev, ok = t.log.Abandon() {
-		if !t.closed {
-			t.sink.Deliver(ev)
+	for {
+		ev, gap, ok := ch.sequencer.Abandon()
+		if gap {
+			ch.gapLocked(TrimmedByAge)
 		}
+		if !ok {
+			break
+		}
+		ch.deliverLocked(ev)
 	}
+	ch.movedLocked()
 	return true, nil
 }
 

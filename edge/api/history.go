@@ -23,7 +23,7 @@ func (c *call) getEvents(channel string) ([]byte, error) {
 		return nil, err
 	}
 	page, err := c.api.hub.History(c.r.Context(), c.app, channel, query)
-	if e := edge.IsPositionError(err); e != nil {
+	if e := replay.IsPositionError(err); e != nil {
 		return nil, positionFailure(e)
 	}
 	if err != nil {
@@ -53,8 +53,8 @@ func appendHistoryEvent(dst []byte, ev *edge.HistoryEvent) []byte {
 }
 
 // historyQuery reads the parameters of a page.
-func (c *call) historyQuery() (edge.HistoryQuery, error) {
-	q := edge.HistoryQuery{Limit: min(defaultHistoryEvents, c.app.Limits.HistoryEvents)}
+func (c *call) historyQuery() (replay.PageQuery, error) {
+	q := replay.PageQuery{Limit: min(defaultHistoryEvents, c.app.Limits.HistoryEvents)}
 	var order, limit, since string
 	for name, target := range map[string]*string{"after": &q.After, "before": &q.Before, "order": &order, "limit": &limit, "since": &since} {
 		var err error
@@ -86,7 +86,7 @@ func (c *call) historyQuery() (edge.HistoryQuery, error) {
 // positionFailure says what is wrong with a position and what to do. 400 is for
 // one that was never good, 410 for one that was: there the caller has to begin
 // anew, and should not try again.
-func positionFailure(e *edge.PositionError) *failure {
+func positionFailure(e *replay.PositionError) *failure {
 	position := pusher.Quote(e.Position)
 	switch e.Reason {
 	case replay.UnknownPosition:

@@ -13,9 +13,9 @@ import (
 	"time"
 
 	"reecho/broker"
-	"reecho/edge"
 	"reecho/edge/app"
 	"reecho/edge/socket"
+	"reecho/replay/session"
 )
 
 // Config is the configuration of a node. Start from Default.
@@ -141,8 +141,8 @@ func (c *Config) Validate() error {
 	if c.DataDir == "" {
 		problems = append(problems, errors.New("data_dir is empty: name a folder"))
 	}
-	if c.SessionBytes > 0 && c.SessionBytes < edge.MinSessionBytes {
-		problems = append(problems, fmt.Errorf("session_bytes is %d: at least %d, for one session may be that large", c.SessionBytes, edge.MinSessionBytes))
+	if c.SessionBytes > 0 && c.SessionBytes < session.MinBytes {
+		problems = append(problems, fmt.Errorf("session_bytes is %d: at least %d, for one session may be that large", c.SessionBytes, session.MinBytes))
 	}
 	if c.LogFormat != "text" && c.LogFormat != "json" {
 		problems = append(problems, fmt.Errorf("log_format is %s: should be text or json", quote(c.LogFormat)))

@@ -12,6 +12,7 @@ import (
 	"reecho/edge/app"
 	"reecho/edge/socket"
 	"reecho/edge/sse"
+	"reecho/replay/session"
 )
 
 // Defaults that belong to no other package.
@@ -60,13 +61,13 @@ var settings = []setting[Config]{
 	{key: "retention_bytes", def: "1GiB", help: "bytes kept in all", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.RetentionBytes) }},
 	{key: "replay_memory", def: "64MiB", help: "bytes of recent events kept in memory for clients that come back", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.ReplayMemory) }},
 	{key: "replays_per_address", def: fmt.Sprint(edge.DefaultReplaysPerAddress), help: "subscriptions of one address that read missed events from the log at once, and as many that read the past (later ones wait)", positive: true, bind: func(c *Config) any { return &c.ReplaysPerAddress }},
-	{key: "session_time", def: span(edge.DefaultSessionTime), help: "how long after its connection was lost a client with a session gets what it missed", positive: true, bind: func(c *Config) any { return &c.SessionTime }},
-	{key: "session_memory_time", def: span(edge.DefaultSessionMemory), help: "how long a session is remembered, so that a client that comes back later is told", positive: true, bind: func(c *Config) any { return &c.SessionMemoryTime }},
+	{key: "session_time", def: span(session.DefaultTime), help: "how long after its connection was lost a client with a session gets what it missed", positive: true, bind: func(c *Config) any { return &c.SessionTime }},
+	{key: "session_memory_time", def: span(session.DefaultMemory), help: "how long a session is remembered, so that a client that comes back later is told", positive: true, bind: func(c *Config) any { return &c.SessionMemoryTime }},
 	{key: "session_bytes", def: "64MiB", help: "bytes kept of sessions; those unchanged for longest go first", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.SessionBytes) }},
-	{key: "session_channels", def: fmt.Sprint(edge.DefaultSessionChannels), help: "channels of one session that are replayed (reecho:gap on those above)", positive: true, bind: func(c *Config) any { return &c.SessionChannels }},
-	{key: "sessions_per_address", def: fmt.Sprint(edge.DefaultSessionsPerAddress), help: "sessions of connected clients of one address (those above are served without one, and told)", positive: true, bind: func(c *Config) any { return &c.SessionsPerAddress }},
-	{key: "session_saves_per_second", def: fmt.Sprint(edge.DefaultSessionSaves), help: "new subscriptions of one session that are stored in a second, after the first 500 (later ones wait)", positive: true, bind: func(c *Config) any { return &c.SessionSavesPerSecond }},
-	{key: "session_ack_interval", def: span(edge.DefaultAckInterval), help: "pause between the pings that ask a client with a session what has arrived", positive: true, bind: func(c *Config) any { return &c.SessionAckInterval }},
+	{key: "session_channels", def: fmt.Sprint(session.DefaultChannels), help: "channels of one session that are replayed (reecho:gap on those above)", positive: true, bind: func(c *Config) any { return &c.SessionChannels }},
+	{key: "sessions_per_address", def: fmt.Sprint(session.DefaultPerAddress), help: "sessions of connected clients of one address (those above are served without one, and told)", positive: true, bind: func(c *Config) any { return &c.SessionsPerAddress }},
+	{key: "session_saves_per_second", def: fmt.Sprint(session.DefaultSaves), help: "new subscriptions of one session that are stored in a second, after the first 500 (later ones wait)", positive: true, bind: func(c *Config) any { return &c.SessionSavesPerSecond }},
+	{key: "session_ack_interval", def: span(session.DefaultAckInterval), help: "pause between the pings that ask a client with a session what has arrived", positive: true, bind: func(c *Config) any { return &c.SessionAckInterval }},
 	{key: "sync_interval", def: span(natsd.DefaultSyncInterval), help: "how often stored events are flushed to the disk, or `always`: what a power cut can take", bind: func(c *Config) any { return &c.Sync }},
 	{key: "partitions", def: fmt.Sprint(broker.DefaultPartitions), help: "streams the channels are spread over; fixed once there is data", positive: true, bind: func(c *Config) any { return &c.Partitions }},
 	{key: "publish_window", def: fmt.Sprint(broker.DefaultPublishWindow), help: "events under way to each stream", positive: true, bind: func(c *Config) any { return &c.PublishWindow }},

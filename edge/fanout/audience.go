@@ -25,7 +25,7 @@ func (a *audience) list(s *Seat) *[]entry {
 func (a *audience) add(m *Member, s *Seat) {
 	list := a.list(s)
 	*list = append(*list, entry{member: m, seat: s})
-	s.place = int32(len(*list)) //nolint:gosec // far fewer members than 2^31
+	s.place = int32(len(*list))
 }
 
 // remove takes a seat out, if it is in.

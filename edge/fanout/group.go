@@ -79,7 +79,7 @@ func (g *Group) Leave(m *Member, s *Seat) {
 }
 
 func (g *Group) count(m *Member, s *Seat, n int) {
-	g.counts[m.shard.index] += int32(n) //nolint:gosec // 1 or -1
+	g.counts[m.shard.index] += int32(n)
 	if s.Positioned {
 		g.positioned += n
 	}

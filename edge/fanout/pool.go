@@ -91,11 +91,11 @@ func (p *Pool[O]) NewGroup() Group { return newGroup(&p.shards) }
 // Add puts the member of o on a shard, the next one in turn, and makes it tick.
 // It is called once for a member, and before anything is sent to it.
 func (p *Pool[O]) Add(o O) {
-	at := int(p.next.Add(1) % uint32(len(p.shards))) //nolint:gosec // few shards
+	at := int(p.next.Add(1) % uint32(len(p.shards)))
 	m := o.member()
 	m.shard = p.shards[at]
 	m.Do(func() {
-		m.index = int32(len(p.owners[at])) //nolint:gosec // far fewer members than 2^31
+		m.index = int32(len(p.owners[at]))
 		p.owners[at] = append(p.owners[at], o)
 	})
 }

@@ -248,7 +248,7 @@ func (s *shard) linkFrames(o *op) {
 // link appends frame to what m gets at the end of the batch. own says that it
 // answers a message of m.
 func (s *shard) link(m *Member, frame []byte, own bool) {
-	at := int32(len(s.refs)) //nolint:gosec // bounded near maxBatchRefs
+	at := int32(len(s.refs))
 	s.refs = append(s.refs, ref{frame: frame, own: own})
 	if m.firstRef == 0 {
 		m.firstRef = at

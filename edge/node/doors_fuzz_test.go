@@ -9,10 +9,10 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"reecho/edge"
 	"reecho/edge/app"
 	"reecho/edge/config"
 	"reecho/edge/pusher"
+	"reecho/replay"
 )
 
 // FuzzEveryDoor sends anything through every door of a running server. Whatever
@@ -119,7 +119,7 @@ func (s *server) fuzzCall(path string, query url.Values, body string) {
 func (s *server) checkStored(channel, name string) {
 	t := s.t
 	t.Helper()
-	page, err := s.Hub().History(t.Context(), s.Hub().Apps().ByID(appID), channel, edge.HistoryQuery{Limit: 1, Newest: true})
+	page, err := s.Hub().History(t.Context(), s.Hub().Apps().ByID(appID), channel, replay.PageQuery{Limit: 1, Newest: true})
 	if err != nil || len(page.Events) != 1 || page.Events[0].Name != name || !utf8.ValidString(page.Events[0].Data) {
 		t.Fatalf("%q on %q: stored is %+v, error %v", name, channel, page, err)
 	}

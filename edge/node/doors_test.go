@@ -11,6 +11,7 @@ import (
 	"reecho/edge"
 	"reecho/edge/app"
 	"reecho/edge/pusher"
+	"reecho/replay"
 )
 
 // door is a way to publish.
@@ -156,7 +157,7 @@ func (s *server) checkDoor(d door, ev pusher.Publish, channel string, want int, 
 	s.t.Helper()
 	owner := s.Hub().Apps().ByID(appID)
 	newest := func() (edge.HistoryEvent, bool) {
-		page, err := s.Hub().History(s.t.Context(), owner, channel, edge.HistoryQuery{Limit: 1, Newest: true})
+		page, err := s.Hub().History(s.t.Context(), owner, channel, replay.PageQuery{Limit: 1, Newest: true})
 		if err != nil {
 			s.t.Fatal(err)
 		}

@@ -26,6 +26,7 @@ import (
 	"reecho/edge/socket"
 	"reecho/edge/sse"
 	"reecho/replay/client"
+	"reecho/replay/session"
 )
 
 // Node is a running server.
@@ -159,8 +160,8 @@ func (n *Node) openHub(ctx context.Context, apps *app.Registry) error {
 		PathPrefix: n.cfg.PathPrefix, Shards: n.cfg.Shards, Linger: n.cfg.Linger, PongTimeout: n.cfg.PongTimeout,
 		PingInterval: n.cfg.PingInterval, LingerMemory: n.cfg.LingerMemory, ChannelMemory: n.cfg.ChannelMemory,
 		ReplayMemory: n.cfg.ReplayMemory, ReplaysPerAddress: n.cfg.ReplaysPerAddress, Ledger: n.ledger,
-		Sessions: edge.SessionConfig{
-			Time: n.cfg.SessionTime, Memory: n.cfg.SessionMemoryTime, Bytes: int64(n.cfg.SessionBytes),
+		Sessions: session.Config{
+			Time: n.cfg.SessionTime, Memory: n.cfg.SessionMemoryTime, Bytes: n.cfg.SessionBytes,
 			Channels: n.cfg.SessionChannels, AckInterval: n.cfg.SessionAckInterval, Retention: n.cfg.RetentionAge,
 			PerAddress: n.cfg.SessionsPerAddress, SavesPerSecond: n.cfg.SessionSavesPerSecond,
 		},

@@ -171,7 +171,7 @@ func TestStopWhilePublishing(t *testing.T) {
 	running.Wait()
 	b := brokertest.StartIn(t, dir, broker.Config{})
 	for c, n := range answered {
-		events, _, err := b.Read(t.Context(), appID, fmt.Sprint("match.", c), 0, 1<<20)
+		events, _, err := b.Log(broker.Ref{App: appID, Channel: fmt.Sprint("match.", c)}).Read(t.Context(), 0, 1<<20)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -21,10 +21,10 @@ func TestCursor(t *testing.T) {
 	c.time = now
 	var positions []string
 	for _, name := range names {
-		p := replay.NewPositions("EPOCH", "77", name)
-		c.advance(string(p.Append(nil, 7)))
-		c.advance(string(p.Append(nil, 8)))
-		positions = append(positions, string(p.Append(nil, 8)))
+		p := replay.NewLine("EPOCH", "77", name)
+		c.advance(p.At(7).String())
+		c.advance(p.At(8).String())
+		positions = append(positions, p.At(8).String())
 	}
 	text := string(c.append(nil))
 	if strings.ContainsAny(text, "\r\n\x00 ") {

@@ -87,8 +87,7 @@ func TestHeaders(t *testing.T) {
 func TestResume(t *testing.T) {
 	t.Parallel()
 	a := newTestApp(nil)
-	positions := replay.NewPositions("EPOCH", a.ID, "match.1")
-	position := string(positions.Append(nil, 7))
+	position := replay.NewLine("EPOCH", a.ID, "match.1").At(7).String()
 	began := time.Now().Add(-time.Minute).Truncate(time.Second)
 	known := &cursor{time: began, positions: map[string]string{}}
 	known.advance(position)

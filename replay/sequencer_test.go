@@ -10,8 +10,8 @@ import (
 	"reecho/broker/brokertest/seed"
 )
 
-// step is one call of a Log; exactly one field is set.
-type step struct {
+// call is one call of a sequencer; exactly one field is set.
+type call struct {
 	attach *uint64
 	live   *broker.Event
 	stored []uint64 // a read that found these
@@ -25,35 +25,35 @@ func live(sequence, previous uint64) *broker.Event {
 	return &broker.Event{Sequence: sequence, Previous: previous}
 }
 
-func TestLog(t *testing.T) {
+func TestSequencer(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name    string
-		steps   []step
+		steps   []call
 		want    []uint64
 		missing bool
 	}{
-		{name: "in order", steps: []step{{attach: at(0)}, {live: live(3, 0)}, {live: live(7, 3)}}, want: []uint64{3, 7}},
-		{name: "old and doubled are dropped", steps: []step{{attach: at(5)}, {live: live(5, 4)}, {live: live(7, 5)}, {live: live(7, 5)}}, want: []uint64{7}},
-		{name: "live before attach", steps: []step{{live: live(4, 2)}, {live: live(6, 4)}, {attach: at(4)}}, want: []uint64{6}},
-		{name: "live before attach, all of it old", steps: []step{{live: live(4, 2)}, {attach: at(9)}}},
-		{name: "hole waits for a read", steps: []step{{attach: at(2)}, {live: live(9, 7)}}, missing: true},
-		{name: "read fills the hole, pending follows", steps: []step{{attach: at(2)}, {live: live(9, 7)}, {live: live(11, 9)}, {stored: []uint64{5, 7}}}, want: []uint64{5, 7, 9, 11}},
-		{name: "read overtakes pending", steps: []step{{attach: at(2)}, {live: live(9, 7)}, {stored: []uint64{5, 7, 9, 11}}, {live: live(11, 9)}, {live: live(12, 11)}}, want: []uint64{5, 7, 9, 11, 12}},
-		{name: "short read leaves it missing", steps: []step{{attach: at(2)}, {live: live(9, 7)}, {stored: []uint64{5}}}, want: []uint64{5}, missing: true},
-		{name: "nudge of something new", steps: []step{{attach: at(2)}, {nudge: 4}}, missing: true},
-		{name: "nudge of something old", steps: []step{{attach: at(4)}, {nudge: 4}}},
-		{name: "nudge before attach", steps: []step{{nudge: 4}, {attach: at(4)}}},
-		{name: "nudge before attach, above it", steps: []step{{nudge: 6}, {attach: at(4)}}, missing: true},
-		{name: "predecessor gone", steps: []step{{attach: at(5)}, {live: live(9, 0)}}, missing: true},
-		{name: "predecessor gone, the read has it", steps: []step{{attach: at(5)}, {live: live(9, 0)}, {stored: []uint64{9}}}, want: []uint64{9}},
-		{name: "all trimmed, pending is delivered", steps: []step{{attach: at(5)}, {live: live(9, 7)}, {live: live(12, 10)}, {proof: true}}, want: []uint64{9, 12}},
-		{name: "all trimmed, nothing pending", steps: []step{{attach: at(5)}, {nudge: 9}, {proof: true}, {live: live(12, 9)}}, want: []uint64{12}},
+		{name: "in order", steps: []call{{attach: at(0)}, {live: live(3, 0)}, {live: live(7, 3)}}, want: []uint64{3, 7}},
+		{name: "old and doubled are dropped", steps: []call{{attach: at(5)}, {live: live(5, 4)}, {live: live(7, 5)}, {live: live(7, 5)}}, want: []uint64{7}},
+		{name: "live before attach", steps: []call{{live: live(4, 2)}, {live: live(6, 4)}, {attach: at(4)}}, want: []uint64{6}},
+		{name: "live before attach, all of it old", steps: []call{{live: live(4, 2)}, {attach: at(9)}}},
+		{name: "hole waits for a read", steps: []call{{attach: at(2)}, {live: live(9, 7)}}, missing: true},
+		{name: "read fills the hole, pending follows", steps: []call{{attach: at(2)}, {live: live(9, 7)}, {live: live(11, 9)}, {stored: []uint64{5, 7}}}, want: []uint64{5, 7, 9, 11}},
+		{name: "read overtakes pending", steps: []call{{attach: at(2)}, {live: live(9, 7)}, {stored: []uint64{5, 7, 9, 11}}, {live: live(11, 9)}, {live: live(12, 11)}}, want: []uint64{5, 7, 9, 11, 12}},
+		{name: "short read leaves it missing", steps: []call{{attach: at(2)}, {live: live(9, 7)}, {stored: []uint64{5}}}, want: []uint64{5}, missing: true},
+		{name: "nudge of something new", steps: []call{{attach: at(2)}, {nudge: 4}}, missing: true},
+		{name: "nudge of something old", steps: []call{{attach: at(4)}, {nudge: 4}}},
+		{name: "nudge before attach", steps: []call{{nudge: 4}, {attach: at(4)}}},
+		{name: "nudge before attach, above it", steps: []call{{nudge: 6}, {attach: at(4)}}, missing: true},
+		{name: "predecessor gone", steps: []call{{attach: at(5)}, {live: live(9, 0)}}, missing: true},
+		{name: "predecessor gone, the read has it", steps: []call{{attach: at(5)}, {live: live(9, 0)}, {stored: []uint64{9}}}, want: []uint64{9}},
+		{name: "all trimmed, pending is delivered", steps: []call{{attach: at(5)}, {live: live(9, 7)}, {live: live(12, 10)}, {proof: true}}, want: []uint64{9, 12}},
+		{name: "all trimmed, nothing pending", steps: []call{{attach: at(5)}, {nudge: 9}, {proof: true}, {live: live(12, 9)}}, want: []uint64{12}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			var l Log
+			var l sequencer
 			var got []uint64
 			for _, s := range tt.steps {
 				got = append(got, apply(&l, s)...)
@@ -68,7 +68,7 @@ func TestLog(t *testing.T) {
 	}
 }
 
-func apply(l *Log, s step) (delivered []uint64) {
+func apply(l *sequencer, s call) (delivered []uint64) {
 	switch {
 	case s.attach != nil:
 		l.Attach(*s.attach)
@@ -79,7 +79,7 @@ func apply(l *Log, s step) (delivered []uint64) {
 	case s.nudge != 0:
 		l.Nudge(s.nudge)
 	case s.proof:
-		for ev, ok := l.Abandon(); ok; ev, ok = l.Abandon() {
+		for ev, _, ok := l.Abandon(); ok; ev, _, ok = l.Abandon() {
 			delivered = append(delivered, ev.Sequence)
 		}
 	}
@@ -97,7 +97,7 @@ func apply(l *Log, s step) (delivered []uint64) {
 // A model stream with random drops, doubles, reordering, nudges, partial reads
 // and trims: whatever happens, what is delivered ascends, holds every event
 // that was retained when it was read, and ends whole.
-func TestLogProperty(t *testing.T) {
+func TestSequencerProperty(t *testing.T) {
 	t.Parallel()
 	first := seed.First(t)
 	for i := range uint64(2000) {
@@ -109,10 +109,10 @@ func TestLogProperty(t *testing.T) {
 	}
 }
 
-// model is a stream of one subject among others and a log that follows it.
+// model is a stream of one subject among others and a sequencer that follows it.
 type model struct {
 	random  *rand.Rand
-	log     Log
+	log     sequencer
 	stream  []broker.Event // retained, ascending
 	next    uint64
 	trimmed map[uint64]bool
@@ -218,7 +218,7 @@ func (m *model) read(limit int) {
 		}
 	}
 	if found == 0 {
-		for ev, ok := m.log.Abandon(); ok; ev, ok = m.log.Abandon() {
+		for ev, _, ok := m.log.Abandon(); ok; ev, _, ok = m.log.Abandon() {
 			m.got = append(m.got, ev.Sequence)
 		}
 	}

@@ -1,12 +1,13 @@
-package edge
+package session
 
 import (
 	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
+
+	"reecho/replay"
 )
 
 // chunkChannels is how many channels are stored together. A session is stored in
@@ -22,8 +23,8 @@ type chunk struct {
 	saved    time.Time
 }
 
-// sessionRecord is a session in the store.
-type sessionRecord struct {
+// record is a session in the store.
+type record struct {
 	Node    string   `json:"node"`              // the run of the node that wrote it
 	Dropped int64    `json:"dropped,omitempty"` // Unix milliseconds; 0: was connected
 	Crowded bool     `json:"crowded,omitempty"`
@@ -39,9 +40,10 @@ type chunkRecord struct {
 }
 
 type channelRecord struct {
-	Position  string `json:"p"`
-	Confirmed int64  `json:"t"` // Unix milliseconds
-	Lost      bool   `json:"x,omitempty"`
+	Position  string        `json:"p"`
+	Confirmed int64         `json:"t"`           // Unix milliseconds
+	Lost      bool          `json:"x,omitempty"` // before there was Gap: SessionExpired
+	Gap       replay.Reason `json:"g,omitempty"`
 }
 
 // chunkKey is where a chunk is stored. A session id has no slash.
@@ -95,7 +97,7 @@ func (s *session) dropLocked(channel string) {
 // expireLocked makes all marks say that the client came back too late.
 func (s *session) expireLocked() {
 	for name, m := range s.marks {
-		m.lost = true
+		m.gap = replay.SessionExpired
 		s.setLocked(name, m).dirty = true
 	}
 }
@@ -115,12 +117,12 @@ func (s *session) partsLocked(node string, now time.Time) (parts []part, err err
 		if !c.dirty && (n > 0 || !s.main) {
 			continue
 		}
-		var record any = s.chunkRecordLocked(n)
+		var r any = s.chunkRecordLocked(n)
 		if n == 0 {
-			record = s.recordLocked(node)
+			r = s.recordLocked(node)
 			s.main = false
 		}
-		text, err := json.Marshal(record)
+		text, err := json.Marshal(r)
 		if err != nil {
 			return nil, err
 		}
@@ -130,24 +132,17 @@ func (s *session) partsLocked(node string, now time.Time) (parts []part, err err
 	return parts, nil
 }
 
-// unsavedLocked says that parts were not written after all.
-func (s *session) unsavedLocked(parts []part) {
-	for _, p := range parts {
-		s.chunks[p.chunk].dirty = true
-	}
-}
-
 func (s *session) chunkRecordLocked(n int) chunkRecord {
 	r := chunkRecord{Channels: make(map[string]channelRecord, len(s.chunks[n].channels))}
 	for _, name := range s.chunks[n].channels {
 		m := s.marks[name]
-		r.Channels[name] = channelRecord{Position: m.position(), Confirmed: m.confirmed.UnixMilli(), Lost: m.lost}
+		r.Channels[name] = channelRecord{Position: m.position.String(), Confirmed: m.confirmed.UnixMilli(), Gap: m.gap}
 	}
 	return r
 }
 
-func (s *session) recordLocked(node string) sessionRecord {
-	r := sessionRecord{
+func (s *session) recordLocked(node string) record {
+	r := record{
 		Node: node, Crowded: s.crowded || s.crowding, Sockets: s.sockets, Chunks: len(s.chunks),
 		chunkRecord: s.chunkRecordLocked(0),
 	}
@@ -164,8 +159,21 @@ type storedChunk struct {
 	found  bool
 }
 
+// restore takes over what the records had. expired: the client came back too late.
+func (s *session) restore(r *record, chunks []storedChunk, expired bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.restoreLocked(r, chunks); err != nil {
+		return err
+	}
+	if expired {
+		s.expireLocked()
+	}
+	return nil
+}
+
 // restoreLocked takes over what the store had.
-func (s *session) restoreLocked(r *sessionRecord, chunks []storedChunk) error {
+func (s *session) restoreLocked(r *record, chunks []storedChunk) error {
 	s.crowded = s.crowded || r.Crowded
 	s.rememberLocked(r.Sockets, s.sockets)
 	for n := range chunks {
@@ -188,12 +196,14 @@ func (s *session) restoreLocked(r *sessionRecord, chunks []storedChunk) error {
 }
 
 func (s *session) restoreMarkLocked(n int, name string, c channelRecord) error {
-	end := strings.LastIndexByte(c.Position, '-') + 1
-	sequence, err := strconv.ParseUint(c.Position[end:], 10, 64)
-	if err != nil {
-		return fmt.Errorf("read a stored session: %w", err)
+	position, ok := replay.ParsePosition(c.Position)
+	if !ok {
+		return fmt.Errorf("read a stored session: %q is no position", c.Position)
 	}
-	m := mark{prefix: c.Position[:end], sequence: sequence, confirmed: time.UnixMilli(c.Confirmed), lost: c.Lost, chunk: n}
+	m := mark{position: position, confirmed: time.UnixMilli(c.Confirmed), gap: c.Gap, chunk: n}
+	if c.Lost {
+		m.gap = replay.SessionExpired
+	}
 	old, known := s.marks[name]
 	switch at := &s.chunks[n]; {
 	case known && old.confirmed.After(m.confirmed):

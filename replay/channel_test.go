@@ -16,7 +16,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const patience = 20 * time.Second
 
-// sink keeps what a tail delivers.
+// sink keeps what a channel delivers.
 type sink struct {
 	events chan broker.Event
 	last   broker.Event
@@ -31,7 +31,10 @@ func (s *sink) Start(last broker.Event) { s.last = last }
 
 func (s *sink) Gap(reason Reason) { s.gaps <- reason }
 
-func (s *sink) Deliver(ev broker.Event) { s.events <- ev }
+func (s *sink) Deliver(ev broker.Event, _ []byte) (positioned []byte) {
+	s.events <- ev
+	return nil
+}
 
 // want expects the frames from first to last, numbers, in order.
 func (s *sink) want(t *testing.T, first, last int) {
@@ -57,29 +60,48 @@ func publish(t *testing.T, b *broker.Broker, first, last int) {
 	}
 }
 
-func open(t *testing.T, b *broker.Broker, cfg Config) (*Follower, *Tail, *sink, broker.Event) {
+// asIs makes frames that are the text, and say their position in front of it.
+func asIs(cfg Config) Config {
+	cfg.Frame = func(text []byte) []byte { return text }
+	cfg.Position = func(frame []byte, p Position) []byte { return append(append(p.AppendTo(nil), ' '), frame...) }
+	return cfg
+}
+
+var silent = slog.New(slog.DiscardHandler)
+
+func openNode(t *testing.T, b *broker.Broker, cfg Config) *Node {
 	t.Helper()
-	f := NewFollower(b, cfg, slog.New(slog.DiscardHandler))
-	t.Cleanup(f.Close)
+	n := Open(LogsOf(b), asIs(cfg), silent)
+	t.Cleanup(n.Close)
+	return n
+}
+
+var matchOne = broker.Ref{App: "app-1", Channel: "match.1"}
+
+func follow(t *testing.T, n *Node) (*Channel, *sink) {
+	t.Helper()
 	s := newSink()
-	tail, err := f.Open(t.Context(), "app-1", "match.1", s)
-	if err != nil {
+	ch := n.Channel(matchOne, Bounds{Events: 1000, Bytes: 1 << 20, EventBytes: 1 << 10}, s)
+	if err := ch.Attach(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	return f, tail, s, s.last
+	return ch, s
 }
+
+// deafen cuts the live path of a channel behind its back.
+func deafen(ch *Channel) { ch.end() }
 
 func TestFollow(t *testing.T) {
 	t.Parallel()
 	b := brokertest.Start(t, broker.Config{})
 	publish(t, b, 1, 3)
-	_, tail, s, last := open(t, b, Config{})
-	if string(last.Frame) != "3" {
-		t.Errorf("the last event before is %s", last.Frame)
+	ch, s := follow(t, openNode(t, b, Config{}))
+	if string(s.last.Frame) != "3" {
+		t.Errorf("the last event before is %s", s.last.Frame)
 	}
 	publish(t, b, 4, 50)
 	s.want(t, 4, 50)
-	tail.Close()
+	ch.Close()
 	publish(t, b, 51, 51)
 	if len(s.events) != 0 {
 		t.Errorf("delivered %s after Close", (<-s.events).Frame)
@@ -87,75 +109,75 @@ func TestFollow(t *testing.T) {
 }
 
 // §5: what the live path lost is found by each of the ways there are to learn
-// of it, and delivered in order. The live path is cut by closing the tail's
-// subscription behind its back.
+// of it, and delivered in order.
 func TestRepair(t *testing.T) {
 	t.Parallel()
 	const never = time.Hour
 	for name, tt := range map[string]struct {
 		cfg   Config
-		learn func(t *testing.T, b *broker.Broker, f *Follower, tail *Tail)
+		learn func(t *testing.T, b *broker.Broker, n *Node, ch *Channel)
 	}{
-		"a nudge": {Config{Recheck: never, Sweep: never}, func(t *testing.T, b *broker.Broker, _ *Follower, tail *Tail) {
+		"a nudge": {Config{Recheck: never, Sweep: never}, func(t *testing.T, b *broker.Broker, _ *Node, ch *Channel) {
 			t.Helper()
-			last, _, err := b.Last(t.Context(), "app-1", "match.1")
+			last, _, err := b.Log(matchOne).Last(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
-			tail.Nudge(last.Sequence)
+			ch.Nudge(last.Sequence)
 		}},
-		"a later event": {Config{Recheck: never, Sweep: never}, func(t *testing.T, b *broker.Broker, _ *Follower, tail *Tail) {
+		"a later event": {Config{Recheck: never, Sweep: never}, func(t *testing.T, b *broker.Broker, _ *Node, ch *Channel) {
 			t.Helper()
-			events, _, err := b.Read(t.Context(), "app-1", "match.1", 0, 1000)
+			events, _, err := b.Log(matchOne).Read(t.Context(), 0, 1000)
 			if err != nil {
 				t.Fatal(err)
 			}
 			last := events[len(events)-1]
 			last.Previous = events[len(events)-2].Sequence
-			tail.Live(last)
+			ch.Live(last)
 		}},
-		"the re-check": {Config{Recheck: never, Sweep: never}, func(t *testing.T, _ *broker.Broker, f *Follower, tail *Tail) {
+		"the re-check": {Config{Recheck: never, Sweep: never}, func(t *testing.T, _ *broker.Broker, n *Node, ch *Channel) {
 			t.Helper()
 			// As when its time has come.
-			tails, _ := f.due(time.Now().Add(2 * never))
-			if len(tails) != 1 || tails[0] != tail {
-				t.Errorf("%d tails are due", len(tails))
+			due, _ := n.due(time.Now().Add(2 * never))
+			if len(due) != 1 || due[0] != ch {
+				t.Errorf("%d channels are due", len(due))
 			}
-			f.compare(tails)
+			n.compare(due)
 		}},
-		"the sweep": {Config{Recheck: never, Sweep: 300 * time.Millisecond}, func(*testing.T, *broker.Broker, *Follower, *Tail) {}},
+		"the sweep": {Config{Recheck: never, Sweep: 300 * time.Millisecond}, func(*testing.T, *broker.Broker, *Node, *Channel) {}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := brokertest.Start(t, broker.Config{EventsPerChannel: 10000})
-			f, tail, s, _ := open(t, b, tt.cfg)
-			tail.sub.Close()
+			n := openNode(t, b, tt.cfg)
+			ch, s := follow(t, n)
+			deafen(ch)
 			const events = 3*fillBatch + 7 // several reads
 			publish(t, b, 1, events)
-			tt.learn(t, b, f, tail)
+			tt.learn(t, b, n, ch)
 			s.want(t, 1, events)
 		})
 	}
 }
 
 // What was trimmed before it could be read is gone; the rest comes, and the
-// tail goes on.
+// channel goes on.
 func TestRepairAfterTrim(t *testing.T) {
 	t.Parallel()
 	b := brokertest.Start(t, broker.Config{EventsPerChannel: 5})
-	_, tail, s, _ := open(t, b, Config{Recheck: time.Hour, Sweep: time.Hour})
-	tail.sub.Close()
+	ch, s := follow(t, openNode(t, b, Config{Recheck: time.Hour, Sweep: time.Hour}))
+	deafen(ch)
 	publish(t, b, 1, 20)
-	last, _, err := b.Last(t.Context(), "app-1", "match.1")
+	last, _, err := b.Log(matchOne).Last(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	tail.Nudge(last.Sequence + 100) // more than there is
+	ch.Nudge(last.Sequence + 100) // more than there is
 	s.want(t, 16, 20)
 	if gap := <-s.gaps; gap != TrimmedByCount {
 		t.Errorf("the gap is said to be %s", gap)
 	}
-	tail.Live(broker.Event{Sequence: last.Sequence + 200, Previous: last.Sequence + 100, Frame: []byte("21")})
+	ch.Live(broker.Event{Sequence: last.Sequence + 200, Previous: last.Sequence + 100, Frame: []byte("21")})
 	s.want(t, 21, 21)
 }
 
@@ -166,12 +188,7 @@ func TestOverloadLosesNothing(t *testing.T) {
 	t.Parallel()
 	b := brokertest.Start(t, broker.Config{EventsPerChannel: 1 << 20})
 	stuck := make(chan struct{})
-	s := newSink()
-	f := NewFollower(b, Config{Recheck: time.Hour, Sweep: time.Hour, Throttle: func() { <-stuck }}, slog.New(slog.DiscardHandler))
-	t.Cleanup(f.Close)
-	if _, err := f.Open(t.Context(), "app-1", "match.1", s); err != nil {
-		t.Fatal(err)
-	}
+	_, s := follow(t, openNode(t, b, Config{Recheck: time.Hour, Sweep: time.Hour, Throttle: func() { <-stuck }}))
 	const events = 10000 // more than wait for the dispatcher
 	records := make([]broker.Record, 100)
 	for i := 0; i < events; i += len(records) {

@@ -1,0 +1,160 @@
+package edge
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"reecho/edge/fanout"
+	"reecho/edge/limit"
+	"reecho/edge/pusher"
+	"reecho/replay"
+)
+
+// joining is a subscription of a client that has a session or asked for replay, on
+// its way.
+type joining struct {
+	c      *client
+	ch     *channel
+	member pusher.Member
+	// ask is what the client asked for, nil for a session.
+	ask *pusher.Replay
+	// confirm makes what tells of the outcome; nil: Pusher's frames.
+	confirm Confirm
+	// returning: the client was here before and is told what came of it.
+	returning bool
+	catchup   *replay.Catchup // nil until a session is loaded
+}
+
+var _ replay.Client = (*joining)(nil)
+
+// start subscribes if nothing has to be loaded or waited for. It may be called on
+// a poller.
+func (j *joining) start() (wait func()) {
+	if j.ask == nil && !j.c.acks.hold.Loaded() {
+		return j.run
+	}
+	j.catchup = replay.NewCatchup(j.ch.log, j, j.request())
+	if j.catchup.Try() {
+		return nil
+	}
+	return j.run
+}
+
+// run subscribes, loading what is not in memory. It runs while the connection's
+// reading is paused. A channel or a session that cannot be had at all closes the
+// connection, so that the client comes back.
+func (j *joining) run() {
+	ctx, end := j.c.work.begin(j.c.app.node.ctx)
+	defer end()
+	if err := j.serve(ctx); err != nil {
+		j.c.cannotFollow(j.ch, err)
+	}
+}
+
+func (j *joining) serve(ctx context.Context) error {
+	if j.catchup == nil {
+		loading, cancel := context.WithTimeout(ctx, attachTimeout)
+		defer cancel()
+		if err := j.c.acks.hold.Load(loading); err != nil {
+			return err
+		}
+		j.catchup = replay.NewCatchup(j.ch.log, j, j.request())
+	}
+	return j.catchup.Run(ctx)
+}
+
+// request is what the client is to get.
+func (j *joining) request() replay.Request {
+	var r replay.Request
+	if j.ask == nil {
+		r, j.returning = j.c.acks.hold.Request(j.ch.name, j.ch.log.Line())
+	} else {
+		r = j.asked()
+	}
+	r.Whole = j.ch.kind.Has(pusher.Presence)
+	r.Asker, r.Turn = limit.Address(j.c.address), j.turn
+	return r
+}
+
+// asked is the request of a client that keeps positions.
+func (j *joining) asked() (r replay.Request) {
+	switch {
+	case j.ask.After != "":
+		j.returning = true
+		confirmed := time.Time{}
+		if j.ask.Seen >= 0 {
+			confirmed = time.Now().Add(-j.ask.Seen)
+		}
+		r = j.ch.log.After(j.ask.After, confirmed)
+	case j.ask.Last > 0:
+		r.Want, r.Newest = replay.WantNewest, j.ask.Last
+	case !j.ask.Since.IsZero():
+		r.Want, r.Since = replay.WantSince, j.ask.Since
+	}
+	// Its own id too: an event of this connection may have been stored before
+	// the subscription came.
+	r.Positions, r.Except = true, append(slices.Clip(j.ask.Except), j.c.ID().String())
+	return r
+}
+
+// Drained implements replay.Client.
+func (j *joining) Drained() <-chan struct{} { return j.c.Conn().Drained() }
+
+// Take implements replay.Client.
+func (j *joining) Take(p *replay.Part) (taken bool) {
+	if !p.Last {
+		j.c.Answer(j.frames(p), p.Written)
+		return true
+	}
+	sub := &subscription{ch: j.ch, Seat: fanout.Seat{Name: j.member.ID, Positioned: j.ask != nil, Alerts: true, Joined: p.End}}
+	refusal := j.ch.join(&j.c.Member, sub, j.member, p.Written, func() [][]byte { return j.frames(p) })
+	if refusal == nil && j.c.acks != nil {
+		j.c.Do(func() { j.c.acks.joined(sub) })
+	}
+	if refusal == nil && j.ask == nil {
+		j.c.acks.hold.Joined(j.ch.name, j.ch.log.Line().At(p.End), p.Outcome.Reason, j.ch.log.Retained())
+	}
+	j.c.joined(sub, refusal)
+	return refusal == nil
+}
+
+// frames are what tells of the outcome, and the events.
+func (j *joining) frames(p *replay.Part) [][]byte {
+	frames := make([][]byte, 0, p.Len()+3)
+	switch {
+	case p.First:
+		frames = j.appendOutcome(frames, p.Outcome)
+	case p.Outcome.Reason != "":
+		// Parts were sent already: what comes next does not follow on them.
+		frames = append(frames, j.resumed(p.Outcome))
+	}
+	frames = p.AppendFrames(frames)
+	// A client that came back has the cached event, or gets it again with the
+	// rest.
+	if p.First && p.Last && p.Len() == 0 && (!j.returning || p.Outcome.Reason != "") {
+		frames = append(frames, j.ch.afterSuccessLocked())
+	}
+	return frames
+}
+
+// appendOutcome appends the success and what tells of the outcome.
+func (j *joining) appendOutcome(frames [][]byte, o replay.Outcome) [][]byte {
+	if j.ask == nil {
+		frames = append(frames, j.ch.successLocked(j.member.ID, ""))
+	} else {
+		told := pusher.Outcome{Events: o.Events, Position: o.Position.String(), Reason: string(o.Reason)}
+		if j.confirm != nil {
+			return append(frames, j.confirm(j.ch.name, told, j.returning)...)
+		}
+		frames = append(frames, j.ch.successLocked(j.member.ID, string(pusher.AppendOutcome(nil, told))))
+	}
+	if j.returning {
+		frames = append(frames, j.resumed(o))
+	}
+	return frames
+}
+
+func (j *joining) resumed(o replay.Outcome) []byte {
+	return textFrame(pusher.AppendResumed(nil, j.ch.name, o.Events, string(o.Reason)))
+}

@@ -1,0 +1,263 @@
+package replay
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"reecho/broker"
+	"reecho/broker/flight"
+)
+
+// attemptTimeout bounds one step that waits for the log: what it needs is local
+// or a round trip away.
+const attemptTimeout = 10 * time.Second
+
+// Audience takes the events of one channel. Its methods are called by one
+// goroutine at a time with the channel locked: they must not block and must not
+// call the Channel.
+type Audience interface {
+	// Start is called once, before any stored event is delivered. last is the
+	// newest event stored before, with a zero Sequence if none is retained.
+	Start(last broker.Event)
+	// Deliver is called in stream order; ephemeral events (sequence 0) pass as
+	// they come. frame is ev as Config.Frame made it, and may be kept.
+	// positioned is the same with its position if that was made, else nil.
+	Deliver(ev broker.Event, frame []byte) (positioned []byte)
+	// Gap says that events between the last delivered one and the next were
+	// trimmed before this node could read them, or may have been.
+	Gap(reason Reason)
+}
+
+// Channel is one channel on this node: it follows the channel's log, gives its
+// Audience every event stored since, each once and in stream order, and keeps
+// the newest for clients that come back. One lock orders all of that: what a
+// client takes (see Catchup) and what is delivered to it next leave nothing out
+// between them. It is safe for concurrent use.
+type Channel struct {
+	// Static.
+	node     *Node
+	ref      broker.Ref
+	log      Log
+	line     Line
+	bounds   Bounds
+	kept     bool // events of it are kept at all
+	audience Audience
+
+	opening   flight.Once // one attempt to follow the log at a time
+	extending flight.Lock // one extension of the ring at a time
+	share     Share       // guarded by node.memory
+
+	mu sync.Mutex
+	// end ends the delivery of live events; nil until the log is followed.
+	end       func()
+	sequencer sequencer
+	ring      Ring
+	// whole is when nothing was missing.
+	whole time.Time
+	// unsettled, if not 0, is the sequence of the first event, which came without
+	// a predecessor; whether one was lost and trimmed before is asked at the next
+	// sweep, for asking at once would cost more than delivering. A client that
+	// comes back from before it is not told that it has all until then.
+	unsettled uint64
+	filling   bool // one fill at a time
+	closed    bool
+	// moved is closed when the end of the channel moves; nil while nobody waits
+	// for it.
+	moved chan struct{}
+}
+
+var _ broker.Receiver = (*Channel)(nil)
+
+// Channel returns a channel that does not follow its log yet, see Attach. Bounds
+// are those of one replay from it; what is kept is trimmed to them.
+func (n *Node) Channel(ref broker.Ref, bounds Bounds, audience Audience) *Channel {
+	log := n.logs.Log(ref)
+	ch := &Channel{
+		node: n, ref: ref, log: log, line: NewLine(log.Epoch(), ref.App, ref.Channel),
+		bounds: bounds, kept: !log.Retention().Off, audience: audience,
+	}
+	ch.share.Evict = ch.dropRing
+	return ch
+}
+
+// Line is that of the channel's positions.
+func (ch *Channel) Line() Line { return ch.line }
+
+// Retained reports whether events of the channel are kept at all.
+func (ch *Channel) Retained() bool { return ch.kept }
+
+// After is the request of a client that has a position, as it is on the wire, and
+// was known to be whole at a time, zero if it is not known.
+func (ch *Channel) After(position string, confirmed time.Time) Request {
+	sequence, reason := ch.line.Parse(position)
+	if reason != "" {
+		return Request{Lost: reason}
+	}
+	return Request{Want: WantMissed, Claim: Claim{Sequence: sequence, Confirmed: confirmed}}
+}
+
+// Attached reports whether Attach has succeeded.
+func (ch *Channel) Attached() bool { return ch.opening.Done() }
+
+// Attach follows the log from now on: every event stored after it returned is
+// delivered, and events stored while it runs may be. Concurrent calls share one
+// attempt; who waits for one that failed tries itself.
+func (ch *Channel) Attach(ctx context.Context) error {
+	if err := ch.opening.Do(ctx, ch.open); err != nil {
+		return fmt.Errorf("follow channel %q: %w", ch.ref.Channel, err)
+	}
+	return nil
+}
+
+func (ch *Channel) open(ctx context.Context) error {
+	end, err := ch.log.Follow(ctx, ch)
+	if err != nil {
+		return err
+	}
+	// Live events come from here on, before the position is asked for, so that
+	// nothing falls between the two.
+	asked := time.Now()
+	last, ok, err := ch.log.Last(ctx)
+	if err != nil {
+		end()
+		return fmt.Errorf("find the end: %w", err)
+	}
+	if !ok {
+		last = broker.Event{}
+	}
+	if !ch.node.remember(ch) {
+		end()
+		return broker.ErrClosed
+	}
+	ch.start(last, asked, end)
+	return nil
+}
+
+// Close ends the delivery. Nothing is delivered after it returned. The caller
+// made sure that nobody takes anything any more.
+func (ch *Channel) Close() {
+	ch.node.forget(ch)
+	ch.mu.Lock()
+	end := ch.end
+	ch.closed = true
+	ch.mu.Unlock()
+	if end != nil {
+		end()
+	}
+	ch.dropRing()
+}
+
+// keepLocked adds a stored event to the ring.
+func (ch *Channel) keepLocked(e Entry) {
+	ch.ring.Append(e)
+	ch.trimLocked()
+}
+
+// trimLocked keeps the ring within what one replay may hold.
+func (ch *Channel) trimLocked() {
+	// Twice the limit in bytes: they are counted with what an entry costs.
+	ch.ring.Trim(ch.bounds.Events, 2*ch.bounds.Bytes)
+	ch.node.memory.Use(&ch.share, ch.ring.Bytes())
+}
+
+func (ch *Channel) dropRing() {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	ch.ring.Trim(0, 0)
+	ch.node.memory.Use(&ch.share, 0)
+}
+
+// position is the frame of an entry with its position.
+func (ch *Channel) position(e *Entry) []byte {
+	return ch.node.cfg.Position(e.Frame, ch.line.At(e.Sequence))
+}
+
+// locked calls do with the channel locked.
+func (ch *Channel) locked(do func()) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	do()
+}
+
+// movedLocked wakes those who wait for the end of the channel to move.
+func (ch *Channel) movedLocked() {
+	if ch.moved != nil {
+		close(ch.moved)
+		ch.moved = nil
+	}
+}
+
+// await waits until ready, which is called with the channel locked.
+func (ch *Channel) await(ctx context.Context, ready func() bool) error {
+	for {
+		ch.mu.Lock()
+		if ready() {
+			ch.mu.Unlock()
+			return nil
+		}
+		if ch.moved == nil {
+			ch.moved = make(chan struct{})
+		}
+		moved := ch.moved
+		ch.mu.Unlock()
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return waited(ctx, fmt.Sprintf("until this node has the newest events of channel %q", ch.ref.Channel))
+		}
+	}
+}
+
+// findEnd makes the end known of a channel of which nothing is retained, or of
+// which this node lost track.
+func (ch *Channel) findEnd(ctx context.Context) error {
+	// In this order: what is stored after the state was asked for has a
+	// higher sequence or shows in Last.
+	state, err := ch.log.State(ctx)
+	if err != nil {
+		return err
+	}
+	last, found, err := ch.log.Last(ctx)
+	if err != nil {
+		return err
+	}
+	if ch.foundEnd(state.Last, last.Sequence, found) {
+		return nil
+	}
+	ch.Nudge(last.Sequence)
+	return ch.await(ctx, ch.ring.Known)
+}
+
+// foundEnd takes what the log says of the channel's end, and reports whether the
+// ring is known now.
+func (ch *Channel) foundEnd(newest, last uint64, retained bool) (known bool) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	if !ch.ring.Known() {
+		if !retained {
+			ch.sequencer.Found(newest)
+		}
+		if end := ch.sequencer.End(); !retained || last <= end {
+			ch.ring.Found(end)
+		}
+	}
+	return ch.ring.Known()
+}
+
+// prepend puts events, which were read after a sequence and up to another, into
+// the ring.
+func (ch *Channel) prepend(after, upTo uint64, events []broker.Event) {
+	entries := make([]Entry, len(events))
+	for i := range events {
+		entries[i] = Entry{Sequence: events[i].Sequence, Exclude: events[i].Exclude, Frame: ch.node.cfg.Frame(events[i].Frame)}
+	}
+	ch.locked(func() {
+		if ch.ring.Prepend(after, upTo, entries) {
+			ch.node.memory.Use(&ch.share, ch.ring.Bytes())
+		}
+	})
+	// This ring is the warmest now, and the last to go.
+	ch.node.memory.Reclaim()
+}

@@ -1,0 +1,114 @@
+package replaytest
+
+import (
+	"context"
+	"time"
+
+	"reecho/broker"
+)
+
+// channelLog is the log of one channel.
+type channelLog struct {
+	log   *Log
+	ref   broker.Ref
+	epoch string
+}
+
+// Ref implements replay.Log.
+func (c channelLog) Ref() broker.Ref { return c.ref }
+
+// Epoch implements replay.Log.
+func (c channelLog) Epoch() string { return c.epoch }
+
+// Stream implements replay.Log.
+func (c channelLog) Stream() int {
+	if c.log.Retention.Off {
+		return -1
+	}
+	return 0
+}
+
+// Retention implements replay.Log.
+func (c channelLog) Retention() broker.Retention { return c.log.Retention }
+
+func (c channelLog) find(ctx context.Context, wanted func(*Stored) bool) ([]broker.Event, error) {
+	unlock, err := c.log.answer(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	return c.log.ofLocked(c.ref, wanted), nil
+}
+
+// Read implements replay.Log.
+func (c channelLog) Read(ctx context.Context, from uint64, limit int) ([]broker.Event, bool, error) {
+	events, err := c.find(ctx, func(e *Stored) bool { return e.Sequence >= from })
+	return events[:min(limit, len(events))], len(events) > limit, err
+}
+
+// ReadSince implements replay.Log.
+func (c channelLog) ReadSince(ctx context.Context, t time.Time, limit int) ([]broker.Event, bool, error) {
+	events, err := c.find(ctx, func(e *Stored) bool { return e.Time >= t.UnixNano() })
+	return events[:min(limit, len(events))], len(events) > limit, err
+}
+
+// Last implements replay.Log.
+func (c channelLog) Last(ctx context.Context) (ev broker.Event, ok bool, err error) {
+	events, err := c.find(ctx, func(*Stored) bool { return true })
+	if err != nil || len(events) == 0 {
+		return broker.Event{}, false, err
+	}
+	return events[len(events)-1], true, nil
+}
+
+// Span implements replay.Log.
+func (c channelLog) Span(ctx context.Context) (first broker.Event, retained int, err error) {
+	events, err := c.find(ctx, func(*Stored) bool { return true })
+	if err != nil || len(events) == 0 {
+		return broker.Event{}, 0, err
+	}
+	return events[0], len(events), nil
+}
+
+// State implements replay.Log.
+func (c channelLog) State(ctx context.Context) (broker.State, error) {
+	unlock, err := c.log.answer(ctx)
+	if err != nil {
+		return broker.State{}, err
+	}
+	defer unlock()
+	l := c.log
+	own, all := l.removed[c.ref.App], l.removed[""]
+	s := broker.State{First: l.next, Last: l.next - 1, Bytes: l.bytes, Removed: own.sequence, RemovedTime: own.time, Shrunk: all.at}
+	if len(l.events) > 0 {
+		s.First, s.FirstTime = l.events[0].Sequence, time.Unix(0, l.events[0].Time)
+	}
+	return s, nil
+}
+
+// Follow implements replay.Log.
+func (c channelLog) Follow(ctx context.Context, r broker.Receiver) (end func(), err error) {
+	unlock, err := c.log.answer(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	c.log.receivers[c.ref] = r
+	return func() {
+		c.log.mu.Lock()
+		defer c.log.mu.Unlock()
+		if c.log.receivers[c.ref] == r {
+			delete(c.log.receivers, c.ref)
+		}
+	}, nil
+}
+
+// Deliver gives a live event to whoever follows its channel.
+func (l *Log) Deliver(ref broker.Ref, ev broker.Event) {
+	l.mu.Lock()
+	r := l.receivers[ref]
+	l.mu.Unlock()
+	if r != nil {
+		r.Live(ev)
+	}
+}

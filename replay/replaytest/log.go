@@ -1,0 +1,253 @@
+// Package replaytest is a model of the event log, for tests of what sits on it:
+// what it retains is what JetStream would, and its answers come late, fail and
+// are overtaken as those of a server may. Time is that of package time, so that
+// a test in a synctest bubble has years of it.
+package replaytest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"reecho/broker"
+	"reecho/replay"
+)
+
+// ErrFailing is the error of all reads while the log fails.
+var ErrFailing = errors.New("the log does not answer")
+
+// maxLatency bounds how late an answer comes.
+const maxLatency = 40 * time.Millisecond
+
+// Log is one stream with the channels of several apps, and a table of values. It
+// is safe for concurrent use.
+type Log struct {
+	// Retention applies to all channels.
+	Retention broker.Retention
+
+	mu        sync.Mutex
+	rng       *rand.Rand
+	epoch     int
+	next      uint64 // the next sequence
+	events    []Stored
+	bytes     int64
+	removed   map[string]mark // by app; "" any
+	failing   bool
+	receivers map[broker.Ref]broker.Receiver
+	values    map[string]value
+	disturbed chan struct{}
+}
+
+// Stored is a retained event.
+type Stored struct {
+	broker.Event
+	Ref  broker.Ref
+	size int64
+}
+
+// mark is what was removed of an app out of turn.
+type mark struct {
+	sequence uint64
+	time, at time.Time // of the youngest; when
+}
+
+type value struct {
+	text []byte
+	at   time.Time
+}
+
+var _ replay.Logs = (*Log)(nil)
+
+// NewLog returns an empty log.
+func NewLog(rng *rand.Rand, kept broker.Retention) *Log {
+	l := &Log{rng: rng, Retention: kept, receivers: make(map[broker.Ref]broker.Receiver), values: make(map[string]value), disturbed: make(chan struct{})}
+	l.Begin()
+	return l
+}
+
+// Begin loses all events: a new epoch.
+func (l *Log) Begin() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.epoch++
+	l.next, l.events, l.bytes, l.removed = 1, nil, 0, make(map[string]mark)
+}
+
+// Fail makes all reads fail, or work again.
+func (l *Log) Fail(failing bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.failing = failing
+}
+
+// Publish stores an event of a size, about, and returns it as it goes out live.
+func (l *Log) Publish(ref broker.Ref, exclude string, size int) broker.Event {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	previous := uint64(0)
+	for i := range l.events {
+		if l.events[i].Ref == ref {
+			previous = l.events[i].Sequence
+		}
+	}
+	text := fmt.Sprintf("%d %s", l.next, strings.Repeat(".", size))
+	ev := broker.Event{Sequence: l.next, Time: time.Now().UnixNano(), Exclude: exclude, Frame: []byte(text)}
+	l.next++
+	l.events = append(l.events, Stored{Event: ev, Ref: ref, size: int64(len(text))})
+	l.bytes += int64(len(text))
+	l.trimLocked()
+	ev.Previous = previous
+	return ev
+}
+
+// trimLocked does what JetStream does by count, size and age.
+func (l *Log) trimLocked() {
+	counts := make(map[broker.Ref]int64)
+	for i := len(l.events) - 1; i >= 0; i-- {
+		ref := l.events[i].Ref
+		if counts[ref]++; counts[ref] > l.Retention.EventsPerChannel {
+			l.removeLocked(i)
+		}
+	}
+	for len(l.events) > 0 && (l.bytes > l.Retention.MaxBytes || time.Since(time.Unix(0, l.events[0].Time)) > l.Retention.MaxAge) {
+		l.removeLocked(0)
+	}
+}
+
+func (l *Log) removeLocked(i int) {
+	l.bytes -= l.events[i].size
+	l.events = append(l.events[:i:i], l.events[i+1:]...)
+}
+
+// Share removes the oldest n events of an app, as when it has more than its
+// share of the stream.
+func (l *Log) Share(app string, n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := 0; i < len(l.events) && n > 0; {
+		if l.events[i].Ref.App != app {
+			i++
+			continue
+		}
+		m := mark{sequence: l.events[i].Sequence, time: time.Unix(0, l.events[i].Time), at: time.Now()}
+		l.removed[app], l.removed[""] = m, m
+		l.removeLocked(i)
+		n--
+	}
+}
+
+// Retained returns what is retained of a channel now, in order.
+func (l *Log) Retained(ref broker.Ref) []broker.Event {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ofLocked(ref, func(*Stored) bool { return true })
+}
+
+// Epoch counts the times the log began.
+func (l *Log) Epoch() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.epoch
+}
+
+func (l *Log) ofLocked(ref broker.Ref, wanted func(*Stored) bool) (events []broker.Event) {
+	l.trimLocked()
+	for i := range l.events {
+		if e := &l.events[i]; e.Ref == ref && wanted(e) {
+			events = append(events, e.Event)
+		}
+	}
+	return events
+}
+
+// answer waits for as long as an answer takes and locks the log, unless it is
+// failing.
+func (l *Log) answer(ctx context.Context) (unlock func(), err error) {
+	l.mu.Lock()
+	late := time.Duration(0)
+	if l.rng.IntN(3) > 0 {
+		late = time.Duration(l.rng.Int64N(int64(maxLatency)))
+	}
+	l.mu.Unlock()
+	select {
+	case <-time.After(late):
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	l.mu.Lock()
+	if l.failing {
+		l.mu.Unlock()
+		return nil, ErrFailing
+	}
+	l.trimLocked()
+	return l.mu.Unlock, nil
+}
+
+// Tails implements replay.Logs.
+func (l *Log) Tails(ctx context.Context, refs []broker.Ref) ([]uint64, error) {
+	unlock, err := l.answer(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	tails := make([]uint64, len(refs))
+	for i, ref := range refs {
+		for _, ev := range l.ofLocked(ref, func(*Stored) bool { return true }) {
+			tails[i] = ev.Sequence
+		}
+	}
+	return tails, nil
+}
+
+// Scan implements replay.Logs.
+func (l *Log) Scan(ctx context.Context, _ int, from, to uint64, visit func(broker.Ref, broker.Event) bool) error {
+	unlock, err := l.answer(ctx)
+	if err != nil {
+		return err
+	}
+	events := append([]Stored(nil), l.events...)
+	unlock()
+	for _, e := range events {
+		if e.Sequence >= from && e.Sequence <= to && !visit(e.Ref, e.Event) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// Disturbed implements replay.Logs.
+func (l *Log) Disturbed() <-chan struct{} { return l.disturbed }
+
+// Failure implements replay.Logs: what fails here is not told of.
+func (l *Log) Failure() error { return nil }
+
+// Get implements session.Records.
+func (l *Log) Get(ctx context.Context, key string) (text []byte, at time.Time, ok bool, err error) {
+	unlock, err := l.answer(ctx)
+	if err != nil {
+		return nil, time.Time{}, false, err
+	}
+	defer unlock()
+	v, ok := l.values[key]
+	return v.text, v.at, ok, nil
+}
+
+// Put implements session.Records.
+func (l *Log) Put(ctx context.Context, key string, text []byte) error {
+	unlock, err := l.answer(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	l.values[key] = value{text: text, at: time.Now()}
+	return nil
+}
+
+// Log implements replay.Logs.
+func (l *Log) Log(ref broker.Ref) replay.Log {
+	return channelLog{l, ref, fmt.Sprintf("E%d", l.Epoch())}
+}

@@ -1,0 +1,136 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"reecho/broker"
+)
+
+// saveSoon has s written: now, or a while after the save before.
+func (st *Store) saveSoon(s *session) {
+	st.carryOut(s, s.saveSoon(st.closing.Load()))
+}
+
+// saveNow writes s and waits, first for its turn if it is saved too often.
+func (st *Store) saveNow(ctx context.Context, s *session) error {
+	if err := s.limiter(st.cfg.SavesPerSecond).Wait(ctx); err != nil {
+		return fmt.Errorf("wait until a session may be saved: %w", err)
+	}
+	done := make(chan error, 1)
+	st.carryOut(s, s.saveNow(done))
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("wait for a session to be saved: %w", ctx.Err())
+	}
+}
+
+// carryOut does what a session says about its next save.
+func (st *Store) carryOut(s *session, w when) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.carryOutLocked(s, w)
+}
+
+func (st *Store) carryOutLocked(s *session, w when) {
+	switch {
+	case w.queue:
+		st.queue = append(st.queue, s)
+		st.ready.Signal()
+	case w.after > 0:
+		time.AfterFunc(w.after, func() { st.carryOut(s, s.due(st.closing.Load())) })
+	}
+}
+
+// write saves queued sessions until Close. Each is written in its newest state,
+// by one writer at a time.
+func (st *Store) write() {
+	for {
+		s := st.next()
+		if s == nil {
+			return
+		}
+		st.writeOne(s)
+		st.mu.Lock()
+		st.busy--
+		if st.busy == 0 && len(st.queue) == 0 {
+			st.idle.Broadcast()
+		}
+		st.mu.Unlock()
+	}
+}
+
+// next waits for a session to save; nil after Close.
+func (st *Store) next() *session {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	for len(st.queue) == 0 {
+		if st.closed {
+			return nil
+		}
+		st.ready.Wait()
+	}
+	s := st.queue[0]
+	st.queue[0] = nil
+	st.queue = st.queue[1:]
+	st.busy++
+	return s
+}
+
+func (st *Store) writeOne(s *session) {
+	parts, waiting, err := s.take(st.run, time.Now())
+	if err == nil {
+		err = st.put(parts)
+	}
+	if err != nil {
+		// It is tried again: who comes back meanwhile must find it here. A stop
+		// does not wait for that.
+		s.unsaved(parts, !st.closing.Load())
+	}
+	st.tell(err)
+	for _, done := range waiting {
+		done <- err
+	}
+	st.finish(s, err != nil)
+}
+
+// finish ends a save: s is saved again if it changed meanwhile, and forgotten
+// here if nobody has it, nor can go on with it.
+func (st *Store) finish(s *session, failed bool) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	w := s.saved(failed, st.cfg.Time, st.closing.Load())
+	if s.unused() {
+		st.removeLocked(s)
+		return
+	}
+	st.carryOutLocked(s, w)
+}
+
+// tell logs when saving begins to fail and when it works again. A log that has
+// failed is told of by the broker.
+func (st *Store) tell(err error) {
+	switch {
+	case errors.Is(err, broker.ErrClosed), errors.Is(err, broker.ErrUnavailable):
+	case err != nil && st.failing.CompareAndSwap(false, true):
+		st.log.Warn("cannot save sessions: after a crash clients may get events again", slog.Any("error", err))
+	case err == nil && st.failing.CompareAndSwap(true, false):
+		st.log.Info("sessions are saved again")
+	}
+}
+
+func (st *Store) put(parts []part) error {
+	ctx, cancel := context.WithTimeout(context.Background(), saveTimeout)
+	defer cancel()
+	for _, p := range parts {
+		if err := st.records.Put(ctx, p.key, p.text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
