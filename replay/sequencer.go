@@ -45,12 +45,19 @@ func (s *sequencer) Live(ev *broker.Event) bool {
 	if ev.Sequence <= s.pos {
 		return false
 	}
-	if s.follows(ev) {
+	if s.follows(ev) && s.first(ev) {
 		s.pos = ev.Sequence
 		return true
 	}
 	s.hold(ev)
 	return false
+}
+
+// first reports whether nothing older than ev is held back. An event without a
+// predecessor may follow on what was delivered when an older one does not: that
+// and what was before it was trimmed meanwhile, which has to be found first.
+func (s *sequencer) first(ev *broker.Event) bool {
+	return len(s.pending) == 0 || ev.Sequence <= s.pending[0].Sequence
 }
 
 // hold keeps an early event in order, once.
@@ -85,7 +92,9 @@ func (s *sequencer) follows(ev *broker.Event) bool { return s.attached && ev.Pre
 
 // Opens reports whether ev would be the first that is delivered, and has no
 // predecessor: it is the first ever, or those before it are gone.
-func (s *sequencer) Opens(ev *broker.Event) bool { return s.attached && s.pos == 0 && ev.Previous == 0 }
+func (s *sequencer) Opens(ev *broker.Event) bool {
+	return s.attached && s.pos == 0 && ev.Previous == 0 && s.first(ev)
+}
 
 // First is the first event that is held back.
 func (s *sequencer) First() (ev broker.Event, ok bool) {

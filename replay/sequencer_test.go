@@ -48,6 +48,7 @@ func TestSequencer(t *testing.T) {
 		{name: "predecessor gone", steps: []call{{attach: at(5)}, {live: live(9, 0)}}, missing: true},
 		{name: "predecessor gone, the read has it", steps: []call{{attach: at(5)}, {live: live(9, 0)}, {stored: []uint64{9}}}, want: []uint64{9}},
 		{name: "all trimmed, pending is delivered", steps: []call{{attach: at(5)}, {live: live(9, 7)}, {live: live(12, 10)}, {proof: true}}, want: []uint64{9, 12}},
+		{name: "all trimmed, one without a predecessor does not overtake", steps: []call{{attach: at(0)}, {live: live(3, 2)}, {live: live(9, 0)}, {proof: true}, {live: live(12, 9)}}, want: []uint64{3, 9, 12}},
 		{name: "all trimmed, nothing pending", steps: []call{{attach: at(5)}, {nudge: 9}, {proof: true}, {live: live(12, 9)}}, want: []uint64{12}},
 	}
 	for _, tt := range tests {
