@@ -112,6 +112,8 @@ func (ch *Channel) Attach(ctx context.Context) error {
 }
 
 func (ch *Channel) open(ctx context.Context) error {
+	// What came in an attempt that failed is not followed by what comes now.
+	ch.locked(func() { ch.sequencer = sequencer{} })
 	end, err := ch.log.Follow(ctx, ch)
 	if err != nil {
 		return err
@@ -127,11 +129,10 @@ func (ch *Channel) open(ctx context.Context) error {
 	if !ok {
 		last = broker.Event{}
 	}
-	if !ch.node.remember(ch) {
+	if !ch.node.remember(ch) || !ch.start(last, asked, end) {
 		end()
 		return broker.ErrClosed
 	}
-	ch.start(last, asked, end)
 	return nil
 }
 

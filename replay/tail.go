@@ -18,10 +18,14 @@ const (
 	fillPauseMax = time.Second
 )
 
-// start begins behind last, which was asked for at the time given.
-func (ch *Channel) start(last broker.Event, asked time.Time, end func()) {
+// start begins behind last, which was asked for at the time given; false: the
+// channel was closed meanwhile.
+func (ch *Channel) start(last broker.Event, asked time.Time, end func()) bool {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
+	if ch.closed {
+		return false
+	}
 	ch.end = end
 	ch.audience.Start(last)
 	ch.ring.Start(last.Sequence)
@@ -32,6 +36,7 @@ func (ch *Channel) start(last broker.Event, asked time.Time, end func()) {
 	}
 	ch.drainLocked()
 	ch.repairLocked()
+	return true
 }
 
 // Live implements broker.Receiver.
