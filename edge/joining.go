@@ -24,6 +24,8 @@ type joining struct {
 	// returning: the client was here before and is told what came of it.
 	returning bool
 	catchup   *replay.Catchup // nil until a session is loaded
+	// refusal is why the channel did not take the client, once it was asked.
+	refusal *pusher.Error
 }
 
 var _ replay.Client = (*joining)(nil)
@@ -36,6 +38,7 @@ func (j *joining) start() (wait func()) {
 	}
 	j.catchup = replay.NewCatchup(j.ch.log, j, j.request())
 	if j.catchup.Try() {
+		j.refused()
 		return nil
 	}
 	return j.run
@@ -49,6 +52,16 @@ func (j *joining) run() {
 	defer end()
 	if err := j.serve(ctx); err != nil {
 		j.c.cannotFollow(j.ch, err)
+		return
+	}
+	j.refused()
+}
+
+// refused gives up on a channel that did not take the client. Not in Take: who
+// gives up a channel may close it and others, which lock themselves for that.
+func (j *joining) refused() {
+	if j.refusal != nil {
+		j.c.refused(j.ch, j.refusal)
 	}
 }
 
@@ -108,15 +121,18 @@ func (j *joining) Take(p *replay.Part) (taken bool) {
 		return true
 	}
 	sub := &subscription{ch: j.ch, Seat: fanout.Seat{Name: j.member.ID, Positioned: j.ask != nil, Alerts: true, Joined: p.End}}
-	refusal := j.ch.join(&j.c.Member, sub, j.member, p.Written, func() [][]byte { return j.frames(p) })
-	if refusal == nil && j.c.acks != nil {
+	j.refusal = j.ch.join(&j.c.Member, sub, j.member, p.Written, func() [][]byte { return j.frames(p) })
+	if j.refusal != nil {
+		return false
+	}
+	if j.c.acks != nil {
 		j.c.Do(func() { j.c.acks.joined(sub) })
 	}
-	if refusal == nil && j.ask == nil {
+	if j.ask == nil {
 		j.c.acks.hold.Joined(j.ch.name, j.ch.log.Line().At(p.End), p.Outcome.Reason, j.ch.log.Retained())
 	}
-	j.c.joined(sub, refusal)
-	return refusal == nil
+	j.c.add(sub)
+	return true
 }
 
 // frames are what tells of the outcome, and the events.

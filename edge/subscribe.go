@@ -131,17 +131,17 @@ func (c *client) join(ch *channel, member pusher.Member) {
 	refusal := ch.join(&c.Member, sub, member, nil, func() [][]byte {
 		return [][]byte{ch.successLocked(member.ID, ""), ch.afterSuccessLocked()}
 	})
-	c.joined(sub, refusal)
-}
-
-// joined takes in a subscription, or gives up on one that was refused.
-func (c *client) joined(sub *subscription, refusal *pusher.Error) {
 	if refusal != nil {
-		c.app.channels.release(sub.ch)
-		c.refuse(sub.ch.name, refusal, http.StatusForbidden)
+		c.refused(ch, refusal)
 		return
 	}
 	c.add(sub)
+}
+
+// refused gives up on a channel that did not take the client.
+func (c *client) refused(ch *channel, refusal *pusher.Error) {
+	c.app.channels.release(ch)
+	c.refuse(ch.name, refusal, http.StatusForbidden)
 }
 
 // joinWhenAttached runs while the connection's reading is paused. A channel
