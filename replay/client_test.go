@@ -149,17 +149,15 @@ func (c *client) lose() {
 		return
 	}
 	c.link = nil
-	c.w.tell(l.room.ref, c, "lost, %d unread", len(l.queue))
 	l.cut()
 	<-l.ended
 	l.room.leave(l)
 	if c.session != "" {
 		l.hold.Release(time.Now())
 	}
-	l.mu.Lock()
-	unread := len(l.queue)
-	l.mu.Unlock()
-	if unread > 0 && c.missed > 0 || !l.inside {
+	unread, inside := l.left()
+	c.w.tell(l.room.ref, c, "lost, %d unread", unread)
+	if unread > 0 && c.missed > 0 || !inside {
 		if c.broken++; c.broken == 2 {
 			c.w.count("twice broken")
 		}
@@ -228,7 +226,9 @@ func (c *client) answer(l *link, f frame) {
 	switch {
 	case o.Reason != "":
 		c.w.count("gaps")
-		c.have, c.excused = at, at
+		// What was gone then is what it was told of, also what this node never
+		// had, and does not know to be behind the position.
+		c.have, c.excused = at, max(at, f.gone)
 	case f.asked == replay.WantMissed && c.epoch == epoch:
 		c.w.count("whole")
 		c.checkNothing(l, at, "was taken for nothing")

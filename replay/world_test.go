@@ -154,6 +154,7 @@ type frame struct {
 	outcome  replay.Outcome
 	asked    replay.Want // answerFrame
 	late     bool        // answerFrame: a gap that opened after the first part
+	gone     uint64      // answerFrame: the newest event that was not retained any more
 	reached  session.Reached
 	at       time.Time
 }
@@ -205,7 +206,7 @@ func (l *link) Take(p *replay.Part) (taken bool) {
 	frames := p.AppendFrames(nil)
 	l.client.checkPart(l, p, frames)
 	if p.First || p.Outcome.Reason != "" {
-		l.put(frame{kind: answerFrame, outcome: p.Outcome, asked: l.want, late: !p.First, sequence: p.End})
+		l.put(frame{kind: answerFrame, outcome: p.Outcome, asked: l.want, late: !p.First, sequence: p.End, gone: l.room.w.gone(l.room.ref)})
 	}
 	for _, text := range frames {
 		plain, positioned := text, []byte(nil)
@@ -291,6 +292,14 @@ func (l *link) ask() {
 }
 
 func (l *link) String() string { return fmt.Sprintf("%s on %s", l.client.name, l.room.ref.Channel) }
+
+// left is what a client that lost its connection has not read, and whether it had
+// joined.
+func (l *link) left() (unread int, inside bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.queue), l.inside
+}
 
 func (l *link) isInside() bool {
 	l.mu.Lock()
