@@ -144,12 +144,18 @@ func (ch *Channel) settle(state broker.State, asked time.Time) {
 	ch.whole = asked
 }
 
-// settleNow settles what is unsettled, once nothing is missing.
+// settleNow settles what is unsettled, once nothing is missing of what is stored
+// now.
 func (ch *Channel) settleNow(ctx context.Context) error {
+	asked := time.Now()
+	last, _, err := ch.log.Last(ctx)
+	if err != nil {
+		return err
+	}
+	ch.Nudge(last.Sequence)
 	if err := ch.await(ctx, func() bool { return !ch.sequencer.Missing() }); err != nil {
 		return err
 	}
-	asked := time.Now()
 	state, err := ch.log.State(ctx)
 	if err == nil {
 		ch.settle(state, asked)
