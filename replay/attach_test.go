@@ -84,6 +84,7 @@ func followInterrupted(t *testing.T, do func(t *testing.T, log *interrupted, mod
 func TestAttachAgain(t *testing.T) {
 	t.Parallel()
 	followInterrupted(t, func(t *testing.T, log *interrupted, model *replaytest.Log, ch *replay.Channel, a *told) {
+		t.Helper()
 		broken := errors.New("no answer")
 		log.meanwhile = func() error {
 			model.Publish(refs[0], "", 10)
@@ -112,6 +113,7 @@ func TestAttachAgain(t *testing.T) {
 func TestCloseWhileAttaching(t *testing.T) {
 	t.Parallel()
 	followInterrupted(t, func(t *testing.T, log *interrupted, _ *replaytest.Log, ch *replay.Channel, _ *told) {
+		t.Helper()
 		log.meanwhile = func() error {
 			ch.Close()
 			return nil

@@ -129,9 +129,9 @@ type Catchup struct {
 	told   bool // the first part is given, with the outcome
 
 	past past // WantNewest and WantSince
-	// Of WantMissed: stored says that the claim's own event is in the log, and
-	// on its way here; ahead that it is not any more, and nothing behind it.
-	stored, ahead bool
+	// coming is the sequence of an event that is in the log and on its way here;
+	// WantMissed waits for it if the claim is above all that is here.
+	coming uint64
 }
 
 // NewCatchup makes the request of a client of ch.
@@ -215,7 +215,7 @@ func (c *Catchup) prepare(ctx context.Context, next step) error {
 		return c.load(ctx)
 	case stepAwait:
 		return within(ctx, func(ctx context.Context) error {
-			return c.ch.await(ctx, func() bool { return c.ch.sequencer.End() >= c.req.Claim.Sequence })
+			return c.ch.await(ctx, func() bool { return c.ch.sequencer.End() >= c.coming })
 		})
 	case stepBegin:
 		return within(ctx, c.begin)
@@ -285,9 +285,9 @@ func (c *Catchup) missedLocked() ([]Entry, step) {
 		return nil, stepJoin // a gap: nothing of what was missed is sent
 	case at < c.ch.unsettled:
 		return nil, stepLoad
-	case c.ahead || c.ch.ring.Covers(at, end):
+	case c.ch.ring.Covers(at, end):
 		return c.limited(c.ch.ring.After(at)), stepJoin
-	case c.stored && at > end:
+	case c.coming > end:
 		return nil, stepAwait
 	}
 	return nil, stepLoad
@@ -345,7 +345,7 @@ func (c *Catchup) giveLocked(entries []Entry, n int, written chan<- struct{}) (g
 	if !p.Last {
 		// From here on it goes on after what was sent, whatever was asked, and
 		// what follows is whole.
-		c.req.Want, c.req.Claim.Sequence, c.ahead = WantMissed, entries[n-1].Sequence, false
+		c.req.Want, c.req.Claim.Sequence = WantMissed, entries[n-1].Sequence
 		c.reason, c.told = "", true
 	}
 	// Their positions may have been made.

@@ -247,6 +247,20 @@ func (ch *Channel) foundEnd(newest, last uint64, retained bool) (known bool) {
 	return ch.ring.Known()
 }
 
+// foundAhead raises the end to a sequence above it, up to which nothing is
+// retained any more. What the ring has does not reach there.
+func (ch *Channel) foundAhead(sequence uint64) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	if sequence <= ch.sequencer.End() {
+		return
+	}
+	ch.sequencer.Found(sequence)
+	ch.ring.Start(sequence)
+	ch.trimLocked()
+	ch.movedLocked()
+}
+
 // prepend puts events, which were read after a sequence and up to another, into
 // the ring.
 func (ch *Channel) prepend(after, upTo uint64, events []broker.Event) {

@@ -107,6 +107,11 @@ func (c *client) request() replay.Request {
 		return r
 	}
 	r := replay.Request{Positions: true, Except: c.sockets[max(0, len(c.sockets)-8):]}
+	if w.rng.IntN(4) == 0 {
+		r.Turn = func(_ context.Context, past int) (end func(int), denied bool, err error) {
+			return func(int) {}, past > 0, nil
+		}
+	}
 	switch w.rng.IntN(3) {
 	case 0:
 		r.Want, r.Newest = replay.WantNewest, 1+w.rng.IntN(50)
@@ -313,6 +318,9 @@ func (c *client) visit() {
 	c.w.count("ahead")
 	c.have, c.missed, c.seen = last, 0, time.Now()
 	c.position = c.w.rooms[c.room].ch.Line().At(last).String()
+	if c.w.rng.IntN(3) == 0 {
+		c.w.cutShare(1000) // what it had there is gone
+	}
 }
 
 // checkWhole makes sure that a client that is there has everything, or was told.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sort"
 	"sync"
 	"sync/atomic"
 
@@ -74,6 +75,7 @@ type rangeRead struct {
 	events []broker.Event
 	bytes  int  // of events
 	cut    bool // some were left out
+	looks  int  // how often the stream was looked at for it
 	// postponed: the pass under way has no room for it.
 	postponed bool
 	err       error
@@ -97,37 +99,55 @@ func (h *History) Close() {
 	h.tasks.Wait()
 }
 
-// Read returns the events of a range in order, and whether some of it were left
-// out, which Keep allows or not. Errors: ErrRangeTooLarge, broker.ErrClosed, the
+// Read returns the events of a range in order and without a hole, and whether some
+// of it were left out, which Keep allows or not. What was trimmed while it was read
+// is not there. Errors: ErrRangeTooLarge, broker.ErrClosed, the
 // context's, the broker's.
 func (h *History) Read(ctx context.Context, r Range) (events []broker.Event, cut bool, err error) {
-	switch {
-	case r.UpTo <= r.After:
+	if r.UpTo <= r.After {
 		return nil, false, nil
-	case r.Keep == KeepNewest:
-		return h.readNewest(ctx, r)
 	}
-	return h.read(ctx, r)
+	var looks int
+	if r.Keep == KeepNewest {
+		events, cut, looks, err = h.readNewest(ctx, r)
+	} else {
+		events, cut, looks, err = h.read(ctx, r)
+	}
+	if err != nil || looks < 2 || len(events) == 0 {
+		return events, cut, err
+	}
+	// Trimming goes on between two looks: an event may have been read and those
+	// behind it gone before they were. What is trimmed by now is left out, so that
+	// the rest has no hole.
+	first, n, err := r.Log.Span(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	if n == 0 {
+		return nil, cut, nil
+	}
+	trimmed := sort.Search(len(events), func(i int) bool { return events[i].Sequence >= first.Sequence })
+	return events[trimmed:], cut, nil
 }
 
 // read waits for its turn, and for the whole of a range to be looked at.
-func (h *History) read(ctx context.Context, r Range) (events []broker.Event, cut bool, err error) {
+func (h *History) read(ctx context.Context, r Range) (events []broker.Event, cut bool, looks int, err error) {
 	read := &rangeRead{Range: r, done: make(chan struct{})}
 	stream := r.Log.Stream()
 	if stream < 0 {
-		return nil, false, nil // nothing of it is kept
+		return nil, false, 0, nil // nothing of it is kept
 	}
 	if !h.queue(stream, read) {
-		return nil, false, broker.ErrClosed
+		return nil, false, 0, broker.ErrClosed
 	}
 	select {
 	case <-read.done:
-		return read.events, read.cut, read.err
+		return read.events, read.cut, read.looks, read.err
 	case <-ctx.Done():
 		// Who comes back after a timeout asks again: then this would be work
 		// for nobody, in the very moment when there is too much of it.
 		h.abandon(stream, read)
-		return nil, false, fmt.Errorf("read channel %q after %d: %w", r.Log.Ref().Channel, r.After, ctx.Err())
+		return nil, false, 0, fmt.Errorf("read channel %q after %d: %w", r.Log.Ref().Channel, r.After, ctx.Err())
 	}
 }
 
@@ -169,6 +189,7 @@ func (r *rangeRead) end(err error) { r.err, r.events, r.bytes, r.cut = err, nil,
 func (h *History) readOne(r *rangeRead) {
 	defer close(r.done)
 	for from := r.After + 1; from <= r.UpTo && !r.abandoned.Load(); {
+		r.looks++
 		events, more, err := r.Log.Read(h.ctx, from, min(r.Events+1, fillBatch))
 		if err != nil {
 			r.end(err)

@@ -162,8 +162,8 @@ func (c *Catchup) loadAhead(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if found && last.Sequence >= c.req.Claim.Sequence {
-		c.stored = true
+	if end, _ := c.ch.countAbove(0); found && last.Sequence > end {
+		c.coming = min(last.Sequence, c.req.Claim.Sequence)
 		c.ch.Nudge(last.Sequence)
 		return nil
 	}
@@ -179,7 +179,9 @@ func (c *Catchup) loadAhead(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.ahead, c.reason = true, proof.reason
+	if c.reason = proof.reason; proof.reason == "" {
+		c.ch.foundAhead(c.req.Claim.Sequence)
+	}
 	return nil
 }
 

@@ -74,10 +74,10 @@ func (w *window) next(found, want int) bool {
 }
 
 // readNewest reads the newest events of a range, each window in its turn.
-func (h *History) readNewest(ctx context.Context, r Range) (events []broker.Event, older bool, err error) {
+func (h *History) readNewest(ctx context.Context, r Range) (events []broker.Event, older bool, looks int, err error) {
 	oldest, retained, err := r.Log.Span(ctx)
 	if err != nil || retained == 0 || oldest.Sequence > r.UpTo {
-		return nil, false, err
+		return nil, false, 0, err
 	}
 	// One more than wanted shows whether there are older ones.
 	want := r.Events + 1
@@ -87,10 +87,11 @@ func (h *History) readNewest(ctx context.Context, r Range) (events []broker.Even
 		part := r
 		part.After, part.UpTo = w.low, w.high
 		part.Events, part.Bytes = want-n, max(r.Bytes-bytes, 0)
-		found, cut, err := h.read(ctx, part)
+		found, cut, seen, err := h.read(ctx, part)
 		if err != nil {
-			return nil, false, err
+			return nil, false, 0, err
 		}
+		looks += seen
 		parts = append(parts, found)
 		n += len(found)
 		for i := range found {
@@ -107,5 +108,5 @@ func (h *History) readNewest(ctx context.Context, r Range) (events []broker.Even
 	for _, ev := range slices.Concat(parts...) {
 		all.add(ev)
 	}
-	return all.events, older || all.cut, nil
+	return all.events, older || all.cut, looks, nil
 }

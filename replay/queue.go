@@ -277,6 +277,7 @@ func (h *History) readTogether(stream int, c *readClass) {
 	low, high := uint64(math.MaxUint64), uint64(0)
 	for _, r := range p.reads {
 		r.postponed = false
+		r.looks = 2 // a pass takes its time
 		ref := r.Log.Ref()
 		p.byChannel[ref] = append(p.byChannel[ref], r)
 		low, high = min(low, r.After), max(high, r.UpTo)

@@ -69,14 +69,8 @@ func (ch *Channel) Nudge(sequence uint64) {
 // opensLocked leaves it unsettled whether ev, if it is the first of the channel
 // here, is the first of all.
 func (ch *Channel) opensLocked(ev *broker.Event) {
-	if ev.Sequence == 0 || !ch.sequencer.Opens(ev) {
-		return
-	}
-	ch.unsettled = ev.Sequence
-	// Others that were stored before this node began may be on their way too,
-	// or lost: of them nothing is known.
-	if stored := time.Unix(0, ev.Time); stored.Before(ch.whole) {
-		ch.whole = stored
+	if ev.Sequence != 0 && ch.sequencer.Opens(ev) {
+		ch.unsettled = ev.Sequence
 	}
 }
 
@@ -87,6 +81,11 @@ func (ch *Channel) deliverLocked(ev broker.Event) {
 		ch.gapLocked(TrimmedByAge)
 		ch.movedLocked()
 		return
+	}
+	// It was trimmed when nothing seemed to be missing, and came after that.
+	// Others of its time may have been lost on the way: of them nothing is known.
+	if ev.Time < ch.whole.UnixNano() {
+		ch.whole = time.Unix(0, ev.Time)
 	}
 	frame := ch.node.cfg.Frame(ev.Frame)
 	positioned := ch.audience.Deliver(ev, frame)
@@ -144,17 +143,19 @@ func (ch *Channel) settle(state broker.State, asked time.Time) {
 	ch.whole = asked
 }
 
-// settleNow settles what is unsettled, once nothing is missing of what is stored
-// now.
+// settleNow compares the channel with the stream and settles what is unsettled,
+// once nothing is missing.
 func (ch *Channel) settleNow(ctx context.Context) error {
+	if err := ch.await(ctx, func() bool { return !ch.sequencer.Missing() }); err != nil {
+		return err
+	}
 	asked := time.Now()
 	last, _, err := ch.log.Last(ctx)
 	if err != nil {
 		return err
 	}
-	ch.Nudge(last.Sequence)
-	if err := ch.await(ctx, func() bool { return !ch.sequencer.Missing() }); err != nil {
-		return err
+	if !ch.compared(last.Sequence, asked) {
+		return nil
 	}
 	state, err := ch.log.State(ctx)
 	if err == nil {

@@ -1,0 +1,311 @@
+package replay_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"reecho/broker"
+	"reecho/replay"
+	"reecho/replay/replaytest"
+)
+
+// What TestNoUnflaggedGap found, each as the shortest story that shows it.
+
+// diary is an audience and clients that write down what they are told.
+type diary struct {
+	ch      *replay.Channel
+	entries []string
+}
+
+// Start implements replay.Audience.
+func (*diary) Start(broker.Event) {}
+
+// Deliver implements replay.Audience.
+func (d *diary) Deliver(ev broker.Event, _ []byte) []byte {
+	d.entries = append(d.entries, fmt.Sprint(ev.Sequence))
+	return nil
+}
+
+// Gap implements replay.Audience.
+func (d *diary) Gap(replay.Reason) { d.entries = append(d.entries, "gap") }
+
+// Drained implements replay.Client.
+func (*diary) Drained() <-chan struct{} {
+	drained := make(chan struct{})
+	close(drained)
+	return drained
+}
+
+// Take implements replay.Client.
+func (d *diary) Take(p *replay.Part) bool {
+	text := fmt.Sprintf("answer %d@%d %s", p.Outcome.Events, p.Outcome.Position.Sequence, p.Outcome.Reason)
+	d.entries = append(d.entries, strings.TrimSpace(text))
+	for _, frame := range p.AppendFrames(nil) {
+		number, _, _ := strings.Cut(string(frame), " ")
+		d.entries = append(d.entries, "+"+number)
+	}
+	if p.Written != nil {
+		close(p.Written)
+	}
+	return true
+}
+
+// stage is a channel that is followed, over a log that does what the test says.
+type stage struct {
+	t   *testing.T
+	log *replaytest.Log
+	diary
+}
+
+// onStage runs a story in virtual time. wrap, if not nil, comes between the node
+// and the log.
+func onStage(t *testing.T, kept broker.Retention, wrap func(*replaytest.Log) replay.Logs, story func(*stage)) {
+	t.Helper()
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &stage{t: t, log: replaytest.NewLog(rand.New(rand.NewPCG(1, 1)), kept)}
+		var logs replay.Logs = s.log
+		if wrap != nil {
+			logs = wrap(s.log)
+		}
+		node := replay.Open(logs, replay.Config{
+			Frame: func(text []byte) []byte { return text }, Position: withPosition, Recheck: time.Hour,
+		}, silent)
+		defer node.Close()
+		s.ch = node.Channel(refs[0], replay.Bounds{Events: 100, Bytes: 1 << 20, EventBytes: 1 << 10}, &s.diary)
+		if err := s.ch.Attach(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		story(s)
+	})
+}
+
+// newLog is an empty log that keeps nearly everything.
+func newLog(seed uint64) *replaytest.Log {
+	return replaytest.NewLog(rand.New(rand.NewPCG(seed, 1)), hour)
+}
+
+var hour = broker.Retention{EventsPerChannel: 1000, MaxAge: time.Hour, MaxBytes: 1 << 30}
+
+// publish stores an event, which does not arrive.
+func (s *stage) publish() broker.Event { return s.log.Publish(refs[0], "", 10) }
+
+func (s *stage) arrive(ev broker.Event) {
+	s.log.Deliver(refs[0], ev)
+	synctest.Wait()
+}
+
+func (s *stage) pass(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
+
+func (s *stage) ask(r replay.Request) {
+	s.t.Helper()
+	if err := replay.NewCatchup(s.ch, s, r).Run(s.t.Context()); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// claim asks for what was missed after a sequence.
+func (s *stage) claim(sequence uint64, confirmed time.Time) {
+	s.t.Helper()
+	s.ask(replay.Request{Want: replay.WantMissed, Claim: replay.Claim{Sequence: sequence, Confirmed: confirmed}})
+}
+
+func (s *stage) want(entries ...string) {
+	s.t.Helper()
+	if !slices.Equal(s.entries, entries) {
+		s.t.Errorf("got  %q\nwant %q", s.entries, entries)
+	}
+	s.entries = nil
+}
+
+// What expired is missing from the events since a time, also when the oldest
+// event of the whole stream is one of those that are left.
+func TestSinceBeforeTheOldest(t *testing.T) {
+	onStage(t, broker.Retention{EventsPerChannel: 1000, MaxAge: time.Minute, MaxBytes: 1 << 30}, nil, func(s *stage) {
+		began := time.Now()
+		s.arrive(s.publish())
+		s.pass(2 * time.Minute)
+		s.arrive(s.publish())
+		s.pass(time.Second)
+		s.want("1", "2")
+		s.ask(replay.Request{Want: replay.WantSince, Since: began})
+		s.want("answer 1@1 trimmed_by_age", "+2")
+		s.ask(replay.Request{Want: replay.WantSince, Since: began.Add(90 * time.Second)})
+		s.want("answer 1@1", "+2")
+	})
+}
+
+// A gap is found anew when live events moved the node while it was decided on.
+func TestGapWhileEventsCome(t *testing.T) {
+	var late func()
+	onStage(t, hour, func(l *replaytest.Log) replay.Logs {
+		return &hooked{Logs: l, state: func() {
+			if late != nil {
+				late()
+				late = nil
+			}
+		}}
+	}, func(s *stage) {
+		first := s.publish()
+		s.publish()
+		s.log.Share(app, 2)
+		s.publish()
+		fourth := s.publish()
+		late = func() { s.log.Deliver(refs[0], first) }
+		s.arrive(fourth)
+		s.pass(time.Second)
+		s.want("1", "gap", "3", "4")
+	})
+}
+
+// Each hole between events that are held back is told when nothing before them
+// can be had any more.
+func TestHeldBackAcrossHoles(t *testing.T) {
+	onStage(t, hour, nil, func(s *stage) {
+		s.publish()
+		second := s.publish()
+		s.publish()
+		fourth := s.publish()
+		s.log.Share(app, 4)
+		s.arrive(second)
+		s.arrive(fourth)
+		s.pass(time.Second)
+		s.want("gap", "2", "gap", "4")
+	})
+}
+
+// What comes after the end was found above it must not go to clients that were
+// told to have all up to there; the others are told of the gap.
+func TestOvertaken(t *testing.T) {
+	onStage(t, hour, nil, func(s *stage) {
+		late := s.publish()
+		s.log.Share(app, 1)
+		s.ask(replay.Request{})
+		s.want("answer 0@1")
+		s.arrive(late)
+		s.want("gap")
+		s.arrive(s.publish())
+		s.pass(time.Second)
+		s.want("2")
+	})
+}
+
+// Whether something was lost before a channel's first event is asked before a
+// client that was there before it is told that it has all.
+func TestBackBeforeTheFirst(t *testing.T) {
+	onStage(t, hour, nil, func(s *stage) {
+		s.ask(replay.Request{})
+		s.want("answer 0@0")
+		confirmed := time.Now()
+		s.pass(time.Minute)
+		s.publish()
+		s.log.Share(app, 1)
+		s.arrive(s.publish())
+		s.want("2")
+		s.claim(0, confirmed)
+		s.want("gap", "answer 0@2 trimmed_by_size")
+	})
+}
+
+// A client that was on another node, of whose last event nothing is left, does
+// not get it when it comes late; one that was not there is told of the gap.
+func TestAheadOfWhatIsLeft(t *testing.T) {
+	onStage(t, hour, nil, func(s *stage) {
+		s.arrive(s.publish())
+		s.want("1")
+		late := s.publish()
+		s.log.Share(app, 2)
+		s.claim(2, time.Now().Add(time.Minute))
+		s.want("answer 0@2")
+		s.arrive(late)
+		s.want("gap")
+		s.claim(1, time.Now())
+		s.want("answer 0@2 trimmed_by_size")
+	})
+}
+
+// An event that comes after a sweep had found nothing of its time takes back
+// that nothing was missing then.
+func TestOlderThanTheSweep(t *testing.T) {
+	onStage(t, hour, nil, func(s *stage) {
+		first := s.publish()
+		s.publish()
+		s.log.Share(app, 2)
+		s.pass(2 * replay.DefaultSweep)
+		s.want("gap")
+		s.arrive(first)
+		s.want("1")
+		s.arrive(s.publish())
+		s.pass(time.Second)
+		s.want("gap", "3")
+	})
+}
+
+// What is trimmed while a long range is read leaves no hole in it.
+func TestTrimmedWhileRead(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		log := replaytest.NewLog(rand.New(rand.NewPCG(1, 1)), hour)
+		const events = 600
+		for range events {
+			log.Publish(refs[0], "", 10)
+		}
+		logs := &hooked{Logs: log}
+		h := replay.NewHistory(logs, 1<<20)
+		defer h.Close()
+		looks := 0
+		logs.read = func() {
+			if looks++; looks == 2 {
+				log.Share(app, events-100)
+			}
+		}
+		for _, keep := range []replay.Keep{replay.KeepAll, replay.KeepNewest} {
+			got, _, err := h.Read(t.Context(), replay.Range{
+				Log: logs.Log(refs[0]), UpTo: events, Events: events, Bytes: 1 << 20, Keep: keep, Asker: netip.Addr{},
+			})
+			if err != nil || len(got) != 100 || got[0].Sequence != events-99 {
+				t.Errorf("keep %d: %d events, %v", keep, len(got), err)
+			}
+		}
+	})
+}
+
+// hooked is a log that calls functions before it answers.
+type hooked struct {
+	replay.Logs
+	state, read func()
+}
+
+// Log implements replay.Logs.
+func (h *hooked) Log(ref broker.Ref) replay.Log { return hookedLog{Log: h.Logs.Log(ref), all: h} }
+
+type hookedLog struct {
+	replay.Log
+	all *hooked
+}
+
+// State implements replay.Log.
+func (l hookedLog) State(ctx context.Context) (broker.State, error) {
+	if l.all.state != nil {
+		l.all.state()
+	}
+	return l.Log.State(ctx)
+}
+
+// Read implements replay.Log.
+func (l hookedLog) Read(ctx context.Context, from uint64, limit int) ([]broker.Event, bool, error) {
+	if l.all.read != nil {
+		l.all.read()
+	}
+	return l.Log.Read(ctx, from, limit)
+}
