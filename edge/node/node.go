@@ -98,6 +98,10 @@ func (n *Node) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("make the door for event streams: %w", err)
 	}
+	routes, err := n.routes(streams)
+	if err != nil {
+		return err
+	}
 	n.server, err = socket.NewServer(socket.Config{
 		MaxMessageBytes: n.cfg.MaxMessageBytes, MaxQueuedBytes: n.cfg.MaxQueuedBytes,
 		WriteTimeout: n.cfg.WriteTimeout, HandshakeTimeout: n.cfg.HandshakeTimeout,
@@ -105,7 +109,7 @@ func (n *Node) start(ctx context.Context) error {
 		MaxHeaderBytes: n.cfg.MaxHeaderBytes, MaxConnections: n.cfg.MaxConnections,
 		DescriptorReserve: n.cfg.DescriptorReserve, HandshakesPerSecond: n.cfg.HandshakesPerSecond,
 		TrustedProxies: proxies, ProxyProtocol: n.cfg.ProxyProtocol,
-	}, n.hub, n.routes(streams), n.log)
+	}, n.hub, routes, n.log)
 	if err != nil {
 		return fmt.Errorf("make the server: %w", err)
 	}
@@ -144,7 +148,7 @@ func (n *Node) openBroker(ctx context.Context) error {
 	}
 	n.broker, err = broker.New(ctx, broker.Config{
 		Partitions: n.cfg.Partitions, MaxAge: n.cfg.RetentionAge,
-		EventsPerChannel: int64(n.cfg.RetentionEvents), MaxBytes: int64(n.cfg.RetentionBytes),
+		EventsPerChannel: n.cfg.RetentionEvents, MaxBytes: n.cfg.RetentionBytes,
 		PublishWindow: n.cfg.PublishWindow, PublishQueueBytes: n.cfg.PublishQueue, PublishTimeout: n.cfg.PublishTimeout,
 		Rules: rules(n.cfg.Apps), Apps: shares(n.cfg.Apps),
 	}, n.nats, !n.nats.Trusted(), n.log)
@@ -178,8 +182,8 @@ func rules(apps []*app.App) []broker.Rule {
 	for _, a := range apps {
 		for _, r := range a.Retention {
 			all = append(all, broker.Rule{
-				App: a.ID, Channels: r.Channels, Off: r.Off, MaxAge: r.Age, EventsPerChannel: int64(r.Events),
-				MaxBytes: int64(r.Bytes), Replicas: r.Replicas, Memory: r.Storage == "memory",
+				App: a.ID, Channels: r.Channels, Off: r.Off, MaxAge: r.Age, EventsPerChannel: r.Events,
+				MaxBytes: r.Bytes, Replicas: r.Replicas, Memory: r.Storage == "memory",
 			})
 		}
 	}
@@ -218,11 +222,14 @@ func (n *Node) Reload() {
 
 // routes serves what is not a client's WebSocket: event streams, the browser
 // plugin, the demo page if it is on, and the API for all the rest.
-func (n *Node) routes(streams *sse.Handler) http.Handler {
-	calls := api.New(api.Config{
+func (n *Node) routes(streams *sse.Handler) (http.Handler, error) {
+	calls, err := api.New(api.Config{
 		PathPrefix: n.cfg.PathPrefix, RequestMemory: n.cfg.RequestMemory,
 		QueryBytes: n.cfg.MaxQueryBytes, QueryParameters: n.cfg.MaxQueryParameters, Ledger: n.ledger,
 	}, n.hub, n.broker.Ready, n.log)
+	if err != nil {
+		return nil, fmt.Errorf("make the HTTP API: %w", err)
+	}
 	var demo http.Handler
 	if (n.cfg.Development || n.cfg.Demo) && len(n.cfg.Apps) > 0 {
 		demo = n.demo(n.cfg.Apps[0])
@@ -242,7 +249,7 @@ func (n *Node) routes(streams *sse.Handler) http.Handler {
 		default:
 			calls.ServeHTTP(w, r)
 		}
-	})
+	}), nil
 }
 
 func (n *Node) demo(a *app.App) http.Handler {
