@@ -194,7 +194,7 @@ func announce(cfg config.Config, n *node.Node, stdout, stderr io.Writer) {
 	if cfg.TLSCert != "" {
 		scheme = "https"
 	}
-	url := scheme + "://" + reachable(n.Addr()) + cfg.PathPrefix
+	url := scheme + "://" + reachable(n.Addr()) + cfg.Edge.PathPrefix
 	if n.Addr().Network() == "unix" {
 		url = config.UnixListen + n.Addr().String()
 	}

@@ -59,10 +59,10 @@ const readConnections = 4
 // ErrPartitions if the data has another number of partitions, ErrRules if the
 // rules cannot be applied to it.
 func New(ctx context.Context, cfg Config, d Dialer, newEpoch bool, log *slog.Logger) (*Broker, error) {
-	b := &Broker{cfg: cfg.withDefaults(), log: log, disturbed: make(chan struct{}, 1)}
-	if err := checkRules(b.cfg.Rules); err != nil {
+	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	b := &Broker{cfg: cfg.withDefaults(), log: log, disturbed: make(chan struct{}, 1)}
 	b.makeLanes()
 	b.run, b.stop = context.WithCancel(context.WithoutCancel(ctx))
 	if err := b.open(ctx, d, newEpoch); err != nil {

@@ -2,7 +2,11 @@ package broker
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
 	"time"
+
+	"reecho/broker/amount"
 )
 
 // Defaults of Config.
@@ -18,21 +22,22 @@ const (
 	DefaultPublishTimeout    = 10 * time.Second
 )
 
-// Config of a Broker. The zero value is usable.
+// Config of a Broker. The zero value is usable; 0 stands for the default.
 type Config struct {
 	// Partitions is the number of streams. It is fixed when the data is
 	// created.
 	Partitions int
 	// Replicas of each stream: 1, 3 or 5.
 	Replicas int
-	// MaxAge, EventsPerChannel and MaxBytes bound what is retained; the
-	// oldest events go first.
+	// MaxAge, EventsPerChannel and MaxBytes bound what is retained, the last all
+	// channels together; the oldest events go first. MaxAge is at least MinAge.
 	MaxAge           time.Duration
-	EventsPerChannel int64
-	MaxBytes         int64
+	EventsPerChannel int
+	MaxBytes         int
 	// PublishWindow is the number of unacknowledged events of a partition.
 	PublishWindow int
-	// PublishQueueBytes bounds what waits for the window of a partition.
+	// PublishQueueBytes bounds the bytes that wait for the window of a
+	// partition.
 	PublishQueueBytes int
 	// PublishTimeout is how long storing an event is tried.
 	PublishTimeout time.Duration
@@ -45,6 +50,37 @@ type Config struct {
 	Apps []AppShare
 }
 
+// Validate reports every problem of c at once. New calls it. Rules that cannot be
+// told apart are ErrRules.
+func (c *Config) Validate() error {
+	problems := []error{
+		amount.NotNegative("Partitions", c.Partitions), validReplicas("Replicas", c.Replicas),
+		amount.AtLeast("MaxAge", c.MaxAge, MinAge),
+		amount.NotNegative("EventsPerChannel", c.EventsPerChannel), amount.NotNegative("MaxBytes", c.MaxBytes),
+		amount.NotNegative("PublishWindow", c.PublishWindow), amount.NotNegative("PublishQueueBytes", c.PublishQueueBytes),
+		amount.NotNegative("PublishTimeout", c.PublishTimeout),
+	}
+	for i := range c.Rules {
+		problems = append(problems, c.Rules[i].validate(fmt.Sprintf("Rules[%d]", i)))
+	}
+	for i, a := range c.Apps {
+		if a.Percent < 0 || a.Percent > 100 {
+			problems = append(problems, fmt.Errorf("Apps[%d].Percent is %d, must be from 0 to 100", i, a.Percent))
+		}
+	}
+	return errors.Join(append(problems, checkRules(c.Rules))...)
+}
+
+// validReplicas refuses what is no number of copies with a majority.
+func validReplicas(field string, n int) error {
+	switch n {
+	case 0, 1, 3, 5:
+		return nil
+	}
+	return fmt.Errorf("%s is %d, must be 1, 3 or 5", field, n)
+}
+
+// withDefaults returns c with every 0 replaced.
 func (c Config) withDefaults() Config {
 	c.Partitions = cmp.Or(c.Partitions, DefaultPartitions)
 	c.Replicas = cmp.Or(c.Replicas, DefaultReplicas)

@@ -2,9 +2,12 @@ package broker
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
+
+	"reecho/broker/amount"
 )
 
 // Rule says how the events of some channels of one app are retained. The first
@@ -17,10 +20,20 @@ type Rule struct {
 	Off bool
 
 	MaxAge           time.Duration
-	EventsPerChannel int64
-	MaxBytes         int64 // of all channels of the rule
+	EventsPerChannel int
+	MaxBytes         int // of all channels of the rule
 	Replicas         int
 	Memory           bool // keep events in memory only
+}
+
+// validate reports every problem of the rule, whose place in a Config is at.
+func (r *Rule) validate(at string) error {
+	return errors.Join(
+		amount.AtLeast(at+".MaxAge", r.MaxAge, MinAge),
+		amount.NotNegative(at+".EventsPerChannel", r.EventsPerChannel),
+		amount.NotNegative(at+".MaxBytes", r.MaxBytes),
+		validReplicas(at+".Replicas", r.Replicas),
+	)
 }
 
 // matches is in the way of each publish, for each rule of any app: the app is
@@ -82,12 +95,12 @@ const minStreamBytes = 1 << 20
 
 // retention is that of a rule, or of none.
 func (b *Broker) retention(r *Rule) Retention {
-	kept := Retention{MaxAge: b.cfg.MaxAge, EventsPerChannel: b.cfg.EventsPerChannel, MaxBytes: b.cfg.MaxBytes}
+	kept := Retention{MaxAge: b.cfg.MaxAge, EventsPerChannel: int64(b.cfg.EventsPerChannel), MaxBytes: int64(b.cfg.MaxBytes)}
 	if r != nil {
 		kept.Off = r.Off
 		kept.MaxAge = cmp.Or(r.MaxAge, kept.MaxAge)
-		kept.EventsPerChannel = cmp.Or(r.EventsPerChannel, kept.EventsPerChannel)
-		kept.MaxBytes = cmp.Or(r.MaxBytes, kept.MaxBytes)
+		kept.EventsPerChannel = cmp.Or(int64(r.EventsPerChannel), kept.EventsPerChannel)
+		kept.MaxBytes = cmp.Or(int64(r.MaxBytes), kept.MaxBytes)
 	}
 	kept.MaxBytes = max(kept.MaxBytes/int64(b.cfg.Partitions), minStreamBytes)
 	return kept

@@ -3,12 +3,14 @@ package edge
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
 	"time"
 
 	"reecho/broker"
+	"reecho/broker/amount"
 	"reecho/edge/app"
 	"reecho/edge/fanout"
 	"reecho/edge/limit"
@@ -69,6 +71,28 @@ type Config struct {
 	Ledger *limit.Ledger
 }
 
+// Validate reports every problem of c at once. NewHub calls it.
+func (c *Config) Validate() error {
+	sessions := c.Sessions.Validate()
+	if sessions != nil {
+		sessions = fmt.Errorf("sessions: %w", sessions)
+	}
+	return errors.Join(
+		amount.NotNegative("Shards", c.Shards),
+		amount.NotNegative("Linger", c.Linger),
+		amount.NotNegative("LingerMemory", c.LingerMemory),
+		amount.NotNegative("ChannelMemory", c.ChannelMemory),
+		amount.NotNegative("PongTimeout", c.PongTimeout),
+		amount.NotNegative("PingInterval", c.PingInterval),
+		amount.NotNegative("ReplayMemory", c.ReplayMemory),
+		amount.NotNegative("ReplaysPerAddress", c.ReplaysPerAddress),
+		sessions,
+	)
+}
+
+// withDefaults returns c with every 0 replaced but those of PingInterval, which
+// has a meaning, of Shards and ReplayMemory, which packages fanout and replay
+// know, and of Sessions.
 func (c Config) withDefaults() Config {
 	c.Linger = cmp.Or(c.Linger, DefaultLinger)
 	c.LingerMemory = cmp.Or(c.LingerMemory, DefaultLingerMemory)
@@ -96,6 +120,9 @@ type Hub struct {
 // NewHub starts a hub for apps over b. Close ends it; b must outlive it. The
 // context bounds the start only.
 func NewHub(ctx context.Context, cfg Config, apps *app.Registry, b *broker.Broker, log *slog.Logger) (*Hub, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
 	records, err := session.OpenRecords(ctx, cfg.Sessions, b)
 	if err != nil {
 		return nil, err

@@ -17,14 +17,6 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// DefaultSyncInterval is how often written events are flushed to the disk. A
-// killed process loses nothing; a power cut can take the events of the last
-// interval. In BenchmarkSyncInterval of package broker 100 ms cost 2 % more CPU
-// per event than one second, but 16 callers that wait for each answer (the
-// scenario "publish" of scripts/bench) stored about 20 % fewer events with
-// 100 ms and as many with one second as with ten.
-const DefaultSyncInterval = time.Second
-
 const (
 	startTimeout = 30 * time.Second
 	readyPause   = 5 * time.Millisecond
@@ -37,21 +29,6 @@ const (
 	// 4 KB would end the connection of all publishes for one long name.
 	maxControlLine = 32 << 10
 )
-
-// Config of a Server. Dir is needed, the zero value of the rest is usable.
-type Config struct {
-	// Dir is the data folder; it is made if it does not exist.
-	Dir string
-	// Name is the server's name, stable and unique in a cluster. "" is
-	// "reecho".
-	Name string
-	// SyncInterval is the time between flushes to the disk. 0 is
-	// DefaultSyncInterval.
-	SyncInterval time.Duration
-	// SyncAlways flushes each event before it is acknowledged, at about a
-	// tenth of the throughput.
-	SyncAlways bool
-}
 
 // Server is a running NATS server without a listening port. It is safe for
 // concurrent use, but for Close.
@@ -80,6 +57,9 @@ type instance struct {
 // Start runs a server and waits until JetStream answers. The data folder
 // belongs to the process until Close.
 func Start(ctx context.Context, cfg Config, log *slog.Logger) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data folder: %w", err)
 	}
@@ -88,7 +68,7 @@ func Start(ctx context.Context, cfg Config, log *slog.Logger) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, log: log, lock: lock, folder: &folder{dir: cfg.Dir}, failures: make(chan error, 1)}
+	s := &Server{cfg: cfg.withDefaults(), log: log, lock: lock, folder: &folder{dir: cfg.Dir}, failures: make(chan error, 1)}
 	if err := s.start(ctx); err != nil {
 		_ = s.lock.release()
 		return nil, fmt.Errorf("start the NATS server: %w", err)
@@ -214,16 +194,8 @@ func (s *Server) Restart(ctx context.Context) error {
 }
 
 func options(cfg Config) *server.Options {
-	name := cfg.Name
-	if name == "" {
-		name = "reecho"
-	}
-	interval := cfg.SyncInterval
-	if interval == 0 {
-		interval = DefaultSyncInterval
-	}
 	return &server.Options{
-		ServerName: name,
+		ServerName: cfg.Name,
 		DontListen: true,
 		NoSigs:     true,
 		JetStream:  true,
@@ -232,7 +204,7 @@ func options(cfg Config) *server.Options {
 		// here nats-server takes three quarters of what is free now, which
 		// fails later starts on a fuller disk.
 		JetStreamMaxStore: 1 << 50,
-		SyncInterval:      interval,
+		SyncInterval:      cfg.SyncInterval,
 		SyncAlways:        cfg.SyncAlways,
 		MaxPayload:        maxPayload,
 		MaxControlLine:    maxControlLine,

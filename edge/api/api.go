@@ -2,7 +2,6 @@
 package api
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -11,42 +10,13 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"time"
 
 	"reecho/broker"
 	"reecho/edge"
 	"reecho/edge/app"
-	"reecho/edge/limit"
 	"reecho/edge/pusher"
 	"reecho/edge/socket"
 )
-
-// Defaults of Config. A call is signed, but its query is read before that is
-// known, and its body before that can be known.
-const (
-	DefaultQueryBytes      = 16 << 10 // bytes of a query
-	DefaultQueryParameters = 1000     // parameters of a query
-	DefaultRequestMemory   = 64 << 20 // bytes of all bodies under way
-)
-
-// Config of an API. The zero value is usable.
-type Config struct {
-	// PathPrefix stands before /apps; "" or "/something".
-	PathPrefix string
-	// QueryBytes bounds the query of a call (414 above). 0 is
-	// DefaultQueryBytes.
-	QueryBytes int
-	// QueryParameters bounds how many parameters it has (400 above). 0 is
-	// DefaultQueryParameters.
-	QueryParameters int
-	// RequestMemory bounds the bytes of all bodies under way (503 above). 0 is
-	// DefaultRequestMemory.
-	RequestMemory int
-	// Ledger counts calls that ran into RequestMemory; nil does not.
-	Ledger *limit.Ledger
-	// Now is the clock that timestamps are compared with. nil is time.Now.
-	Now func() time.Time
-}
 
 // API is an http.Handler for everything below /apps, and health checks.
 type API struct {
@@ -57,18 +27,17 @@ type API struct {
 	log    *slog.Logger
 }
 
-// New makes an API over hub. ready tells whether publishes can be taken.
-func New(cfg Config, hub *edge.Hub, ready func(context.Context) error, log *slog.Logger) *API {
-	cfg.QueryBytes = cmp.Or(cfg.QueryBytes, DefaultQueryBytes)
-	cfg.QueryParameters = cmp.Or(cfg.QueryParameters, DefaultQueryParameters)
-	cfg.RequestMemory = cmp.Or(cfg.RequestMemory, DefaultRequestMemory)
-	if cfg.Now == nil {
-		cfg.Now = time.Now
+// New makes an API over hub. ready tells whether publishes can be taken. The
+// error is what Config.Validate has to say.
+func New(cfg Config, hub *edge.Hub, ready func(context.Context) error, log *slog.Logger) (*API, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
 	}
+	cfg = cfg.withDefaults()
 	return &API{
 		cfg: cfg, hub: hub, log: log, memory: &memory{limit: int64(cfg.RequestMemory), ledger: cfg.Ledger},
 		ready: ready,
-	}
+	}, nil
 }
 
 // call is a request to an app, authenticated.

@@ -30,8 +30,12 @@ func TestWithoutPaths(t *testing.T) {
 	full := func(context.Context) error {
 		return fmt.Errorf("write /secret/place: %s", strings.Repeat("x", 100_000))
 	}
+	a, err := New(Config{}, mustHub(t), full, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
 	w := httptest.NewRecorder()
-	New(Config{}, mustHub(t), full, slog.New(slog.DiscardHandler)).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "/health", nil))
+	a.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "/health", nil))
 	if status, text := w.Code, w.Body.String(); status != 503 || len(text) > 1100 || strings.Contains(text, "secret") {
 		t.Errorf("got %d, %d bytes: %.100q", status, len(text), text)
 	}

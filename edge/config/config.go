@@ -13,68 +13,41 @@ import (
 	"time"
 
 	"reecho/broker"
+	"reecho/broker/natsd"
+	"reecho/edge"
+	"reecho/edge/api"
 	"reecho/edge/app"
 	"reecho/edge/socket"
+	"reecho/edge/sse"
 	"reecho/replay/session"
 )
 
-// Config is the configuration of a node. Start from Default.
+// Config is the configuration of a node: the Configs of the packages it is made
+// of, and what belongs to none of them. Start from Default. What the fields of a
+// package mean, and their units, is said there.
+//
+// A setting that several packages need is set in one of them, and Derive hands it
+// to the others. What only a running node has, a ledger or a budget, is nil here.
 type Config struct {
-	Listen     string // HOST:PORT or unix:PATH
-	DataDir    string
-	PathPrefix string // "" or "/something", before /app, /apps and /demo
-	TLSCert    string // file; "" without TLS
-	TLSKey     string // file
-	Demo       bool   // serve the demo page although apps are configured
-	LogLevel   slog.Level
-	LogFormat  string // "text" or "json"
+	Store   natsd.Config
+	Log     broker.Config
+	Edge    edge.Config
+	Socket  socket.Config
+	Streams sse.Config
+	API     api.Config
 
-	RetentionAge     time.Duration
-	RetentionEvents  int
-	RetentionBytes   int
-	ReplayMemory     int // bytes
-	Sync             Sync
-	Partitions       int
-	PublishWindow    int
-	PublishQueue     int // bytes
-	PublishTimeout   time.Duration
-	MaxMessageBytes  int
-	MaxQueuedBytes   int
-	RequestMemory    int // bytes
-	MaxQueryBytes    int
-	QueueMemory      int // bytes
-	WriteTimeout     time.Duration
-	HandshakeTimeout time.Duration
-	MaxHeaderBytes   int
-	PongTimeout      time.Duration
-	PingInterval     time.Duration // 0: none
-	Linger           time.Duration
-	LingerMemory     int // bytes
-	ChannelMemory    int // bytes
-
-	MaxQueryParameters     int
-	EventStreams           int
-	EventStreamsPerAddress int
-	MaxConnections         int // 0: what the file descriptors allow
-	DescriptorReserve      int // 0: depends on how many there are
-	HandshakesPerSecond    int
-	TrustedProxies         []string // see socket.ParseProxies
-	ProxyProtocol          bool
-	UnixSocketMode         string // octal
-
-	SessionTime           time.Duration
-	SessionMemoryTime     time.Duration
-	SessionBytes          int
-	SessionChannels       int
-	SessionAckInterval    time.Duration
-	SessionsPerAddress    int
-	SessionSavesPerSecond int
-	ReplaysPerAddress     int
+	Listen         string   // HOST:PORT or unix:PATH
+	UnixSocketMode string   // octal
+	TLSCert        string   // file; "" without TLS
+	TLSKey         string   // file
+	TrustedProxies []string // see socket.ParseProxies
+	QueueMemory    int      // bytes; one budget for Socket and Streams
+	Demo           bool     // serve the demo page although apps are configured
+	LogLevel       slog.Level
+	LogFormat      string // "text" or "json"
 
 	DrainTime       time.Duration
 	ShutdownTimeout time.Duration
-	Shards          int
-	Pollers         int
 
 	Apps []*app.App
 	// Development is set when no app was configured: Apps holds one with
@@ -87,18 +60,37 @@ type Config struct {
 	asLaravel map[*app.App]bool   // apps whose secret is what Laravel reads, right or wrong
 }
 
-// Sync is how often stored events are flushed to the disk.
-type Sync struct {
-	Always   bool
-	Interval time.Duration
+// Derive sets the fields of packages that follow from others: what a setting means
+// to a second package, and what the apps mean to the log. It is the one place that
+// does; what stands in these fields before is lost. node.Start calls it.
+func (c *Config) Derive() {
+	c.Streams.PathPrefix, c.API.PathPrefix = c.Edge.PathPrefix, c.Edge.PathPrefix
+	c.Streams.MaxQueuedBytes, c.Streams.WriteTimeout = c.Socket.MaxQueuedBytes, c.Socket.WriteTimeout
+	c.Edge.Sessions.Retention = c.Log.MaxAge
+	c.Log.Rules, c.Log.Apps = rules(c.Apps), shares(c.Apps)
 }
 
-// String returns "always" or the interval.
-func (s Sync) String() string {
-	if s.Always {
-		return "always"
+// rules are the retention rules of all apps.
+func rules(apps []*app.App) []broker.Rule {
+	var all []broker.Rule
+	for _, a := range apps {
+		for _, r := range a.Retention {
+			all = append(all, broker.Rule{
+				App: a.ID, Channels: r.Channels, Off: r.Off, MaxAge: r.Age, EventsPerChannel: r.Events,
+				MaxBytes: r.Bytes, Replicas: r.Replicas, Memory: r.Storage == "memory",
+			})
+		}
 	}
-	return s.Interval.String()
+	return all
+}
+
+// shares are the parts of the retention of all apps.
+func shares(apps []*app.App) []broker.AppShare {
+	all := make([]broker.AppShare, len(apps))
+	for i, a := range apps {
+		all[i] = broker.AppShare{App: a.ID, Percent: a.RetentionShare}
+	}
+	return all
 }
 
 // Default returns the documented defaults, without apps.
@@ -130,19 +122,22 @@ func NewApp() *app.App {
 // Validate reports every problem at once. Each names the setting, its value and
 // what to do; of credentials it says where they are and what is wrong, never
 // what they are. Of what is odd, and still means something, it makes Warnings.
+// The packages check their Configs, too, by the names of fields: what is said here
+// comes before, by the keys that an operator knows, and refuses zeros that are
+// defaults there.
 func (c *Config) Validate() error {
 	problems := []error{
-		checkListen(c.Listen), checkPrefix(c.PathPrefix), checkProxies(c),
-		checkPath("data_dir", c.DataDir), checkPath("tls_cert", c.TLSCert), checkPath("tls_key", c.TLSKey),
+		checkListen(c.Listen), checkPrefix(c.Edge.PathPrefix), checkProxies(c),
+		checkPath("data_dir", c.Store.Dir), checkPath("tls_cert", c.TLSCert), checkPath("tls_key", c.TLSKey),
 	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		problems = append(problems, errors.New("tls_cert and tls_key belong together: set both or none"))
 	}
-	if c.DataDir == "" {
+	if c.Store.Dir == "" {
 		problems = append(problems, errors.New("data_dir is empty: name a folder"))
 	}
-	if c.SessionBytes > 0 && c.SessionBytes < session.MinBytes {
-		problems = append(problems, fmt.Errorf("session_bytes is %d: at least %d, for one session may be that large", c.SessionBytes, session.MinBytes))
+	if c.Edge.Sessions.Bytes > 0 && c.Edge.Sessions.Bytes < session.MinBytes {
+		problems = append(problems, fmt.Errorf("session_bytes is %d: at least %d, for one session may be that large", c.Edge.Sessions.Bytes, session.MinBytes))
 	}
 	if c.LogFormat != "text" && c.LogFormat != "json" {
 		problems = append(problems, fmt.Errorf("log_format is %s: should be text or json", quote(c.LogFormat)))
@@ -150,7 +145,7 @@ func (c *Config) Validate() error {
 	for _, s := range settings {
 		problems = append(problems, checkRange(s.key, s.bind(c), s.positive))
 	}
-	problems = append(problems, checkAge("retention_age", c.RetentionAge), checkAge("session_memory_time", c.SessionMemoryTime))
+	problems = append(problems, checkAge("retention_age", c.Log.MaxAge), checkAge("session_memory_time", c.Edge.Sessions.Memory))
 	for i, a := range c.Apps {
 		where, known := c.places[a]
 		if !known {
@@ -267,7 +262,7 @@ func checkProxies(c *Config) error {
 	if _, err := socket.ParseProxies(c.TrustedProxies); err != nil {
 		problems = append(problems, fmt.Errorf("trusted_proxies: %w", err))
 	}
-	if c.ProxyProtocol && len(c.TrustedProxies) == 0 {
+	if c.Socket.ProxyProtocol && len(c.TrustedProxies) == 0 {
 		problems = append(problems, errors.New("proxy_protocol is on and trusted_proxies is empty: name the proxies that send it"))
 	}
 	if _, err := ParseMode(c.UnixSocketMode); err != nil {

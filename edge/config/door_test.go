@@ -15,7 +15,7 @@ func TestDoorSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	if c.Listen != "unix:/run/reecho.sock" || c.UnixSocketMode != "0600" || !slices.Equal(c.TrustedProxies, []string{"loopback", "10.0.0.0/8"}) ||
-		!c.ProxyProtocol || c.MaxHeaderBytes != 64<<10 || c.MaxConnections != 5000 || c.HandshakesPerSecond != 7 || c.DescriptorReserve != 0 {
+		!c.Socket.ProxyProtocol || c.Socket.MaxHeaderBytes != 64<<10 || c.Socket.MaxConnections != 5000 || c.Socket.HandshakesPerSecond != 7 || c.Socket.DescriptorReserve != 0 {
 		t.Errorf("got %+v", c)
 	}
 	c, err = Load(source(nil, oneApp(map[string]string{"REECHO_TRUSTED_PROXIES": "192.0.2.1, unix"})))

@@ -80,7 +80,7 @@ func Load(s Source) (Config, error) {
 	}
 	// Last of all: a configuration with a mistake leaves no file behind. The app is
 	// validated too, for its file may have been edited.
-	a, err := developmentApp(c.DataDir)
+	a, err := developmentApp(c.Store.Dir)
 	if err != nil {
 		return c, err
 	}

@@ -195,7 +195,7 @@ func TestEmptyVariables(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Default()
-	want.Linger, want.Partitions = 7*time.Second, 7
+	want.Edge.Linger, want.Log.Partitions = 7*time.Second, 7
 	want.Apps, want.places = c.Apps, c.places
 	if diff := cmp.Diff(fmt.Sprintf("%+v", want), fmt.Sprintf("%+v", c)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

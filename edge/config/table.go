@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"reecho/edge/app"
 	"reecho/edge/socket"
 	"reecho/edge/sse"
+	"reecho/replay"
 	"reecho/replay/session"
 )
 
@@ -19,6 +21,8 @@ import (
 const (
 	DefaultListen  = "0.0.0.0:6001"
 	DefaultDataDir = "./reecho-data"
+	// DefaultUnixSocketMode lets the group in: that of the proxy in front.
+	DefaultUnixSocketMode = "0660"
 	// DefaultDrainTime is over which time clients are told to reconnect.
 	DefaultDrainTime = 5 * time.Second
 	// DefaultShutdownTimeout bounds a clean stop. Clients can take half of it,
@@ -27,7 +31,7 @@ const (
 )
 
 // setting is a row of a table: a key of the file, its default and what it is.
-// bind returns a pointer into the configuration, of a type that assign knows.
+// bind returns a pointer to where it is enforced, of a type that assign knows.
 type setting[T any] struct {
 	key      string
 	def      string
@@ -45,58 +49,58 @@ func (s setting[T]) env() string { return "REECHO_" + strings.ToUpper(s.key) }
 // a key of the file.
 var settings = []setting[Config]{
 	{key: "listen", def: DefaultListen, help: "`HOST:PORT` of the one port for WebSocket and HTTP, with and without TLS, or unix:PATH of a socket", bind: func(c *Config) any { return &c.Listen }},
-	{key: "unix_socket_mode", def: "0660", help: "permissions of the file of listen: unix:PATH", bind: func(c *Config) any { return &c.UnixSocketMode }},
-	{key: "data_dir", def: DefaultDataDir, help: "`DIR` that keeps all data", bind: func(c *Config) any { return &c.DataDir }},
-	{key: "path_prefix", help: "`PATH` before /app and /apps, for a server below a path", bind: func(c *Config) any { return &c.PathPrefix }},
+	{key: "unix_socket_mode", def: DefaultUnixSocketMode, help: "permissions of the file of listen: unix:PATH", bind: func(c *Config) any { return &c.UnixSocketMode }},
+	{key: "data_dir", def: DefaultDataDir, help: "`DIR` that keeps all data", bind: func(c *Config) any { return &c.Store.Dir }},
+	{key: "path_prefix", help: "`PATH` before /app and /apps, for a server below a path", bind: func(c *Config) any { return &c.Edge.PathPrefix }},
 	{key: "tls_cert", help: "`FILE` with the certificate chain (PEM); reloaded when it changes", bind: func(c *Config) any { return &c.TLSCert }},
 	{key: "tls_key", help: "`FILE` with the private key (PEM)", bind: func(c *Config) any { return &c.TLSKey }},
 	{key: "trusted_proxies", help: "proxies whose word on a client's address and TLS is taken (X-Forwarded-For, X-Forwarded-Proto, Forwarded): addresses, networks like 10.0.0.0/8, loopback, private, unix; none if empty", bind: func(c *Config) any { return &c.TrustedProxies }},
-	{key: "proxy_protocol", def: "false", help: "connections of trusted_proxies begin with a PROXY protocol header, version 1 or 2", bind: func(c *Config) any { return &c.ProxyProtocol }},
+	{key: "proxy_protocol", def: "false", help: "connections of trusted_proxies begin with a PROXY protocol header, version 1 or 2", bind: func(c *Config) any { return &c.Socket.ProxyProtocol }},
 	{key: "demo", def: "false", help: "serve the demo page at /demo also when apps are configured; it lets anybody publish on its two channels", bind: func(c *Config) any { return &c.Demo }},
 	{key: "log_level", def: "info", help: "debug, info, warn or error", bind: func(c *Config) any { return &c.LogLevel }},
 	{key: "log_format", def: "text", help: "text or json", bind: func(c *Config) any { return &c.LogFormat }},
 
-	{key: "retention_age", def: span(broker.DefaultMaxAge), help: "how long an event is kept", positive: true, bind: func(c *Config) any { return &c.RetentionAge }},
-	{key: "retention_events", def: fmt.Sprint(broker.DefaultEventsPerChannel), help: "events kept per channel", positive: true, bind: func(c *Config) any { return &c.RetentionEvents }},
-	{key: "retention_bytes", def: "1GiB", help: "bytes kept in all", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.RetentionBytes) }},
-	{key: "replay_memory", def: "64MiB", help: "bytes of recent events kept in memory for clients that come back", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.ReplayMemory) }},
-	{key: "replays_per_address", def: fmt.Sprint(edge.DefaultReplaysPerAddress), help: "subscriptions of one address that read missed events from the log at once, and as many that read the past (later ones wait)", positive: true, bind: func(c *Config) any { return &c.ReplaysPerAddress }},
-	{key: "session_time", def: span(session.DefaultTime), help: "how long after its connection was lost a client with a session gets what it missed", positive: true, bind: func(c *Config) any { return &c.SessionTime }},
-	{key: "session_memory_time", def: span(session.DefaultMemory), help: "how long a session is remembered, so that a client that comes back later is told", positive: true, bind: func(c *Config) any { return &c.SessionMemoryTime }},
-	{key: "session_bytes", def: "64MiB", help: "bytes kept of sessions; those unchanged for longest go first", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.SessionBytes) }},
-	{key: "session_channels", def: fmt.Sprint(session.DefaultChannels), help: "channels of one session that are replayed (reecho:gap on those above)", positive: true, bind: func(c *Config) any { return &c.SessionChannels }},
-	{key: "sessions_per_address", def: fmt.Sprint(session.DefaultPerAddress), help: "sessions of connected clients of one address (those above are served without one, and told)", positive: true, bind: func(c *Config) any { return &c.SessionsPerAddress }},
-	{key: "session_saves_per_second", def: fmt.Sprint(session.DefaultSaves), help: "new subscriptions of one session that are stored in a second, after the first 500 (later ones wait)", positive: true, bind: func(c *Config) any { return &c.SessionSavesPerSecond }},
-	{key: "session_ack_interval", def: span(session.DefaultAckInterval), help: "pause between the pings that ask a client with a session what has arrived", positive: true, bind: func(c *Config) any { return &c.SessionAckInterval }},
-	{key: "sync_interval", def: span(natsd.DefaultSyncInterval), help: "how often stored events are flushed to the disk, or `always`: what a power cut can take", bind: func(c *Config) any { return &c.Sync }},
-	{key: "partitions", def: fmt.Sprint(broker.DefaultPartitions), help: "streams the channels are spread over; fixed once there is data", positive: true, bind: func(c *Config) any { return &c.Partitions }},
-	{key: "publish_window", def: fmt.Sprint(broker.DefaultPublishWindow), help: "events under way to each stream", positive: true, bind: func(c *Config) any { return &c.PublishWindow }},
-	{key: "publish_queue_bytes", def: "16MiB", help: "bytes waiting for each stream before publishes are answered 503", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.PublishQueue) }},
-	{key: "publish_timeout", def: span(broker.DefaultPublishTimeout), help: "how long storing an event is tried before 503", positive: true, bind: func(c *Config) any { return &c.PublishTimeout }},
+	{key: "retention_age", def: span(broker.DefaultMaxAge), help: "how long an event is kept", positive: true, bind: func(c *Config) any { return &c.Log.MaxAge }},
+	{key: "retention_events", def: fmt.Sprint(broker.DefaultEventsPerChannel), help: "events kept per channel", positive: true, bind: func(c *Config) any { return &c.Log.EventsPerChannel }},
+	{key: "retention_bytes", def: size(broker.DefaultMaxBytes), help: "bytes kept in all", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.Log.MaxBytes) }},
+	{key: "replay_memory", def: size(replay.DefaultMemory), help: "bytes of recent events kept in memory for clients that come back", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.Edge.ReplayMemory) }},
+	{key: "replays_per_address", def: fmt.Sprint(edge.DefaultReplaysPerAddress), help: "subscriptions of one address that read missed events from the log at once, and as many that read the past (later ones wait)", positive: true, bind: func(c *Config) any { return &c.Edge.ReplaysPerAddress }},
+	{key: "session_time", def: span(session.DefaultTime), help: "how long after its connection was lost a client with a session gets what it missed", positive: true, bind: func(c *Config) any { return &c.Edge.Sessions.Time }},
+	{key: "session_memory_time", def: span(session.DefaultMemory), help: "how long a session is remembered, so that a client that comes back later is told", positive: true, bind: func(c *Config) any { return &c.Edge.Sessions.Memory }},
+	{key: "session_bytes", def: size(session.DefaultBytes), help: "bytes kept of sessions; those unchanged for longest go first", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.Edge.Sessions.Bytes) }},
+	{key: "session_channels", def: fmt.Sprint(session.DefaultChannels), help: "channels of one session that are replayed (reecho:gap on those above)", positive: true, bind: func(c *Config) any { return &c.Edge.Sessions.Channels }},
+	{key: "sessions_per_address", def: fmt.Sprint(session.DefaultPerAddress), help: "sessions of connected clients of one address (those above are served without one, and told)", positive: true, bind: func(c *Config) any { return &c.Edge.Sessions.PerAddress }},
+	{key: "session_saves_per_second", def: fmt.Sprint(session.DefaultSaves), help: "new subscriptions of one session that are stored in a second, after the first 500 (later ones wait)", positive: true, bind: func(c *Config) any { return &c.Edge.Sessions.SavesPerSecond }},
+	{key: "session_ack_interval", def: span(session.DefaultAckInterval), help: "pause between the pings that ask a client with a session what has arrived", positive: true, bind: func(c *Config) any { return &c.Edge.Sessions.AckInterval }},
+	{key: "sync_interval", def: span(natsd.DefaultSyncInterval), help: "how often stored events are flushed to the disk, or `always`: what a power cut can take", bind: func(c *Config) any { return (*flushing)(&c.Store) }},
+	{key: "partitions", def: fmt.Sprint(broker.DefaultPartitions), help: "streams the channels are spread over; fixed once there is data", positive: true, bind: func(c *Config) any { return &c.Log.Partitions }},
+	{key: "publish_window", def: fmt.Sprint(broker.DefaultPublishWindow), help: "events under way to each stream", positive: true, bind: func(c *Config) any { return &c.Log.PublishWindow }},
+	{key: "publish_queue_bytes", def: size(broker.DefaultPublishQueueBytes), help: "bytes waiting for each stream before publishes are answered 503", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.Log.PublishQueueBytes) }},
+	{key: "publish_timeout", def: span(broker.DefaultPublishTimeout), help: "how long storing an event is tried before 503", positive: true, bind: func(c *Config) any { return &c.Log.PublishTimeout }},
 
-	{key: "max_message_bytes", def: "100KiB", help: "bytes of one WebSocket message from a client (1009 above)", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.MaxMessageBytes) }},
-	{key: "request_memory", def: "64MiB", help: "bytes of all HTTP API bodies under way (503 above); large ones leave a quarter to those up to 64 KiB, these an eighth to those up to 4 KiB, and what takes more than 250 ms to come makes way for others", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.RequestMemory) }},
-	{key: "max_query_bytes", def: "16KiB", help: "bytes of the query of an HTTP API call (414 above)", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.MaxQueryBytes) }},
-	{key: "max_query_parameters", def: fmt.Sprint(api.DefaultQueryParameters), help: "parameters of the query of an HTTP API call (400 above)", positive: true, bind: func(c *Config) any { return &c.MaxQueryParameters }},
-	{key: "max_queued_bytes", def: "8MiB", help: "bytes waiting for a slow client and for no other (4100 above)", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.MaxQueuedBytes) }},
-	{key: "queue_memory", def: "256MiB", help: "bytes waiting for all slow clients; what waits for many counts once. Above, the largest and oldest queues are closed with 4100", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.QueueMemory) }},
-	{key: "write_timeout", def: span(socket.DefaultWriteTimeout), help: "how long a slow client may take nothing of what waits for it (4100 above)", positive: true, bind: func(c *Config) any { return &c.WriteTimeout }},
-	{key: "handshake_timeout", def: span(socket.DefaultHandshakeTimeout), help: "time for TLS and the first request of a connection", positive: true, bind: func(c *Config) any { return &c.HandshakeTimeout }},
-	{key: "event_streams", def: fmt.Sprint(sse.DefaultEventStreams), help: "event streams of the node, polls included (503 above)", positive: true, bind: func(c *Config) any { return &c.EventStreams }},
-	{key: "event_streams_per_address", def: fmt.Sprint(sse.DefaultEventStreamsPerAddress), help: "event streams of one client address, an IPv6 /64 being one (429 above)", positive: true, bind: func(c *Config) any { return &c.EventStreamsPerAddress }},
-	{key: "max_header_bytes", def: "32KiB", help: "bytes of a request line with its headers, of WebSocket upgrades and all other requests (431 above)", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.MaxHeaderBytes) }},
-	{key: "max_connections", def: "0", help: "connections of all kinds, those that sent nothing yet included (4100 or 503 above); 0, and at most: what the file descriptors allow", bind: func(c *Config) any { return &c.MaxConnections }},
-	{key: "descriptor_reserve", def: "0", help: "file descriptors kept for the store; 0: 200 or 5 %, whichever is more", bind: func(c *Config) any { return &c.DescriptorReserve }},
-	{key: "handshakes_per_second", def: fmt.Sprint(socket.DefaultHandshakesPerSecond), help: "connections and event streams that a client address may open a second, with a burst of ten times as many (429 above); an IPv6 address counts as its /64", positive: true, bind: func(c *Config) any { return &c.HandshakesPerSecond }},
-	{key: "pong_timeout", def: span(edge.DefaultPongTimeout), help: "how long after a ping a client may stay silent (4201 above)", positive: true, bind: func(c *Config) any { return &c.PongTimeout }},
-	{key: "ping_interval", def: span(edge.DefaultPingInterval), help: "how long a client may hear nothing at all: then it gets a WebSocket ping, because proxies close what is silent for a minute; 0: only after activity_timeout", bind: func(c *Config) any { return &c.PingInterval }},
-	{key: "linger", def: span(edge.DefaultLinger), help: "how long a channel without subscribers is kept warm", positive: true, bind: func(c *Config) any { return &c.Linger }},
-	{key: "linger_memory", def: "64MiB", help: "bytes of channels without subscribers; those longest without go first", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.LingerMemory) }},
-	{key: "channel_memory", def: "512MiB", help: "bytes of channels with subscribers, about 5.5 KiB for each and 400 bytes for each further subscription; subscriptions above are refused, those to new channels above seven eighths, and the sooner the more channels the connection has", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.ChannelMemory) }},
+	{key: "max_message_bytes", def: size(socket.DefaultMaxMessageBytes), help: "bytes of one WebSocket message from a client (1009 above)", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.Socket.MaxMessageBytes) }},
+	{key: "request_memory", def: size(api.DefaultRequestMemory), help: "bytes of all HTTP API bodies under way (503 above); large ones leave a quarter to those up to 64 KiB, these an eighth to those up to 4 KiB, and what takes more than 250 ms to come makes way for others", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.API.RequestMemory) }},
+	{key: "max_query_bytes", def: size(api.DefaultQueryBytes), help: "bytes of the query of an HTTP API call (414 above)", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.API.QueryBytes) }},
+	{key: "max_query_parameters", def: fmt.Sprint(api.DefaultQueryParameters), help: "parameters of the query of an HTTP API call (400 above)", positive: true, bind: func(c *Config) any { return &c.API.QueryParameters }},
+	{key: "max_queued_bytes", def: size(socket.DefaultMaxQueuedBytes), help: "bytes waiting for a slow client and for no other (4100 above)", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.Socket.MaxQueuedBytes) }},
+	{key: "queue_memory", def: size(socket.DefaultQueueMemory), help: "bytes waiting for all slow clients; what waits for many counts once. Above, the largest and oldest queues are closed with 4100", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.QueueMemory) }},
+	{key: "write_timeout", def: span(socket.DefaultWriteTimeout), help: "how long a slow client may take nothing of what waits for it (4100 above)", positive: true, bind: func(c *Config) any { return &c.Socket.WriteTimeout }},
+	{key: "handshake_timeout", def: span(socket.DefaultHandshakeTimeout), help: "time for TLS and the first request of a connection", positive: true, bind: func(c *Config) any { return &c.Socket.HandshakeTimeout }},
+	{key: "event_streams", def: fmt.Sprint(sse.DefaultEventStreams), help: "event streams of the node, polls included (503 above)", positive: true, bind: func(c *Config) any { return &c.Streams.EventStreams }},
+	{key: "event_streams_per_address", def: fmt.Sprint(sse.DefaultEventStreamsPerAddress), help: "event streams of one client address, an IPv6 /64 being one (429 above)", positive: true, bind: func(c *Config) any { return &c.Streams.EventStreamsPerAddress }},
+	{key: "max_header_bytes", def: size(socket.DefaultMaxHeaderBytes), help: "bytes of a request line with its headers, of WebSocket upgrades and all other requests (431 above)", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.Socket.MaxHeaderBytes) }},
+	{key: "max_connections", def: "0", help: "connections of all kinds, those that sent nothing yet included (4100 or 503 above); 0, and at most: what the file descriptors allow", bind: func(c *Config) any { return &c.Socket.MaxConnections }},
+	{key: "descriptor_reserve", def: "0", help: "file descriptors kept for the store; 0: 200 or 5 %, whichever is more", bind: func(c *Config) any { return &c.Socket.DescriptorReserve }},
+	{key: "handshakes_per_second", def: fmt.Sprint(socket.DefaultHandshakesPerSecond), help: "connections and event streams that a client address may open a second, with a burst of ten times as many (429 above); an IPv6 address counts as its /64", positive: true, bind: func(c *Config) any { return &c.Socket.HandshakesPerSecond }},
+	{key: "pong_timeout", def: span(edge.DefaultPongTimeout), help: "how long after a ping a client may stay silent (4201 above)", positive: true, bind: func(c *Config) any { return &c.Edge.PongTimeout }},
+	{key: "ping_interval", def: span(edge.DefaultPingInterval), help: "how long a client may hear nothing at all: then it gets a WebSocket ping, because proxies close what is silent for a minute; 0: only after activity_timeout", bind: func(c *Config) any { return &c.Edge.PingInterval }},
+	{key: "linger", def: span(edge.DefaultLinger), help: "how long a channel without subscribers is kept warm", positive: true, bind: func(c *Config) any { return &c.Edge.Linger }},
+	{key: "linger_memory", def: size(edge.DefaultLingerMemory), help: "bytes of channels without subscribers; those longest without go first", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.Edge.LingerMemory) }},
+	{key: "channel_memory", def: size(edge.DefaultChannelMemory), help: "bytes of channels with subscribers, about 5.5 KiB for each and 400 bytes for each further subscription; subscriptions above are refused, those to new channels above seven eighths, and the sooner the more channels the connection has", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.Edge.ChannelMemory) }},
 	{key: "drain_time", def: span(DefaultDrainTime), help: "time over which more than 1,000 clients are told to reconnect at a shutdown", bind: func(c *Config) any { return &c.DrainTime }},
 	{key: "shutdown_timeout", def: span(DefaultShutdownTimeout), help: "time for a clean stop", positive: true, bind: func(c *Config) any { return &c.ShutdownTimeout }},
-	{key: "shards", def: "0", help: "goroutines that write to clients; 0: one per core", bind: func(c *Config) any { return &c.Shards }},
-	{key: "pollers", def: "0", help: "goroutines that read from clients; 0: one per core", bind: func(c *Config) any { return &c.Pollers }},
+	{key: "shards", def: "0", help: "goroutines that write to clients; 0: one per core", bind: func(c *Config) any { return &c.Edge.Shards }},
+	{key: "pollers", def: "0", help: "goroutines that read from clients; 0: one per core", bind: func(c *Config) any { return &c.Socket.Pollers }},
 }
 
 // appSettings are those of an app, apart from its id, credentials and limits.
@@ -146,15 +150,26 @@ var limitSettings = []setting[app.Limits]{
 	{key: "client_event_data_bytes", def: fmt.Sprint(app.DefaultClientEventDataBytes), help: "bytes of a client event's data", positive: true, bind: func(l *app.Limits) any { return (*byteSize)(&l.ClientEventDataBytes) }},
 	{key: "channels_per_connection", def: fmt.Sprint(app.DefaultChannelsPerConnection), help: "subscriptions of a connection; 0: no limit", bind: func(l *app.Limits) any { return &l.ChannelsPerConnection }},
 	{key: "messages_per_second", def: fmt.Sprint(app.DefaultMessagesPerSecond), help: "messages of any kind from a connection, four times as many in a burst (4301 above; pings and pongs of WebSocket count, and those above are read later); 0: no limit", bind: func(l *app.Limits) any { return &l.MessagesPerSecond }},
-	{key: "message_bytes_per_second", def: "1MiB", help: "bytes of them, four times as many in a burst (4301 above); 0: no limit", bind: func(l *app.Limits) any { return (*byteSize)(&l.MessageBytesPerSecond) }},
+	{key: "message_bytes_per_second", def: size(app.DefaultMessageBytesPerSecond), help: "bytes of them, four times as many in a burst (4301 above); 0: no limit", bind: func(l *app.Limits) any { return (*byteSize)(&l.MessageBytesPerSecond) }},
 	{key: "cache_ttl", def: span(app.DefaultCacheTTL), help: "how long a cache channel remembers its last event; retention_age bounds it too", positive: true, bind: func(l *app.Limits) any { return &l.CacheTTL }},
-	{key: "request_bytes", def: "1MiB", help: "bytes of an HTTP API request body (413 above)", positive: true, bind: func(l *app.Limits) any { return (*byteSize)(&l.RequestBytes) }},
+	{key: "request_bytes", def: size(app.DefaultRequestBytes), help: "bytes of an HTTP API request body (413 above)", positive: true, bind: func(l *app.Limits) any { return (*byteSize)(&l.RequestBytes) }},
 	{key: "replay_events", def: fmt.Sprint(app.DefaultReplayEvents), help: "missed events that one subscription gets when it comes back (reecho:gap above)", positive: true, bind: func(l *app.Limits) any { return &l.ReplayEvents }},
-	{key: "replay_bytes", def: "1MiB", help: "bytes of them (reecho:gap above)", positive: true, bind: func(l *app.Limits) any { return (*byteSize)(&l.ReplayBytes) }},
+	{key: "replay_bytes", def: size(app.DefaultReplayBytes), help: "bytes of them (reecho:gap above)", positive: true, bind: func(l *app.Limits) any { return (*byteSize)(&l.ReplayBytes) }},
 	{key: "replay_reads_per_second", def: fmt.Sprint(app.DefaultReplayReadsPerSecond), help: "events of the past (last, since) that all clients of the app together may read in a second, ten times as many at once (reecho:gap above); 0: no limit", bind: func(l *app.Limits) any { return &l.ReplayReadsPerSecond }},
 	{key: "sessions", def: fmt.Sprint(app.DefaultSessions), help: "sessions of connected clients of the app (those above are served without one, and told); 0: no limit", bind: func(l *app.Limits) any { return &l.Sessions }},
 	{key: "sse_channels", def: fmt.Sprint(app.DefaultSSEChannels), help: "channels of one event stream", positive: true, bind: func(l *app.Limits) any { return &l.SSEChannels }},
 	{key: "history_events", def: fmt.Sprint(app.DefaultHistoryEvents), help: "events of one answer of the history API", positive: true, bind: func(l *app.Limits) any { return &l.HistoryEvents }},
+}
+
+// size prints a number of bytes in the largest unit that divides it.
+func size(bytes int) string {
+	text := strconv.Itoa(bytes)
+	for _, u := range byteUnits[:binaryUnits] {
+		if bytes%u.factor == 0 {
+			text = strconv.Itoa(bytes/u.factor) + u.suffix
+		}
+	}
+	return text
 }
 
 // span prints a duration the way a person writes it.

@@ -31,7 +31,7 @@ apps:
 		t.Errorf("got %v", err)
 	}
 	a, b := c.Apps[0], c.Apps[1]
-	if c.Linger != 7*time.Second || a.Credentials[0].Secret != "abc" || !a.Watchlist || !b.Watchlist || b.ID != "2" ||
+	if c.Edge.Linger != 7*time.Second || a.Credentials[0].Secret != "abc" || !a.Watchlist || !b.Watchlist || b.ID != "2" ||
 		b.Credentials[0].Secret != "it's" || b.Limits.BatchEvents != 7 {
 		t.Errorf("got %+v, %+v", a, b)
 	}

@@ -11,16 +11,24 @@ import (
 	"time"
 	"unicode"
 
+	"reecho/broker/natsd"
 	"reecho/edge/app"
 )
 
 // byteSize is a number of bytes, written plainly or with KiB, MiB or GiB.
 type byteSize int
 
+// flushing is how often a store is flushed to the disk, written as an interval or
+// as always. The other fields are left alone.
+type flushing natsd.Config
+
+// byteUnits are those of 1024, binaryUnits of them, and those of 1000.
 var byteUnits = []struct {
 	suffix string
 	factor int
 }{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"KB", 1000}, {"MB", 1000_000}, {"GB", 1000_000_000}}
+
+const binaryUnits = 3
 
 // assign parses text into what target points to. The error says what the text
 // should have been.
@@ -54,9 +62,9 @@ func assign(target any, text string) error {
 		if err = t.UnmarshalText([]byte(text)); err != nil {
 			err = fmt.Errorf("should be debug, info, warn or error")
 		}
-	case *Sync:
-		if t.Always = text == "always"; !t.Always {
-			t.Interval, err = parseDuration(text)
+	case *flushing:
+		if t.SyncAlways = text == "always"; !t.SyncAlways {
+			t.SyncInterval, err = parseDuration(text)
 		}
 	default:
 		panic(fmt.Sprintf("no setting has the type %T", target))
@@ -142,8 +150,8 @@ func checkRange(key string, target any, positive bool) error {
 		}
 	case *time.Duration:
 		return checkTime(key, *t, positive)
-	case *Sync:
-		return checkTime(key, t.Interval, !t.Always)
+	case *flushing:
+		return checkTime(key, t.SyncInterval, !t.SyncAlways)
 	default:
 		return nil
 	}

@@ -21,7 +21,7 @@ func TestSlowBodiesMakeWay(t *testing.T) {
 		size := max(20<<10, part-100_000)
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := startServerWith(t, func(cfg *config.Config) { cfg.RequestMemory = 2 << 20 })
+			s := startServerWith(t, func(cfg *config.Config) { cfg.API.RequestMemory = 2 << 20 })
 			// What is kept for later bodies must not count for those of one byte.
 			for range 50 {
 				s.call("POST", base+"/events", nil, `{"name":"x","data":"1","channel":"chat"`+strings.Repeat(" ", 40<<10)+`}`)

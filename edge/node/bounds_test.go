@@ -152,7 +152,7 @@ func TestRequestMemory(t *testing.T) {
 
 func testRequestMemory(t *testing.T, header string) {
 	t.Helper()
-	s := startServerWith(t, func(cfg *config.Config) { cfg.RequestMemory = 2 << 20 })
+	s := startServerWith(t, func(cfg *config.Config) { cfg.API.RequestMemory = 2 << 20 })
 	padded := `{"name":"x","data":"1","channel":"chat"` + strings.Repeat(" ", 300<<10) + `}`
 	refused := make(chan string, 100)
 	var held []*raw
@@ -234,7 +234,7 @@ func (s *server) wantStored(channel string, want int) {
 func TestLimitsInDifferentUnits(t *testing.T) {
 	t.Parallel()
 	s := startServerWith(t, func(cfg *config.Config) {
-		cfg.RetentionBytes = 4 << 20 // 1 MiB for each stream
+		cfg.Log.MaxBytes = 4 << 20 // 1 MiB for each stream
 		cfg.Apps[0].Retention = []app.Retention{{Channels: "off-*", Off: true}, {Channels: "large-*", Bytes: 1 << 30}}
 	}, demoApp(func(a *app.App) { a.Limits.EventDataBytes, a.Limits.RequestBytes = 4<<20, 32<<20 }))
 	event := func(data string, channels ...string) string {
@@ -272,7 +272,7 @@ func TestLimitsInDifferentUnits(t *testing.T) {
 // L: an answer repeats little of what was sent, and that once.
 func TestRefusalsAreShort(t *testing.T) {
 	t.Parallel()
-	s := startServerWith(t, func(cfg *config.Config) { cfg.MaxQueryBytes, cfg.MaxHeaderBytes = 60<<10, 128<<10 },
+	s := startServerWith(t, func(cfg *config.Config) { cfg.API.QueryBytes, cfg.Socket.MaxHeaderBytes = 60<<10, 128<<10 },
 		demoApp(func(a *app.App) { a.SubscriptionErrors = true }))
 	long := strings.Repeat("é\x01", 5000)
 	for _, at := range []string{

@@ -19,7 +19,7 @@ import (
 // is accepted, everybody gets frames that every client can read, and what is
 // stored can be read again; whatever is refused is refused in a few words.
 func FuzzEveryDoor(f *testing.F) {
-	s := startServerWith(f, func(cfg *config.Config) { cfg.RetentionEvents = 100 },
+	s := startServerWith(f, func(cfg *config.Config) { cfg.Log.EventsPerChannel = 100 },
 		demoApp(func(a *app.App) {
 			a.SubscriptionErrors, a.Watchlist, a.SubscriptionCounts = true, true, true
 		}))

@@ -48,7 +48,7 @@ func TestWebSocketPings(t *testing.T) {
 // 4201. Time is shortened: the activity timeout is a second.
 func TestLiveness(t *testing.T) {
 	t.Parallel()
-	s := startServerWith(t, func(c *config.Config) { c.PongTimeout = 2 * time.Second },
+	s := startServerWith(t, func(c *config.Config) { c.Edge.PongTimeout = 2 * time.Second },
 		demoApp(func(a *app.App) { a.ActivityTimeout = time.Second }))
 	alive, dead := s.connect(t), s.connect(t)
 	dead.mute.Store(true)
@@ -68,12 +68,12 @@ func TestLiveness(t *testing.T) {
 // is announced as ever; 0 leaves it in peace.
 func TestSilenceTowardsClients(t *testing.T) {
 	t.Parallel()
-	s := startServerWith(t, func(c *config.Config) { c.PingInterval = time.Second })
+	s := startServerWith(t, func(c *config.Config) { c.Edge.PingInterval = time.Second })
 	c := s.dial(t, "/app/"+key+goodQuery)
 	if f := c.established(); !strings.Contains(f.raw, `\"activity_timeout\":120`) {
 		t.Errorf("got %s", f.raw)
 	}
-	quiet := startServerWith(t, func(c *config.Config) { c.PingInterval = 0 }).connect(t)
+	quiet := startServerWith(t, func(c *config.Config) { c.Edge.PingInterval = 0 }).connect(t)
 	for range 3 {
 		select {
 		case <-c.pings:
@@ -137,7 +137,7 @@ func TestOversizedMessage(t *testing.T) {
 // B-35: a client that does not read is closed; the others get everything.
 func TestSlowClient(t *testing.T) {
 	t.Parallel()
-	s := startServerWith(t, func(c *config.Config) { c.WriteTimeout = 2 * time.Second }, demoApp())
+	s := startServerWith(t, func(c *config.Config) { c.Socket.WriteTimeout = 2 * time.Second }, demoApp())
 	fast := s.connect(t)
 	fast.subscribe("chat")
 	slow := s.dialSilently(t)

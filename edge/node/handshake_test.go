@@ -146,7 +146,7 @@ func TestWrongPath(t *testing.T) {
 // the path prefix stands before everything.
 func TestPathPrefix(t *testing.T) {
 	t.Parallel()
-	s := startServerWith(t, func(c *config.Config) { c.PathPrefix = "/ws" })
+	s := startServerWith(t, func(c *config.Config) { c.Edge.PathPrefix = "/ws" })
 	s.dial(t, "/ws/app/"+key+goodQuery).established()
 	if status, body := s.call("GET", "/ws/apps/"+appID+"/channels", nil, ""); status != http.StatusOK {
 		t.Errorf("signed with the prefix: %d %s", status, body)

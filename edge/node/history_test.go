@@ -15,7 +15,7 @@ import (
 // §6, way 5: the history API.
 func TestHistoryAPI(t *testing.T) {
 	t.Parallel()
-	s := startServerWith(t, func(c *config.Config) { c.RetentionEvents = 20 })
+	s := startServerWith(t, func(c *config.Config) { c.Log.EventsPerChannel = 20 })
 	path := "/apps/" + appID + "/channels/match.1/events"
 	page := func(query url.Values) (scores []string, positions []string, more bool) {
 		t.Helper()

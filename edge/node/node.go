@@ -26,7 +26,6 @@ import (
 	"reecho/edge/socket"
 	"reecho/edge/sse"
 	"reecho/replay/client"
-	"reecho/replay/session"
 )
 
 // Node is a running server.
@@ -71,45 +70,59 @@ func (n *Node) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the apps: %w", err)
 	}
-	tlsConfig, err := n.loadCertificate()
-	if err != nil {
+	if err := n.equip(); err != nil {
 		return err
 	}
-	proxies, err := socket.ParseProxies(n.cfg.TrustedProxies)
-	if err != nil {
-		return fmt.Errorf("read trusted_proxies: %w", err)
-	}
-	// First of all: a port that is taken is the commonest mistake.
+	// Before anything is opened: a port that is taken is the commonest mistake.
 	if err := n.listen(ctx); err != nil {
 		return err
 	}
 	if err := n.openBroker(ctx); err != nil {
 		return err
 	}
-	if err := n.openHub(ctx, apps); err != nil {
+	n.hub, err = edge.NewHub(ctx, n.cfg.Edge, apps, n.broker, n.log)
+	if err != nil {
+		return fmt.Errorf("start the hub: %w", err)
+	}
+	if err := n.openServer(); err != nil {
 		return err
 	}
-	queues := socket.NewBudget(n.cfg.QueueMemory, n.ledger)
-	streams, err := sse.New(sse.Config{
-		PathPrefix: n.cfg.PathPrefix, MaxQueuedBytes: n.cfg.MaxQueuedBytes, WriteTimeout: n.cfg.WriteTimeout,
-		EventStreams: n.cfg.EventStreams, EventStreamsPerAddress: n.cfg.EventStreamsPerAddress,
-		Budget: queues, Ledger: n.ledger,
-	}, n.hub)
+	n.serving.Go(n.serve)
+	return nil
+}
+
+// equip completes the packages' Configs: with what follows from others, and with
+// what only a running node has.
+func (n *Node) equip() (err error) {
+	n.cfg.Derive()
+	door := &n.cfg.Socket
+	if door.TLS, err = n.loadCertificate(); err != nil {
+		return err
+	}
+	if door.TrustedProxies, err = socket.ParseProxies(n.cfg.TrustedProxies); err != nil {
+		return fmt.Errorf("read trusted_proxies: %w", err)
+	}
+	door.Ledger, n.cfg.Streams.Ledger, n.cfg.Edge.Ledger, n.cfg.API.Ledger = n.ledger, n.ledger, n.ledger, n.ledger
+	// What waits for a stream is in the same memory as what waits for a socket.
+	door.Budget = socket.NewBudget(n.cfg.QueueMemory, n.ledger)
+	n.cfg.Streams.Budget = door.Budget
+	return nil
+}
+
+// openServer makes the doors over the hub.
+func (n *Node) openServer() error {
+	streams, err := sse.New(n.cfg.Streams, n.hub)
 	if err != nil {
 		return fmt.Errorf("make the door for event streams: %w", err)
 	}
-	n.server, err = socket.NewServer(socket.Config{
-		MaxMessageBytes: n.cfg.MaxMessageBytes, MaxQueuedBytes: n.cfg.MaxQueuedBytes,
-		WriteTimeout: n.cfg.WriteTimeout, HandshakeTimeout: n.cfg.HandshakeTimeout,
-		Budget: queues, Pollers: n.cfg.Pollers, TLS: tlsConfig, Ledger: n.ledger,
-		MaxHeaderBytes: n.cfg.MaxHeaderBytes, MaxConnections: n.cfg.MaxConnections,
-		DescriptorReserve: n.cfg.DescriptorReserve, HandshakesPerSecond: n.cfg.HandshakesPerSecond,
-		TrustedProxies: proxies, ProxyProtocol: n.cfg.ProxyProtocol,
-	}, n.hub, n.routes(streams), n.log)
+	calls, err := api.New(n.cfg.API, n.hub, n.broker.Ready, n.log)
+	if err != nil {
+		return fmt.Errorf("make the HTTP API: %w", err)
+	}
+	n.server, err = socket.NewServer(n.cfg.Socket, n.hub, n.routes(streams, calls), n.log)
 	if err != nil {
 		return fmt.Errorf("make the server: %w", err)
 	}
-	n.serving.Go(n.serve)
 	return nil
 }
 
@@ -133,66 +146,18 @@ func (n *Node) listen(ctx context.Context) (err error) {
 
 func (n *Node) openBroker(ctx context.Context) error {
 	var err error
-	n.nats, err = natsd.Start(ctx, natsd.Config{
-		Dir: n.cfg.DataDir, SyncInterval: n.cfg.Sync.Interval, SyncAlways: n.cfg.Sync.Always,
-	}, n.log)
+	n.nats, err = natsd.Start(ctx, n.cfg.Store, n.log)
 	if err != nil {
-		return fmt.Errorf("open the data folder %s: %w", n.cfg.DataDir, err)
+		return fmt.Errorf("open the data folder %s: %w", n.cfg.Store.Dir, err)
 	}
 	if !n.nats.Trusted() {
 		n.log.Warn("the last run ended with the machine: the newest events may be lost, positions from before are void")
 	}
-	n.broker, err = broker.New(ctx, broker.Config{
-		Partitions: n.cfg.Partitions, MaxAge: n.cfg.RetentionAge,
-		EventsPerChannel: int64(n.cfg.RetentionEvents), MaxBytes: int64(n.cfg.RetentionBytes),
-		PublishWindow: n.cfg.PublishWindow, PublishQueueBytes: n.cfg.PublishQueue, PublishTimeout: n.cfg.PublishTimeout,
-		Rules: rules(n.cfg.Apps), Apps: shares(n.cfg.Apps),
-	}, n.nats, !n.nats.Trusted(), n.log)
+	n.broker, err = broker.New(ctx, n.cfg.Log, n.nats, !n.nats.Trusted(), n.log)
 	if err != nil {
 		return fmt.Errorf("open the event log: %w", err)
 	}
 	return nil
-}
-
-func (n *Node) openHub(ctx context.Context, apps *app.Registry) error {
-	var err error
-	n.hub, err = edge.NewHub(ctx, edge.Config{
-		PathPrefix: n.cfg.PathPrefix, Shards: n.cfg.Shards, Linger: n.cfg.Linger, PongTimeout: n.cfg.PongTimeout,
-		PingInterval: n.cfg.PingInterval, LingerMemory: n.cfg.LingerMemory, ChannelMemory: n.cfg.ChannelMemory,
-		ReplayMemory: n.cfg.ReplayMemory, ReplaysPerAddress: n.cfg.ReplaysPerAddress, Ledger: n.ledger,
-		Sessions: session.Config{
-			Time: n.cfg.SessionTime, Memory: n.cfg.SessionMemoryTime, Bytes: n.cfg.SessionBytes,
-			Channels: n.cfg.SessionChannels, AckInterval: n.cfg.SessionAckInterval, Retention: n.cfg.RetentionAge,
-			PerAddress: n.cfg.SessionsPerAddress, SavesPerSecond: n.cfg.SessionSavesPerSecond,
-		},
-	}, apps, n.broker, n.log)
-	if err != nil {
-		return fmt.Errorf("start the hub: %w", err)
-	}
-	return nil
-}
-
-// rules are the retention rules of all apps.
-func rules(apps []*app.App) []broker.Rule {
-	var all []broker.Rule
-	for _, a := range apps {
-		for _, r := range a.Retention {
-			all = append(all, broker.Rule{
-				App: a.ID, Channels: r.Channels, Off: r.Off, MaxAge: r.Age, EventsPerChannel: int64(r.Events),
-				MaxBytes: int64(r.Bytes), Replicas: r.Replicas, Memory: r.Storage == "memory",
-			})
-		}
-	}
-	return all
-}
-
-// shares are the parts of the retention of all apps.
-func shares(apps []*app.App) []broker.AppShare {
-	all := make([]broker.AppShare, len(apps))
-	for i, a := range apps {
-		all[i] = broker.AppShare{App: a.ID, Percent: a.RetentionShare}
-	}
-	return all
 }
 
 func (n *Node) loadCertificate() (*tls.Config, error) {
@@ -218,11 +183,7 @@ func (n *Node) Reload() {
 
 // routes serves what is not a client's WebSocket: event streams, the browser
 // plugin, the demo page if it is on, and the API for all the rest.
-func (n *Node) routes(streams *sse.Handler) http.Handler {
-	calls := api.New(api.Config{
-		PathPrefix: n.cfg.PathPrefix, RequestMemory: n.cfg.RequestMemory,
-		QueryBytes: n.cfg.MaxQueryBytes, QueryParameters: n.cfg.MaxQueryParameters, Ledger: n.ledger,
-	}, n.hub, n.broker.Ready, n.log)
+func (n *Node) routes(streams *sse.Handler, calls *api.API) http.Handler {
 	var demo http.Handler
 	if (n.cfg.Development || n.cfg.Demo) && len(n.cfg.Apps) > 0 {
 		demo = n.demo(n.cfg.Apps[0])
@@ -235,9 +196,9 @@ func (n *Node) routes(streams *sse.Handler) http.Handler {
 			streams.ServeHTTP(w, r)
 		case n.hub.ServesPlain(path):
 			n.hub.ServePlain(w, r)
-		case strings.HasPrefix(path, n.cfg.PathPrefix+"/client/"):
+		case strings.HasPrefix(path, n.cfg.Edge.PathPrefix+"/client/"):
 			plugin.ServeHTTP(w, r)
-		case demo != nil && console.Serves(n.cfg.PathPrefix, path):
+		case demo != nil && console.Serves(n.cfg.Edge.PathPrefix, path):
 			demo.ServeHTTP(w, r)
 		default:
 			calls.ServeHTTP(w, r)
@@ -247,7 +208,7 @@ func (n *Node) routes(streams *sse.Handler) http.Handler {
 
 func (n *Node) demo(a *app.App) http.Handler {
 	return console.New(console.Config{
-		Key: a.Key(), PathPrefix: n.cfg.PathPrefix,
+		Key: a.Key(), PathPrefix: n.cfg.Edge.PathPrefix,
 		Sign: func(socketID, channel string) string {
 			c := a.Credentials[0]
 			return c.Key + ":" + pusher.Sign(c.Secret, socketID+":"+channel)

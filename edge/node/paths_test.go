@@ -63,7 +63,7 @@ const sessionID = "0b1f0c4e-3f3b-4a5e-9c1d-0f1e2d3c4b5a"
 func TestDoubledSlashes(t *testing.T) {
 	t.Parallel()
 	for _, prefix := range []string{"", "/ws"} {
-		s := startServerWith(t, func(c *config.Config) { c.PathPrefix = prefix })
+		s := startServerWith(t, func(c *config.Config) { c.Edge.PathPrefix = prefix })
 		for _, path := range []string{
 			"/app/" + key, "//app/" + key, "/app//" + key, "/app/" + key + "//", "///app///" + key,
 			"//session/" + sessionID + "//app/" + key, "/session//" + sessionID + "/app//" + key + "/",
@@ -138,7 +138,7 @@ func TestEncodedSlashes(t *testing.T) {
 // itself, says what to do. It was 404.
 func TestPlainRequestForWebSocketPath(t *testing.T) {
 	t.Parallel()
-	s := startServerWith(t, func(c *config.Config) { c.PathPrefix = "/ws" })
+	s := startServerWith(t, func(c *config.Config) { c.Edge.PathPrefix = "/ws" })
 	const hint = "Upgrade $http_upgrade"
 	for _, tt := range []struct {
 		line, headers string
@@ -185,7 +185,7 @@ func TestPlainRequestForWebSocketPath(t *testing.T) {
 // 8,000 bytes were 431 on the upgrade, and twice as many none on the API.
 func TestHeaderLimit(t *testing.T) {
 	t.Parallel()
-	s := startServerWith(t, func(c *config.Config) { c.MaxHeaderBytes = 16 << 10 })
+	s := startServerWith(t, func(c *config.Config) { c.Socket.MaxHeaderBytes = 16 << 10 })
 	for _, path := range []string{"/app/" + key, "/health", "/app/" + key + "/events?channel=chat"} {
 		for size, want := range map[int]bool{8_000: true, 15_000: true, 17_000: false, 200_000: false} {
 			d := ws.Dialer{Header: ws.HandshakeHeaderHTTP{"Cookie": {strings.Repeat("c", size)}}}
@@ -278,7 +278,7 @@ func TestUnixSocket(t *testing.T) {
 // events are stored all the same.
 func TestMaxConnections(t *testing.T) {
 	t.Parallel()
-	s := startServerWith(t, func(c *config.Config) { c.MaxConnections = 2 })
+	s := startServerWith(t, func(c *config.Config) { c.Socket.MaxConnections = 2 })
 	first, second := s.connect(t), s.connect(t)
 	first.subscribe("chat")
 	third := s.dial(t, "/app/"+key+goodQuery)

@@ -79,8 +79,8 @@ func TestPastDoesNotStarveComeBacks(t *testing.T) {
 	t.Parallel()
 	var logged logLines
 	s := startServerLogging(t, slog.New(slog.NewTextHandler(&logged, nil)), func(c *config.Config) {
-		c.ReplayMemory = 32 << 10 // every channel is cold again at once
-		c.Partitions = 1
+		c.Edge.ReplayMemory = 32 << 10 // every channel is cold again at once
+		c.Log.Partitions = 1
 	})
 	cold, honest := numbered("cold.", 20), numbered("match.", 10)
 	s.store(cold, 300)
@@ -123,7 +123,7 @@ func TestPastDoesNotStarveComeBacks(t *testing.T) {
 // Above the bound of an address replays wait, and all are served.
 func TestReplaysPerAddress(t *testing.T) {
 	t.Parallel()
-	s := startServerWith(t, func(c *config.Config) { c.ReplaysPerAddress, c.ReplayMemory = 1, 1 })
+	s := startServerWith(t, func(c *config.Config) { c.Edge.ReplaysPerAddress, c.Edge.ReplayMemory = 1, 1 })
 	names := numbered("match.", 40)
 	s.store(names, 20)
 	var clients []*client
@@ -143,7 +143,7 @@ func TestReplaysPerAddress(t *testing.T) {
 func TestReplayReadsPerSecond(t *testing.T) {
 	t.Parallel()
 	const perSecond = 2
-	s := startServerWith(t, func(c *config.Config) { c.ReplayMemory = 1 },
+	s := startServerWith(t, func(c *config.Config) { c.Edge.ReplayMemory = 1 },
 		demoApp(func(a *app.App) { a.Limits.ReplayReadsPerSecond = perSecond }))
 	s.store([]string{"match.1", "match.2"}, 50)
 	a := s.connect(t)
@@ -182,7 +182,7 @@ func TestSessionLimits(t *testing.T) {
 		edit   func(*config.Config)
 	}{
 		{"of an app", limit.Sessions, func(c *config.Config) { c.Apps[0].Limits.Sessions = 2 }},
-		{"of an address", limit.AddressSessions, func(c *config.Config) { c.SessionsPerAddress = 2 }},
+		{"of an address", limit.AddressSessions, func(c *config.Config) { c.Edge.Sessions.PerAddress = 2 }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -216,7 +216,7 @@ func TestSessionOfManyRecords(t *testing.T) {
 	t.Parallel()
 	const id = "1d2f7a50-6c6e-4f7e-9df0-000000000008"
 	dir := t.TempDir()
-	edit := func(c *config.Config) { c.DataDir = dir }
+	edit := func(c *config.Config) { c.Store.Dir = dir }
 	s := startServerWith(t, edit)
 	names := numbered("match.", 70)
 	a := s.dialSession(t, id)

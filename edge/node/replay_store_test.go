@@ -15,7 +15,7 @@ import (
 // once get what they ask for all the same.
 func TestReplayWithoutMemory(t *testing.T) {
 	t.Parallel()
-	s := startServerWith(t, func(c *config.Config) { c.ReplayMemory = 1 })
+	s := startServerWith(t, func(c *config.Config) { c.Edge.ReplayMemory = 1 })
 	began := time.Now()
 	const channels, events = 6, 150
 	a := s.connect(t)
@@ -60,7 +60,7 @@ func TestReplayWithoutMemory(t *testing.T) {
 func TestReplayAfterRestart(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	edit := func(c *config.Config) { c.DataDir = dir }
+	edit := func(c *config.Config) { c.Store.Dir = dir }
 	s := startServerWith(t, edit)
 	a := s.connect(t)
 	var positions []string
@@ -121,7 +121,7 @@ func TestReplayFillsTheRing(t *testing.T) {
 // Large replays go out in chunks, with live events behind them.
 func TestReplayInChunks(t *testing.T) {
 	t.Parallel()
-	s := startServerWith(t, func(c *config.Config) { c.MaxQueuedBytes = 128 << 10 },
+	s := startServerWith(t, func(c *config.Config) { c.Socket.MaxQueuedBytes = 128 << 10 },
 		demoApp(func(a *app.App) { a.Limits.ReplayBytes = 8 << 20 }))
 	a := s.connect(t)
 	first := a.replay("match.1", map[string]any{}).Position

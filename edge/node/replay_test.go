@@ -169,7 +169,7 @@ func TestReplayLeavesStockClientsAlone(t *testing.T) {
 // §6: outcomes that are gaps, each with its reason, and live events after them.
 func TestReplayGaps(t *testing.T) {
 	t.Parallel()
-	s := startServerWith(t, func(c *config.Config) { c.RetentionEvents = 10 },
+	s := startServerWith(t, func(c *config.Config) { c.Log.EventsPerChannel = 10 },
 		demoApp(func(a *app.App) { a.Limits.ReplayEvents = 8 }),
 		demoApp(func(a *app.App) {
 			a.ID, a.Credentials = "78", []app.Credential{{Key: "other", Secret: "other"}}
@@ -216,7 +216,7 @@ func TestReplayGaps(t *testing.T) {
 // was there a moment ago, and in doubt when it does not say so.
 func TestReplayQuietChannel(t *testing.T) {
 	t.Parallel()
-	s := startServerWith(t, func(c *config.Config) { c.RetentionEvents = 1 })
+	s := startServerWith(t, func(c *config.Config) { c.Log.EventsPerChannel = 1 })
 	c := s.connect(t)
 	first := c.replay("match.1", map[string]any{}).Position
 	s.scores("match.1", 1, 1)
@@ -230,7 +230,7 @@ func TestReplayQuietChannel(t *testing.T) {
 // §6: newest events and events since a time, for a client that joins.
 func TestReplayHistory(t *testing.T) {
 	t.Parallel()
-	s := startServerWith(t, func(c *config.Config) { c.RetentionEvents = 20 })
+	s := startServerWith(t, func(c *config.Config) { c.Log.EventsPerChannel = 20 })
 	s.scores("match.1", 1, 30)
 	for _, last := range []int{1, 7, 20, 25} {
 		c := s.connect(t)
@@ -268,7 +268,7 @@ func TestReplayHistory(t *testing.T) {
 func TestReplayHistoryIsCut(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	edit := func(c *config.Config) { c.DataDir = dir }
+	edit := func(c *config.Config) { c.Store.Dir = dir }
 	start := func() *server {
 		return startServerWith(t, edit, demoApp(func(a *app.App) { a.Limits.ReplayEvents, a.Limits.ReplayBytes = 5, 1000 }))
 	}

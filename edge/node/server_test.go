@@ -78,7 +78,7 @@ func startServerLogging(t testing.TB, log *slog.Logger, edit func(*config.Config
 	t.Helper()
 	cfg := config.Default()
 	cfg.Listen = "127.0.0.1:0"
-	cfg.DataDir = t.TempDir()
+	cfg.Store.Dir = t.TempDir()
 	cfg.Apps = apps
 	if len(apps) == 0 {
 		cfg.Apps = []*app.App{demoApp()}

@@ -117,7 +117,7 @@ func TestSessionID(t *testing.T) {
 func TestSessionExpires(t *testing.T) {
 	t.Parallel()
 	const id = "1d2f7a50-6c6e-4f7e-9df0-000000000004"
-	s := startServerWith(t, func(c *config.Config) { c.SessionTime = time.Nanosecond })
+	s := startServerWith(t, func(c *config.Config) { c.Edge.Sessions.Time = time.Nanosecond })
 	a := s.dialSession(t, id)
 	a.subscribe("match.1")
 	a.cut()
@@ -136,7 +136,7 @@ func TestSessionSurvivesRestart(t *testing.T) {
 	t.Parallel()
 	const id = "1d2f7a50-6c6e-4f7e-9df0-000000000005"
 	dir := t.TempDir()
-	edit := func(c *config.Config) { c.DataDir = dir; c.SessionAckInterval = time.Hour }
+	edit := func(c *config.Config) { c.Store.Dir = dir; c.Edge.Sessions.AckInterval = time.Hour }
 	s := startServerWith(t, edit)
 	a := s.dialSession(t, id)
 	a.subscribe("match.1")
@@ -181,7 +181,7 @@ func TestSessionOfManyChannels(t *testing.T) {
 	t.Parallel()
 	const id = "1d2f7a50-6c6e-4f7e-9df0-000000000007"
 	dir := t.TempDir()
-	edit := func(c *config.Config) { c.DataDir = dir; c.SessionChannels = 2 }
+	edit := func(c *config.Config) { c.Store.Dir = dir; c.Edge.Sessions.Channels = 2 }
 	s := startServerWith(t, edit)
 	a := s.dialSession(t, id)
 	for _, name := range []string{"match.1", "match.2", "match.3", "match.4"} {

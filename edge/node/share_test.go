@@ -21,7 +21,7 @@ func TestRetentionShare(t *testing.T) {
 	busy := demoApp()
 	quiet := demoApp(func(a *app.App) { a.ID, a.Credentials = "78", []app.Credential{{Key: "other", Secret: "other"}} })
 	edit := func(c *config.Config) {
-		c.DataDir, c.Partitions, c.RetentionBytes, c.RetentionEvents = dir, 1, 1<<20, 1<<20
+		c.Store.Dir, c.Log.Partitions, c.Log.MaxBytes, c.Log.EventsPerChannel = dir, 1, 1<<20, 1<<20
 	}
 	s := startServerWith(t, edit, busy, quiet)
 	publish := func(a *app.App, channel, data string) {

@@ -96,7 +96,7 @@ func TestManySignals(t *testing.T) {
 func TestStopWhileStarting(t *testing.T) {
 	t.Parallel()
 	cfg := config.Default()
-	cfg.Listen, cfg.DataDir = "127.0.0.1:0", t.TempDir()
+	cfg.Listen, cfg.Store.Dir = "127.0.0.1:0", t.TempDir()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := node.Start(ctx, cfg, slog.New(slog.DiscardHandler)); !errors.Is(err, node.ErrStopped) {

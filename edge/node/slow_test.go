@@ -176,7 +176,7 @@ func TestStoppedReader(t *testing.T) {
 			t.Parallel()
 			s := startServerWith(t, func(c *config.Config) {
 				withTLS(t)(c)
-				c.WriteTimeout = time.Second
+				c.Socket.WriteTimeout = time.Second
 			})
 			s.read(t, w, s.addr)
 			s.bigBurst(500)
@@ -216,7 +216,7 @@ func TestQueueMemory(t *testing.T) {
 func TestBurstOverSlowLink(t *testing.T) {
 	t.Parallel()
 	const readers, events, bytesPerSecond = 150, 30, 60 << 20 / 8
-	s := startServerWith(t, func(c *config.Config) { c.WriteTimeout = 2 * time.Second })
+	s := startServerWith(t, func(c *config.Config) { c.Socket.WriteTimeout = 2 * time.Second })
 	addr := slowLink(t, s.addr, bytesPerSecond)
 	var done sync.WaitGroup
 	for range readers {

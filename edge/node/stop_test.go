@@ -98,7 +98,7 @@ func TestStopIsCleanWhateverClientsDo(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			s := startServerWith(t, func(c *config.Config) { c.DataDir = dir })
+			s := startServerWith(t, func(c *config.Config) { c.Store.Dir = dir })
 			tt.do(s)
 			s.publish("kept", "x", "1", "")
 			s.wantCleanStop(dir)
@@ -125,7 +125,7 @@ func TestStopDuringTLSHandshake(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	encrypt := withTLS(t)
-	s := startServerWith(t, func(c *config.Config) { encrypt(c); c.DataDir = dir })
+	s := startServerWith(t, func(c *config.Config) { encrypt(c); c.Store.Dir = dir })
 	s.mustDial("\x16\x03\x01\x02\x00\x01") // the beginning of a ClientHello
 	conn, err := tls.Dial("tcp", s.addr, &tls.Config{InsecureSkipVerify: true})
 	if err != nil {
@@ -148,7 +148,7 @@ func TestStopDuringTLSHandshake(t *testing.T) {
 func TestStopWhilePublishing(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	s := startServerWith(t, func(c *config.Config) { c.DataDir = dir })
+	s := startServerWith(t, func(c *config.Config) { c.Store.Dir = dir })
 	const callers, before = 4, 20
 	answered := [callers]int{}
 	var running, begun sync.WaitGroup

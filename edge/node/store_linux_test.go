@@ -40,7 +40,7 @@ func TestFullDiskFromOutside(t *testing.T) {
 	faults.WithMounts(t, func(t *testing.T, mount string) {
 		t.Helper()
 		faults.Mount(t, mount, 16<<20)
-		s := startServerWith(t, func(c *config.Config) { c.DataDir = filepath.Join(mount, "data") })
+		s := startServerWith(t, func(c *config.Config) { c.Store.Dir = filepath.Join(mount, "data") })
 		c := s.connect(t)
 		c.subscribe("chat")
 		s.publish("chat", "x", "before", "")
@@ -78,7 +78,7 @@ func TestSessionWhileTheDiskIsFull(t *testing.T) {
 	faults.WithMounts(t, func(t *testing.T, mount string) {
 		t.Helper()
 		faults.Mount(t, mount, 16<<20)
-		s := startServerWith(t, func(c *config.Config) { c.DataDir = filepath.Join(mount, "data") })
+		s := startServerWith(t, func(c *config.Config) { c.Store.Dir = filepath.Join(mount, "data") })
 		a := s.dialSession(t, id)
 		a.subscribe("match.1")
 		s.scores("match.1", 1, 3)
@@ -122,8 +122,8 @@ func TestEventThatNoStreamTakes(t *testing.T) {
 	}{
 		{"escaping makes it longer", func(*config.Config) {}, strings.Repeat("\x01", 2<<20), http.StatusRequestEntityTooLarge},
 		{"it fits", func(*config.Config) {}, strings.Repeat("\x01", 1<<20), http.StatusOK},
-		{"larger than a stream", func(c *config.Config) { c.RetentionBytes = 1 << 20 }, strings.Repeat("x", 1<<20), http.StatusRequestEntityTooLarge},
-		{"larger than the queue", func(c *config.Config) { c.PublishQueue, c.PublishWindow = 1, 1 }, strings.Repeat("x", 1<<20), http.StatusOK},
+		{"larger than a stream", func(c *config.Config) { c.Log.MaxBytes = 1 << 20 }, strings.Repeat("x", 1<<20), http.StatusRequestEntityTooLarge},
+		{"larger than the queue", func(c *config.Config) { c.Log.PublishQueueBytes, c.Log.PublishWindow = 1, 1 }, strings.Repeat("x", 1<<20), http.StatusOK},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

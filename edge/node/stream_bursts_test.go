@@ -74,7 +74,7 @@ func (r *burstReader) collect(t *testing.T, s *server, last int) error {
 func TestEventStreamOfBursts(t *testing.T) {
 	t.Parallel()
 	const events = 300
-	s := startServerWith(t, func(c *config.Config) { c.Shards = 1 }, demoApp(func(a *app.App) {
+	s := startServerWith(t, func(c *config.Config) { c.Edge.Shards = 1 }, demoApp(func(a *app.App) {
 		a.SubscriptionCounts = true
 		a.Retention = []app.Retention{{Channels: "live.*", Off: true}}
 	}))

@@ -25,8 +25,8 @@ func TestStreamLimits(t *testing.T) {
 		part   string
 		reason limit.Reason
 	}{
-		"node":    {func(c *config.Config) { c.EventStreams = 2 }, http.StatusServiceUnavailable, "event_streams is 2", limit.EventStreams},
-		"address": {func(c *config.Config) { c.EventStreamsPerAddress = 2 }, http.StatusTooManyRequests, "event_streams_per_address is 2", limit.AddressStreams},
+		"node":    {func(c *config.Config) { c.Streams.EventStreams = 2 }, http.StatusServiceUnavailable, "event_streams is 2", limit.EventStreams},
+		"address": {func(c *config.Config) { c.Streams.EventStreamsPerAddress = 2 }, http.StatusTooManyRequests, "event_streams_per_address is 2", limit.AddressStreams},
 		"app":     {func(c *config.Config) { c.Apps[0].Limits.MaxConnections = 2 }, http.StatusServiceUnavailable, "limit of 2 connections is reached (max_connections)", limit.AppConnections},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -61,7 +61,7 @@ func TestStreamLimits(t *testing.T) {
 // positions of the request's channels, and none is longer than a valid one.
 func TestStreamCursorIsBounded(t *testing.T) {
 	t.Parallel()
-	s := startServerWith(t, func(cfg *config.Config) { cfg.MaxHeaderBytes = 128 << 10 },
+	s := startServerWith(t, func(cfg *config.Config) { cfg.Socket.MaxHeaderBytes = 128 << 10 },
 		demoApp(func(a *app.App) { a.Limits.ReplayEvents = 1000 }))
 	s.burst("match.1", 1, 300)
 	madeUp := func(n int) string {
@@ -153,7 +153,7 @@ func TestStreamBadQueries(t *testing.T) {
 // come back.
 func TestStreamsCountAsHandshakes(t *testing.T) {
 	t.Parallel()
-	s := startServerWith(t, func(c *config.Config) { c.HandshakesPerSecond = 1 })
+	s := startServerWith(t, func(c *config.Config) { c.Socket.HandshakesPerSecond = 1 })
 	refused := 0
 	for range 30 {
 		response, text := s.ask(t, http.MethodGet, eventsPath+"?channel=match.1", nil)

@@ -170,7 +170,7 @@ func TestEventStreamPoll(t *testing.T) {
 func TestEventStreamOfSlowClient(t *testing.T) {
 	t.Parallel()
 	const limit = 32 << 20
-	s := startServerWith(t, func(c *config.Config) { c.WriteTimeout = 200 * time.Millisecond },
+	s := startServerWith(t, func(c *config.Config) { c.Socket.WriteTimeout = 200 * time.Millisecond },
 		demoApp(func(a *app.App) { a.Limits.EventDataBytes, a.Limits.ReplayBytes = 500<<10, limit }))
 	for range 60 {
 		s.publish("match.1", "score", strings.Repeat("x", 400<<10), "")

@@ -202,7 +202,7 @@ func TestAppsAreApart(t *testing.T) {
 // with hardly any linger time, clients that come and go always succeed.
 func TestChannelsComeAndGo(t *testing.T) {
 	t.Parallel()
-	s := startServerWith(t, func(c *config.Config) { c.Linger = time.Millisecond }, demoApp())
+	s := startServerWith(t, func(c *config.Config) { c.Edge.Linger = time.Millisecond }, demoApp())
 	var wg sync.WaitGroup
 	for i := range 8 {
 		c := s.connect(t)

@@ -4,10 +4,10 @@ import (
 	"cmp"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"runtime"
 	"time"
 
+	"reecho/broker/amount"
 	"reecho/edge/limit"
 )
 
@@ -96,26 +96,19 @@ type Config struct {
 // Validate reports every problem of c at once. NewServer calls it.
 func (c *Config) Validate() error {
 	return errors.Join(
-		notNegative("MaxMessageBytes", c.MaxMessageBytes),
-		notNegative("MaxQueuedBytes", c.MaxQueuedBytes),
-		notNegative("MaxHeaderBytes", c.MaxHeaderBytes),
-		notNegative("MaxConnections", c.MaxConnections),
-		notNegative("DescriptorReserve", c.DescriptorReserve),
-		notNegative("HandshakesPerSecond", c.HandshakesPerSecond),
-		notNegative("Pollers", c.Pollers),
-		notNegative("WriteTimeout", c.WriteTimeout),
-		notNegative("HandshakeTimeout", c.HandshakeTimeout),
-		notNegative("MessageTimeout", c.MessageTimeout),
-		notNegative("HTTPIdleTimeout", c.HTTPIdleTimeout),
-		notNegative("HTTPBodyTimeout", c.HTTPBodyTimeout),
+		amount.NotNegative("MaxMessageBytes", c.MaxMessageBytes),
+		amount.NotNegative("MaxQueuedBytes", c.MaxQueuedBytes),
+		amount.NotNegative("MaxHeaderBytes", c.MaxHeaderBytes),
+		amount.NotNegative("MaxConnections", c.MaxConnections),
+		amount.NotNegative("DescriptorReserve", c.DescriptorReserve),
+		amount.NotNegative("HandshakesPerSecond", c.HandshakesPerSecond),
+		amount.NotNegative("Pollers", c.Pollers),
+		amount.NotNegative("WriteTimeout", c.WriteTimeout),
+		amount.NotNegative("HandshakeTimeout", c.HandshakeTimeout),
+		amount.NotNegative("MessageTimeout", c.MessageTimeout),
+		amount.NotNegative("HTTPIdleTimeout", c.HTTPIdleTimeout),
+		amount.NotNegative("HTTPBodyTimeout", c.HTTPBodyTimeout),
 	)
-}
-
-func notNegative[T int | time.Duration](name string, value T) error {
-	if value < 0 {
-		return fmt.Errorf("%s is %v, must not be negative", name, value)
-	}
-	return nil
 }
 
 // withDefaults returns c with every 0 replaced but those of MaxConnections and

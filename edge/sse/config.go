@@ -3,9 +3,9 @@ package sse
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"time"
 
+	"reecho/broker/amount"
 	"reecho/edge/limit"
 	"reecho/edge/socket"
 )
@@ -34,20 +34,14 @@ type Config struct {
 	Ledger *limit.Ledger
 }
 
-// Validate reports every problem of c at once.
+// Validate reports every problem of c at once. New calls it.
 func (c *Config) Validate() error {
-	var problems []error
-	for name, n := range map[string]int{
-		"EventStreams": c.EventStreams, "EventStreamsPerAddress": c.EventStreamsPerAddress, "MaxQueuedBytes": c.MaxQueuedBytes,
-	} {
-		if n < 0 {
-			problems = append(problems, fmt.Errorf("%s is %d, must not be negative", name, n))
-		}
-	}
-	if c.WriteTimeout < 0 {
-		problems = append(problems, fmt.Errorf("WriteTimeout is %v, must not be negative", c.WriteTimeout))
-	}
-	return errors.Join(problems...)
+	return errors.Join(
+		amount.NotNegative("EventStreams", c.EventStreams),
+		amount.NotNegative("EventStreamsPerAddress", c.EventStreamsPerAddress),
+		amount.NotNegative("MaxQueuedBytes", c.MaxQueuedBytes),
+		amount.NotNegative("WriteTimeout", c.WriteTimeout),
+	)
 }
 
 // withDefaults returns c with every 0 replaced.
@@ -56,8 +50,6 @@ func (c Config) withDefaults() Config {
 	c.EventStreamsPerAddress = cmp.Or(c.EventStreamsPerAddress, DefaultEventStreamsPerAddress)
 	c.MaxQueuedBytes = cmp.Or(c.MaxQueuedBytes, socket.DefaultMaxQueuedBytes)
 	c.WriteTimeout = cmp.Or(c.WriteTimeout, socket.DefaultWriteTimeout)
-	if c.Budget == nil {
-		c.Budget = socket.NewBudget(0, c.Ledger)
-	}
+	c.Budget = cmp.Or(c.Budget, socket.NewBudget(0, c.Ledger))
 	return c
 }
