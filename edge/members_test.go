@@ -119,7 +119,7 @@ func (r *room) read(g *guest, text string) {
 	}
 }
 
-// pass lets time go by, and the janitor sweep.
+// pass lets time go by, and what is put off be done.
 func (r *room) pass(d time.Duration) {
 	for end := time.Now().Add(d); time.Now().Before(end); {
 		<-time.After(putOffPeriod)
