@@ -20,25 +20,7 @@ const (
 	// subscribed to all its channels again: a subscription after that is a new
 	// one.
 	returnWindow = 2 * time.Minute
-	// saveInterval is the pause between two saves of one session that nobody
-	// waits for.
-	saveInterval = time.Second
-	// savesBurst is how many saves that a subscription waits for are done at
-	// once: a page subscribes to all it has in one go, and then to few.
-	savesBurst = 500
 )
-
-// mark is how far a session has got on a channel.
-type mark struct {
-	position replay.Position
-	// confirmed is when the client was last known to have everything up to it.
-	confirmed time.Time
-	// gap, if not "", is what the client has to be told: that it came back too
-	// late, or of what it missed before position and is not known to have heard.
-	gap replay.Reason
-	// chunk is where it is stored.
-	chunk int
-}
 
 // session is what is known of one id.
 type session struct {
@@ -67,6 +49,18 @@ type session struct {
 	written time.Time      // when the newest save began
 	turns   *rate.Limiter  // of saves that are waited for; nil until one is
 	waiting []chan<- error // told of the next save that begins
+}
+
+// mark is how far a session has got on a channel.
+type mark struct {
+	position replay.Position
+	// confirmed is when the client was last known to have everything up to it.
+	confirmed time.Time
+	// gap, if not "", is what the client has to be told: that it came back too
+	// late, or of what it missed before position and is not known to have heard.
+	gap replay.Reason
+	// chunk is where it is stored.
+	chunk int
 }
 
 func newSession(key, app string) *session {
@@ -197,125 +191,4 @@ func (s *session) release(by *Hold, now time.Time) bool {
 // load asks the records for the session, once.
 func (s *session) load(ctx context.Context, st *Store) error {
 	return s.loading.Do(ctx, func(ctx context.Context) error { return st.read(ctx, s) })
-}
-
-// when is what is to be done about the next save: put into the queue, or looked
-// at again after a time, or nothing.
-type when struct {
-	queue bool
-	after time.Duration
-}
-
-// saveNow asks for a save that done, which has room for it, is told of.
-func (s *session) saveNow(done chan<- error) when {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.waiting = append(s.waiting, done)
-	queue := !s.queued && !s.saving
-	s.changed, s.queued = true, true
-	return when{queue: queue}
-}
-
-// saveSoon asks for a save, a while after the one before unless everything is
-// hurried.
-func (s *session) saveSoon(hurry bool) when {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.changed = true
-	return s.soonLocked(hurry)
-}
-
-// due is that the time of a delayed save has come.
-func (s *session) due(hurry bool) when {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.delayed = false
-	if !s.changed {
-		return when{}
-	}
-	return s.soonLocked(hurry)
-}
-
-func (s *session) soonLocked(hurry bool) when {
-	if s.queued || s.saving {
-		return when{} // saved looks again
-	}
-	pause := saveInterval - time.Since(s.written)
-	switch {
-	case pause <= 0 || hurry:
-		s.queued = true
-		return when{queue: true}
-	case s.delayed:
-		return when{}
-	}
-	s.delayed = true
-	return when{after: pause}
-}
-
-// hurry reports whether the session is to be put into the queue because nothing
-// is put off any more.
-func (s *session) hurry() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.changed || s.queued || s.saving {
-		return false
-	}
-	s.queued = true
-	return true
-}
-
-// take begins a save: what is to be written, and who waits for it.
-func (s *session) take(run string, now time.Time) (parts []part, waiting []chan<- error, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.changed, s.queued, s.saving, s.written = false, false, true, now
-	waiting, s.waiting = s.waiting, nil
-	parts, err = s.partsLocked(run, now)
-	return parts, waiting, err
-}
-
-// unsaved says that parts were not written after all; again is whether that is
-// to be tried.
-func (s *session) unsaved(parts []part, again bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, p := range parts {
-		s.chunks[p.chunk].dirty = true
-	}
-	s.changed = s.changed || again
-}
-
-// saved ends a save. What could not be saved is given up when nobody can go on
-// with it: its client is away for longer than keep.
-func (s *session) saved(failed bool, keep time.Duration, hurry bool) when {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.saving = false
-	if failed && !s.queued && s.owner == nil && time.Since(s.dropped) > keep {
-		s.changed = false
-	}
-	switch {
-	case s.queued:
-		return when{queue: true}
-	case s.changed:
-		return s.soonLocked(hurry)
-	}
-	return when{}
-}
-
-// unused reports whether nobody has the session and it is stored as it is.
-func (s *session) unused() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.owner == nil && !s.changed && !s.saving && !s.queued
-}
-
-// limiter is that of the saves that are waited for.
-func (s *session) limiter(perSecond int) *rate.Limiter {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.turns == nil {
-		s.turns = rate.NewLimiter(rate.Limit(perSecond), savesBurst)
-	}
-	return s.turns
 }

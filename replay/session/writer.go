@@ -10,6 +10,13 @@ import (
 	"reecho/broker"
 )
 
+const (
+	// writers is how many sessions are saved at once.
+	writers = 8
+	// saveTimeout bounds the writing of one session.
+	saveTimeout = 5 * time.Second
+)
+
 // saveSoon has s written: now, or a while after the save before.
 func (st *Store) saveSoon(s *session) {
 	st.carryOut(s, s.saveSoon(st.closing.Load()))
