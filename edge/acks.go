@@ -73,7 +73,7 @@ func (a *acks) tick(now time.Time) {
 
 func (a *acks) behind() bool {
 	return slices.ContainsFunc(a.subs, func(sub *subscription) bool {
-		return a.hold.Behind(sub.ch.name, a.reached(sub))
+		return a.hold.Behind(sub.ch.name, sub.ch.log.Line().At(a.reached(sub)))
 	})
 }
 

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"slices"
 	"sync"
@@ -63,6 +64,13 @@ type mark struct {
 	chunk int
 }
 
+// isBehind reports whether at is further than the mark. A position of another
+// line is: the sequences of two lines say nothing of each other, and the line that
+// the client is on is the newer one.
+func (m *mark) isBehind(at replay.Position) bool {
+	return m.position.Line != at.Line || m.position.Sequence < at.Sequence
+}
+
 func newSession(key, app string) *session {
 	return &session{key: key, app: app, marks: make(map[string]mark), chunks: make([]chunk, 1)}
 }
@@ -94,26 +102,22 @@ func (s *session) earlier() []string {
 	return s.sockets
 }
 
-// find says where a subscription has to go on: after the mark, or, if known is
-// false, from now on. reason is why it cannot. returning: the client may still be
-// subscribing to what it had.
-func (s *session) find(channel string, returning bool) (m mark, known bool, reason replay.Reason) {
+// find is the mark behind which a subscription goes on; if there is none, it
+// begins now. returning: the client may still be subscribing to what it had.
+func (s *session) find(channel string, returning bool) (m mark, known bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m, known = s.marks[channel]
 	switch {
 	case !known && s.crowded && returning:
-		return m, true, replay.OverLimit
-	case !known:
-		return m, false, ""
-	case m.gap != "":
-		return m, true, m.gap
-	case !returning:
+		// It may be one of the channels that were too many.
+		return mark{gap: replay.OverLimit}, true
+	case known && m.gap == "" && !returning:
 		// Not part of coming back: the application subscribed anew.
 		s.dropLocked(channel)
-		return m, false, ""
+		return mark{}, false
 	}
-	return m, true, ""
+	return m, known
 }
 
 // start sets the mark of a channel that the session begins to follow, behind a
@@ -133,11 +137,13 @@ func (s *session) start(by *Hold, channel string, at replay.Position, gap replay
 	return true
 }
 
-func (s *session) behind(channel string, sequence uint64) bool {
+// behind reports whether a channel that is followed is not known to have got as
+// far as at.
+func (s *session) behind(channel string, at replay.Position) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m, known := s.marks[channel]
-	return known && m.position.Sequence < sequence
+	return known && m.isBehind(at)
 }
 
 // confirm moves the marks to what has arrived. It reports whether there is
@@ -153,10 +159,12 @@ func (s *session) confirm(by *Hold, reached []Reached, at time.Time) (changed bo
 		if !known {
 			continue
 		}
-		moved := r.Position.Sequence > m.position.Sequence
-		r.Position.Sequence = max(r.Position.Sequence, m.position.Sequence)
+		moved := m.isBehind(r.Position)
+		if moved {
+			m.position = r.Position
+		}
 		moved = moved || m.gap != ""
-		m.position, m.confirmed, m.gap = r.Position, at, ""
+		m.confirmed, m.gap = at, ""
 		if c := s.setLocked(r.Channel, m); moved {
 			c.dirty = true
 		}
@@ -169,6 +177,7 @@ func (s *session) confirm(by *Hold, reached []Reached, at time.Time) (changed bo
 	return changed || s.main
 }
 
+// forget drops a channel, unless another hold has the session.
 func (s *session) forget(by *Hold, channel string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -190,5 +199,13 @@ func (s *session) release(by *Hold, now time.Time) bool {
 
 // load asks the records for the session, once.
 func (s *session) load(ctx context.Context, st *Store) error {
-	return s.loading.Do(ctx, func(ctx context.Context) error { return st.read(ctx, s) })
+	mine := false
+	err := s.loading.Do(ctx, func(ctx context.Context) error {
+		mine = true
+		return st.read(ctx, s)
+	})
+	if err != nil && !mine {
+		return fmt.Errorf("wait for a session: %w", err)
+	}
+	return err
 }

@@ -42,11 +42,17 @@ type Store struct {
 }
 
 // Records is where sessions are stored: a broker.Store, or a model of one in
-// tests.
+// tests. It is used by several goroutines at once.
 type Records interface {
+	// Get returns the newest value of a key and when it was put; ok is false if
+	// there is none, or it was forgotten for its age or for others.
 	Get(ctx context.Context, key string) (value []byte, put time.Time, ok bool, err error)
+	// Put stores a value and returns when it is sure to outlive a crash. The value
+	// is not changed afterwards.
 	Put(ctx context.Context, key string, value []byte) error
 }
+
+var _ Records = (*broker.Store)(nil)
 
 // OpenRecords opens the records of cfg on a broker.
 func OpenRecords(ctx context.Context, cfg Config, b *broker.Broker) (*broker.Store, error) {
@@ -74,17 +80,15 @@ func Open(cfg Config, records Records, log *slog.Logger) *Store {
 	return st
 }
 
-// Close saves what is not saved, at most until ctx ends, and stops.
+// Close saves what is not saved, at most until ctx ends, and stops. When ctx ends
+// it still waits for what is being written, for saveTimeout at most. Saves that are
+// asked for later are not done, and who waits for one waits until its context ends.
+// It must be called once.
 func (st *Store) Close(ctx context.Context) {
-	stop := context.AfterFunc(ctx, func() {
-		st.mu.Lock()
-		defer st.mu.Unlock()
-		st.queue = nil
-		st.idle.Broadcast()
-	})
-	defer stop()
 	st.closing.Store(true)
 	st.mu.Lock()
+	// Under the lock: also if ctx has ended already, it comes when the queue is filled.
+	defer context.AfterFunc(ctx, st.giveUp)()
 	for _, s := range st.live {
 		if s.hurry() {
 			st.queue = append(st.queue, s)
@@ -102,6 +106,14 @@ func (st *Store) Close(ctx context.Context) {
 	st.mu.Unlock()
 	st.stop()
 	st.tasks.Wait()
+}
+
+// giveUp drops what is to be saved.
+func (st *Store) giveUp() {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.queue = nil
+	st.idle.Broadcast()
 }
 
 // Who claims a session.

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -32,33 +33,36 @@ func (s *session) saveNow(done chan<- error) when {
 	return when{queue: queue}
 }
 
-// saveSoon asks for a save, a while after the one before unless everything is
-// hurried.
-func (s *session) saveSoon(hurry bool) when {
+// saveSoon asks for a save, a while after the one before unless the store is
+// closing.
+func (s *session) saveSoon(closing *atomic.Bool) when {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.changed = true
-	return s.soonLocked(hurry)
+	return s.soonLocked(closing)
 }
 
 // due is that the time of a delayed save has come.
-func (s *session) due(hurry bool) when {
+func (s *session) due(closing *atomic.Bool) when {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.delayed = false
 	if !s.changed {
 		return when{}
 	}
-	return s.soonLocked(hurry)
+	return s.soonLocked(closing)
 }
 
-func (s *session) soonLocked(hurry bool) when {
+// soonLocked looks at closing itself, and its caller does not: Store.Close looks
+// at every session after it has set that, so that it finds here what was put off
+// before.
+func (s *session) soonLocked(closing *atomic.Bool) when {
 	if s.queued || s.saving {
 		return when{} // saved looks again
 	}
 	pause := saveInterval - time.Since(s.written)
 	switch {
-	case pause <= 0 || hurry:
+	case pause <= 0 || closing.Load():
 		s.queued = true
 		return when{queue: true}
 	case s.delayed:
@@ -103,10 +107,13 @@ func (s *session) unsaved(parts []part, again bool) {
 
 // saved ends a save. What could not be saved is given up when nobody can go on
 // with it: its client is away for longer than keep.
-func (s *session) saved(failed bool, keep time.Duration, hurry bool) when {
+func (s *session) saved(failed bool, keep time.Duration, closing *atomic.Bool) when {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.saving = false
+	if s.turns != nil && s.turns.Tokens() >= savesBurst {
+		s.turns = nil // as good as a new one
+	}
 	if failed && !s.queued && s.owner == nil && time.Since(s.dropped) > keep {
 		s.changed = false
 	}
@@ -114,7 +121,7 @@ func (s *session) saved(failed bool, keep time.Duration, hurry bool) when {
 	case s.queued:
 		return when{queue: true}
 	case s.changed:
-		return s.soonLocked(hurry)
+		return s.soonLocked(closing)
 	}
 	return when{}
 }
@@ -126,12 +133,12 @@ func (s *session) unused() bool {
 	return s.owner == nil && !s.changed && !s.saving && !s.queued
 }
 
-// limiter is that of the saves that are waited for.
-func (s *session) limiter(perSecond int) *rate.Limiter {
+// takeTurn reports whether a save that is waited for may be done now.
+func (s *session) takeTurn(perSecond int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.turns == nil {
 		s.turns = rate.NewLimiter(rate.Limit(perSecond), savesBurst)
 	}
-	return s.turns
+	return s.turns.Allow()
 }
