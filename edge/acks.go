@@ -46,10 +46,14 @@ func (a *acks) joined(sub *subscription) {
 	}
 }
 
+// left forgets a subscription, also where a pong is out for it: that would be
+// taken for what was sent to the next subscription to the channel.
 func (a *acks) left(sub *subscription) {
 	if i := slices.Index(a.subs, sub); i >= 0 {
 		a.subs = slices.Delete(a.subs, i, i+1)
 	}
+	gone := func(w awaited) bool { return w.sub == sub }
+	a.awaiting, a.final = slices.DeleteFunc(a.awaiting, gone), slices.DeleteFunc(a.final, gone)
 }
 
 // reached is how far sub is: what was written to its audience, or what it got
@@ -79,7 +83,7 @@ func (a *acks) behind() bool {
 
 func (a *acks) ping(now time.Time) {
 	a.pinged = now
-	if a.awaiting = a.final; !a.leaving {
+	if a.awaiting = slices.Clone(a.final); !a.leaving {
 		a.awaiting = a.sent()
 	}
 	// Behind what was written, as it was pushed later.
