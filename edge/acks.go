@@ -46,10 +46,14 @@ func (a *acks) joined(sub *subscription) {
 	}
 }
 
+// left forgets a subscription, also where a pong is out for it: that would be
+// taken for what was sent to the next subscription to the channel.
 func (a *acks) left(sub *subscription) {
 	if i := slices.Index(a.subs, sub); i >= 0 {
 		a.subs = slices.Delete(a.subs, i, i+1)
 	}
+	gone := func(w awaited) bool { return w.sub == sub }
+	a.awaiting, a.final = slices.DeleteFunc(a.awaiting, gone), slices.DeleteFunc(a.final, gone)
 }
 
 // reached is how far sub is: what was written to its audience, or what it got
@@ -73,13 +77,13 @@ func (a *acks) tick(now time.Time) {
 
 func (a *acks) behind() bool {
 	return slices.ContainsFunc(a.subs, func(sub *subscription) bool {
-		return a.hold.Behind(sub.ch.name, a.reached(sub))
+		return a.hold.Behind(sub.ch.name, sub.ch.log.Line().At(a.reached(sub)))
 	})
 }
 
 func (a *acks) ping(now time.Time) {
 	a.pinged = now
-	if a.awaiting = a.final; !a.leaving {
+	if a.awaiting = slices.Clone(a.final); !a.leaving {
 		a.awaiting = a.sent()
 	}
 	// Behind what was written, as it was pushed later.

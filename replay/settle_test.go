@@ -33,6 +33,7 @@ func (*taker) Drained() <-chan struct{} { return nil }
 func TestSettledForAClient(t *testing.T) {
 	t.Parallel()
 	followInterrupted(t, func(t *testing.T, log *interrupted, model *replaytest.Log, ch *replay.Channel, a *told) {
+		t.Helper()
 		log.meanwhile = func() error { return nil }
 		if err := ch.Attach(t.Context()); err != nil {
 			t.Fatal(err)

@@ -2,7 +2,6 @@ package session
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"reecho/replay"
@@ -19,12 +18,10 @@ type Hold struct {
 }
 
 // Load asks the records for the session, once; who waits for another's attempt
-// that failed tries itself. It must have returned nil before Request.
+// that failed tries itself. It must have returned nil before Request. The error is
+// that the records cannot be read, or are not what was written, or the context's.
 func (h *Hold) Load(ctx context.Context) error {
-	if err := h.session.load(ctx, h.store); err != nil {
-		return fmt.Errorf("ask for a session: %w", err)
-	}
-	return nil
+	return h.session.load(ctx, h.store)
 }
 
 // Loaded reports whether Load would return nil at once.
@@ -42,26 +39,30 @@ func (h *Hold) Refresh() time.Duration { return h.store.cfg.refresh() }
 // since the client was here, with returning true; or nothing, for a channel that
 // is new to the session, whose place is stored before the client joins.
 func (h *Hold) Request(channel string, line replay.Line) (r replay.Request, returning bool) {
-	m, known, reason := h.session.find(channel, time.Since(h.opened) <= returnWindow)
+	m, known := h.session.find(channel, time.Since(h.opened) <= returnWindow)
+	// Its own id too: what is stored before it has joined is sent again.
+	r.Except = h.session.earlier()
 	if !known {
-		// Its own events too: what is stored before it has joined is sent again.
-		return replay.Request{Except: h.session.earlier(), Begin: func(ctx context.Context, at replay.Position) error {
-			if h.session.start(h, channel, at, "") {
-				return h.store.saveNow(ctx, h.session)
-			}
-			return nil
-		}}, false
+		r.Begin = func(ctx context.Context, at replay.Position) error { return h.begin(ctx, channel, at) }
+		return r, false
 	}
-	sequence := uint64(0)
-	if reason == "" {
-		sequence, reason = line.Check(m.position)
+	r.Lost = m.gap
+	if r.Lost == "" {
+		r.Claim.Sequence, r.Lost = line.Check(m.position)
 	}
-	if reason != "" {
-		return replay.Request{Lost: reason}, true
+	if r.Lost == "" {
+		r.Want, r.Claim.Confirmed = replay.WantMissed, m.confirmed
 	}
-	return replay.Request{
-		Want: replay.WantMissed, Claim: replay.Claim{Sequence: sequence, Confirmed: m.confirmed}, Except: h.session.earlier(),
-	}, true
+	return r, true
+}
+
+// begin stores where the session begins to follow a channel: the client must not
+// be told that it joined before, else a crash would lose what came after it.
+func (h *Hold) begin(ctx context.Context, channel string, at replay.Position) error {
+	if !h.session.start(h, channel, at, "") {
+		return nil
+	}
+	return h.store.saveNow(ctx, h.session)
 }
 
 // Joined says that the client has joined a channel after an answer whose reason
@@ -78,9 +79,10 @@ func (h *Hold) Joined(channel string, at replay.Position, reason replay.Reason, 
 }
 
 // Behind reports whether the client is not known to have everything of a channel
-// up to a sequence that was sent to it.
-func (h *Hold) Behind(channel string, sequence uint64) bool {
-	return h.session.behind(channel, sequence)
+// up to a position that was sent to it. It is not behind on a channel that the
+// session does not follow.
+func (h *Hold) Behind(channel string, at replay.Position) bool {
+	return h.session.behind(channel, at)
 }
 
 // Reached is a position that was sent to a client.

@@ -10,19 +10,6 @@ import (
 	"reecho/replay"
 )
 
-// chunkChannels is how many channels are stored together. A session is stored in
-// several records, so that a subscription rewrites a part of bounded size: with
-// all in one, n subscriptions would write n²/2 places.
-const chunkChannels = 16
-
-// chunk is channels whose marks are stored in one record. The first chunk is in
-// the session's main record.
-type chunk struct {
-	channels []string
-	dirty    bool
-	saved    time.Time
-}
-
 // record is a session in the store.
 type record struct {
 	Node    string   `json:"node"`              // the run of the node that wrote it
@@ -44,6 +31,19 @@ type channelRecord struct {
 	Confirmed int64         `json:"t"`           // Unix milliseconds
 	Lost      bool          `json:"x,omitempty"` // before there was Gap: SessionExpired
 	Gap       replay.Reason `json:"g,omitempty"`
+}
+
+// chunkChannels is how many channels are stored together. A session is stored in
+// several records, so that a subscription rewrites a part of bounded size: with
+// all in one, n subscriptions would write n²/2 places.
+const chunkChannels = 16
+
+// chunk is channels whose marks are stored in one record. The first chunk is in
+// the session's main record.
+type chunk struct {
+	channels []string
+	dirty    bool
+	saved    time.Time
 }
 
 // chunkKey is where a chunk is stored. A session id has no slash.

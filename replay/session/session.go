@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"slices"
 	"sync"
@@ -20,25 +21,7 @@ const (
 	// subscribed to all its channels again: a subscription after that is a new
 	// one.
 	returnWindow = 2 * time.Minute
-	// saveInterval is the pause between two saves of one session that nobody
-	// waits for.
-	saveInterval = time.Second
-	// savesBurst is how many saves that a subscription waits for are done at
-	// once: a page subscribes to all it has in one go, and then to few.
-	savesBurst = 500
 )
-
-// mark is how far a session has got on a channel.
-type mark struct {
-	position replay.Position
-	// confirmed is when the client was last known to have everything up to it.
-	confirmed time.Time
-	// gap, if not "", is what the client has to be told: that it came back too
-	// late, or of what it missed before position and is not known to have heard.
-	gap replay.Reason
-	// chunk is where it is stored.
-	chunk int
-}
 
 // session is what is known of one id.
 type session struct {
@@ -67,6 +50,25 @@ type session struct {
 	written time.Time      // when the newest save began
 	turns   *rate.Limiter  // of saves that are waited for; nil until one is
 	waiting []chan<- error // told of the next save that begins
+}
+
+// mark is how far a session has got on a channel.
+type mark struct {
+	position replay.Position
+	// confirmed is when the client was last known to have everything up to it.
+	confirmed time.Time
+	// gap, if not "", is what the client has to be told: that it came back too
+	// late, or of what it missed before position and is not known to have heard.
+	gap replay.Reason
+	// chunk is where it is stored.
+	chunk int
+}
+
+// isBehind reports whether at is further than the mark. A position of another
+// line is: the sequences of two lines say nothing of each other, and the line that
+// the client is on is the newer one.
+func (m *mark) isBehind(at replay.Position) bool {
+	return m.position.Line != at.Line || m.position.Sequence < at.Sequence
 }
 
 func newSession(key, app string) *session {
@@ -100,26 +102,22 @@ func (s *session) earlier() []string {
 	return s.sockets
 }
 
-// find says where a subscription has to go on: after the mark, or, if known is
-// false, from now on. reason is why it cannot. returning: the client may still be
-// subscribing to what it had.
-func (s *session) find(channel string, returning bool) (m mark, known bool, reason replay.Reason) {
+// find is the mark behind which a subscription goes on; if there is none, it
+// begins now. returning: the client may still be subscribing to what it had.
+func (s *session) find(channel string, returning bool) (m mark, known bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m, known = s.marks[channel]
 	switch {
 	case !known && s.crowded && returning:
-		return m, true, replay.OverLimit
-	case !known:
-		return m, false, ""
-	case m.gap != "":
-		return m, true, m.gap
-	case !returning:
+		// It may be one of the channels that were too many.
+		return mark{gap: replay.OverLimit}, true
+	case known && m.gap == "" && !returning:
 		// Not part of coming back: the application subscribed anew.
 		s.dropLocked(channel)
-		return m, false, ""
+		return mark{}, false
 	}
-	return m, true, ""
+	return m, known
 }
 
 // start sets the mark of a channel that the session begins to follow, behind a
@@ -139,11 +137,13 @@ func (s *session) start(by *Hold, channel string, at replay.Position, gap replay
 	return true
 }
 
-func (s *session) behind(channel string, sequence uint64) bool {
+// behind reports whether a channel that is followed is not known to have got as
+// far as at.
+func (s *session) behind(channel string, at replay.Position) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m, known := s.marks[channel]
-	return known && m.position.Sequence < sequence
+	return known && m.isBehind(at)
 }
 
 // confirm moves the marks to what has arrived. It reports whether there is
@@ -159,10 +159,12 @@ func (s *session) confirm(by *Hold, reached []Reached, at time.Time) (changed bo
 		if !known {
 			continue
 		}
-		moved := r.Position.Sequence > m.position.Sequence
-		r.Position.Sequence = max(r.Position.Sequence, m.position.Sequence)
+		moved := m.isBehind(r.Position)
+		if moved {
+			m.position = r.Position
+		}
 		moved = moved || m.gap != ""
-		m.position, m.confirmed, m.gap = r.Position, at, ""
+		m.confirmed, m.gap = at, ""
 		if c := s.setLocked(r.Channel, m); moved {
 			c.dirty = true
 		}
@@ -175,6 +177,7 @@ func (s *session) confirm(by *Hold, reached []Reached, at time.Time) (changed bo
 	return changed || s.main
 }
 
+// forget drops a channel, unless another hold has the session.
 func (s *session) forget(by *Hold, channel string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -196,126 +199,13 @@ func (s *session) release(by *Hold, now time.Time) bool {
 
 // load asks the records for the session, once.
 func (s *session) load(ctx context.Context, st *Store) error {
-	return s.loading.Do(ctx, func(ctx context.Context) error { return st.read(ctx, s) })
-}
-
-// when is what is to be done about the next save: put into the queue, or looked
-// at again after a time, or nothing.
-type when struct {
-	queue bool
-	after time.Duration
-}
-
-// saveNow asks for a save that done, which has room for it, is told of.
-func (s *session) saveNow(done chan<- error) when {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.waiting = append(s.waiting, done)
-	queue := !s.queued && !s.saving
-	s.changed, s.queued = true, true
-	return when{queue: queue}
-}
-
-// saveSoon asks for a save, a while after the one before unless everything is
-// hurried.
-func (s *session) saveSoon(hurry bool) when {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.changed = true
-	return s.soonLocked(hurry)
-}
-
-// due is that the time of a delayed save has come.
-func (s *session) due(hurry bool) when {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.delayed = false
-	if !s.changed {
-		return when{}
+	mine := false
+	err := s.loading.Do(ctx, func(ctx context.Context) error {
+		mine = true
+		return st.read(ctx, s)
+	})
+	if err != nil && !mine {
+		return fmt.Errorf("wait for a session: %w", err)
 	}
-	return s.soonLocked(hurry)
-}
-
-func (s *session) soonLocked(hurry bool) when {
-	if s.queued || s.saving {
-		return when{} // saved looks again
-	}
-	pause := saveInterval - time.Since(s.written)
-	switch {
-	case pause <= 0 || hurry:
-		s.queued = true
-		return when{queue: true}
-	case s.delayed:
-		return when{}
-	}
-	s.delayed = true
-	return when{after: pause}
-}
-
-// hurry reports whether the session is to be put into the queue because nothing
-// is put off any more.
-func (s *session) hurry() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.changed || s.queued || s.saving {
-		return false
-	}
-	s.queued = true
-	return true
-}
-
-// take begins a save: what is to be written, and who waits for it.
-func (s *session) take(run string, now time.Time) (parts []part, waiting []chan<- error, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.changed, s.queued, s.saving, s.written = false, false, true, now
-	waiting, s.waiting = s.waiting, nil
-	parts, err = s.partsLocked(run, now)
-	return parts, waiting, err
-}
-
-// unsaved says that parts were not written after all; again is whether that is
-// to be tried.
-func (s *session) unsaved(parts []part, again bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, p := range parts {
-		s.chunks[p.chunk].dirty = true
-	}
-	s.changed = s.changed || again
-}
-
-// saved ends a save. What could not be saved is given up when nobody can go on
-// with it: its client is away for longer than keep.
-func (s *session) saved(failed bool, keep time.Duration, hurry bool) when {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.saving = false
-	if failed && !s.queued && s.owner == nil && time.Since(s.dropped) > keep {
-		s.changed = false
-	}
-	switch {
-	case s.queued:
-		return when{queue: true}
-	case s.changed:
-		return s.soonLocked(hurry)
-	}
-	return when{}
-}
-
-// unused reports whether nobody has the session and it is stored as it is.
-func (s *session) unused() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.owner == nil && !s.changed && !s.saving && !s.queued
-}
-
-// limiter is that of the saves that are waited for.
-func (s *session) limiter(perSecond int) *rate.Limiter {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.turns == nil {
-		s.turns = rate.NewLimiter(rate.Limit(perSecond), savesBurst)
-	}
-	return s.turns
+	return err
 }

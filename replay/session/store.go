@@ -5,10 +5,8 @@
 package session
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -18,84 +16,6 @@ import (
 
 	"reecho/broker"
 )
-
-const (
-	// writers is how many sessions are saved at once.
-	writers = 8
-	// alivePeriod is how often the node says in the store that it runs: after
-	// it was killed that is when its clients' connections were lost.
-	alivePeriod = 5 * time.Second
-	// saveTimeout bounds one write.
-	saveTimeout = 5 * time.Second
-)
-
-// Defaults of Config.
-const (
-	DefaultTime        = 2 * time.Minute
-	DefaultMemory      = 24 * time.Hour
-	DefaultBytes       = 64 << 20
-	DefaultChannels    = 256
-	DefaultAckInterval = time.Second
-	DefaultSaves       = 20 // per second
-	// DefaultPerAddress: behind a proxy that is not trusted many clients have
-	// one address, but an address has no more ports than this.
-	DefaultPerAddress = 60_000
-)
-
-// MinBytes is room for a few sessions of many channels.
-const MinBytes = 1 << 20
-
-// Config of a Store. The zero value is usable.
-type Config struct {
-	// Time is how long after the connection was lost a client gets what it
-	// missed. 0 is DefaultTime.
-	Time time.Duration
-	// Memory is how long the id is remembered, so that a client that comes
-	// back later is told of the gap. 0 is DefaultMemory.
-	Memory time.Duration
-	// Bytes bounds the store; the sessions changed longest ago go first. 0 is
-	// DefaultBytes.
-	Bytes int
-	// Channels is how many channels of one client are followed; of those above
-	// it is told of a gap when it comes back. 0 is DefaultChannels.
-	Channels int
-	// PerAddress is how many sessions of connected clients one address may have.
-	// 0 is DefaultPerAddress.
-	PerAddress int
-	// SavesPerSecond is how many new subscriptions of one session are stored in a
-	// second, after the first few hundred; later ones wait. 0 is DefaultSaves.
-	SavesPerSecond int
-	// AckInterval is the pause between two questions to a client of what has
-	// arrived. 0 is DefaultAckInterval; less than a second is taken as a second.
-	AckInterval time.Duration
-	// Retention is how long events are kept at least; confirmations are
-	// renewed four times in it. 0 is broker.DefaultMaxAge.
-	Retention time.Duration
-}
-
-func (c Config) withDefaults() Config {
-	c.Time = cmp.Or(c.Time, DefaultTime)
-	c.Memory = cmp.Or(c.Memory, DefaultMemory)
-	c.Bytes = cmp.Or(c.Bytes, DefaultBytes)
-	c.Channels = cmp.Or(c.Channels, DefaultChannels)
-	c.PerAddress = cmp.Or(c.PerAddress, DefaultPerAddress)
-	c.SavesPerSecond = cmp.Or(c.SavesPerSecond, DefaultSaves)
-	c.AckInterval = cmp.Or(c.AckInterval, DefaultAckInterval)
-	c.Retention = cmp.Or(c.Retention, broker.DefaultMaxAge)
-	return c
-}
-
-// refresh is how old a confirmation may become while the client is there.
-func (c Config) refresh() time.Duration {
-	return min(max(c.Retention/4, c.AckInterval), 10*time.Minute)
-}
-
-// Records is where sessions are stored: a broker.Store, or a model of one in
-// tests.
-type Records interface {
-	Get(ctx context.Context, key string) (value []byte, put time.Time, ok bool, err error)
-	Put(ctx context.Context, key string, value []byte) error
-}
 
 // Store keeps the sessions of a node: those of connected clients here, all of
 // them in its records. It is safe for concurrent use.
@@ -120,6 +40,19 @@ type Store struct {
 	idle      sync.Cond // queue is empty and nobody busy
 	closed    bool
 }
+
+// Records is where sessions are stored: a broker.Store, or a model of one in
+// tests. It is used by several goroutines at once.
+type Records interface {
+	// Get returns the newest value of a key and when it was put; ok is false if
+	// there is none, or it was forgotten for its age or for others.
+	Get(ctx context.Context, key string) (value []byte, put time.Time, ok bool, err error)
+	// Put stores a value and returns when it is sure to outlive a crash. The value
+	// is not changed afterwards.
+	Put(ctx context.Context, key string, value []byte) error
+}
+
+var _ Records = (*broker.Store)(nil)
 
 // OpenRecords opens the records of cfg on a broker.
 func OpenRecords(ctx context.Context, cfg Config, b *broker.Broker) (*broker.Store, error) {
@@ -147,17 +80,15 @@ func Open(cfg Config, records Records, log *slog.Logger) *Store {
 	return st
 }
 
-// Close saves what is not saved, at most until ctx ends, and stops.
+// Close saves what is not saved, at most until ctx ends, and stops. When ctx ends
+// it still waits for what is being written, for saveTimeout at most. Saves that are
+// asked for later are not done, and who waits for one waits until its context ends.
+// It must be called once.
 func (st *Store) Close(ctx context.Context) {
-	stop := context.AfterFunc(ctx, func() {
-		st.mu.Lock()
-		defer st.mu.Unlock()
-		st.queue = nil
-		st.idle.Broadcast()
-	})
-	defer stop()
 	st.closing.Store(true)
 	st.mu.Lock()
+	// Under the lock: also if ctx has ended already, it comes when the queue is filled.
+	defer context.AfterFunc(ctx, st.giveUp)()
 	for _, s := range st.live {
 		if s.hurry() {
 			st.queue = append(st.queue, s)
@@ -175,6 +106,14 @@ func (st *Store) Close(ctx context.Context) {
 	st.mu.Unlock()
 	st.stop()
 	st.tasks.Wait()
+}
+
+// giveUp drops what is to be saved.
+func (st *Store) giveUp() {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.queue = nil
+	st.idle.Broadcast()
 }
 
 // Who claims a session.
@@ -270,84 +209,5 @@ func (st *Store) discard(s *session) {
 	defer st.mu.Unlock()
 	if s.unused() {
 		st.removeLocked(s)
-	}
-}
-
-// read takes over what the records have of a session.
-func (st *Store) read(ctx context.Context, s *session) error {
-	text, put, found, err := st.records.Get(ctx, s.key)
-	if err != nil {
-		return fmt.Errorf("load a session: %w", err)
-	}
-	if !found {
-		return nil
-	}
-	var r record
-	if err := json.Unmarshal(text, &r); err != nil {
-		return fmt.Errorf("read a stored session: %w", err)
-	}
-	chunks, err := st.readChunks(ctx, s.key, &r)
-	if err != nil {
-		return err
-	}
-	chunks[0] = storedChunk{record: r.chunkRecord, put: put, found: true}
-	dropped := time.UnixMilli(r.Dropped)
-	if r.Dropped == 0 {
-		if dropped, err = st.lastAlive(ctx, r.Node); err != nil {
-			return err
-		}
-	}
-	return s.restore(&r, chunks, time.Since(dropped) > st.cfg.Time)
-}
-
-// readChunks reads the chunks of a session but the first.
-func (st *Store) readChunks(ctx context.Context, key string, r *record) ([]storedChunk, error) {
-	chunks := make([]storedChunk, max(r.Chunks, 1))
-	for n := 1; n < len(chunks); n++ {
-		text, put, found, err := st.records.Get(ctx, chunkKey(key, n))
-		if err != nil {
-			return nil, fmt.Errorf("load a session: %w", err)
-		}
-		if !found {
-			continue
-		}
-		chunks[n].put, chunks[n].found = put, true
-		if err := json.Unmarshal(text, &chunks[n].record); err != nil {
-			return nil, fmt.Errorf("read a stored session: %w", err)
-		}
-	}
-	return chunks, nil
-}
-
-// lastAlive is when a run of a node said for the last time that it runs.
-func (st *Store) lastAlive(ctx context.Context, run string) (time.Time, error) {
-	if run == st.run {
-		return time.Now(), nil
-	}
-	_, at, _, err := st.records.Get(ctx, aliveKey(run))
-	if err != nil {
-		return time.Time{}, fmt.Errorf("ask when a node was last alive: %w", err)
-	}
-	return at.Add(alivePeriod), nil
-}
-
-func aliveKey(run string) string { return "node " + run }
-
-// alive tells the records that this node runs, until ctx ends.
-func (st *Store) alive(ctx context.Context) {
-	ticker := time.NewTicker(alivePeriod)
-	defer ticker.Stop()
-	for {
-		putting, cancel := context.WithTimeout(ctx, saveTimeout)
-		err := st.records.Put(putting, aliveKey(st.run), []byte{})
-		if ctx.Err() == nil {
-			st.tell(err)
-		}
-		cancel()
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return
-		}
 	}
 }

@@ -10,15 +10,29 @@ import (
 	"reecho/broker"
 )
 
+const (
+	// writers is how many sessions are saved at once.
+	writers = 8
+	// saveTimeout bounds the writing of one session.
+	saveTimeout = 5 * time.Second
+)
+
 // saveSoon has s written: now, or a while after the save before.
 func (st *Store) saveSoon(s *session) {
-	st.carryOut(s, s.saveSoon(st.closing.Load()))
+	st.carryOut(s, s.saveSoon(&st.closing))
 }
 
 // saveNow writes s and waits, first for its turn if it is saved too often.
 func (st *Store) saveNow(ctx context.Context, s *session) error {
-	if err := s.limiter(st.cfg.SavesPerSecond).Wait(ctx); err != nil {
-		return fmt.Errorf("wait until a session may be saved: %w", err)
+	perSecond := st.cfg.SavesPerSecond
+	// Not with the limiter's Wait: that refuses at once who would have to wait for
+	// too long behind others, though these may give up.
+	for !s.takeTurn(perSecond) {
+		select {
+		case <-time.After(time.Second / time.Duration(perSecond)):
+		case <-ctx.Done():
+			return fmt.Errorf("wait until a session may be saved: %w", ctx.Err())
+		}
 	}
 	done := make(chan error, 1)
 	st.carryOut(s, s.saveNow(done))
@@ -32,6 +46,9 @@ func (st *Store) saveNow(ctx context.Context, s *session) error {
 
 // carryOut does what a session says about its next save.
 func (st *Store) carryOut(s *session, w when) {
+	if w == (when{}) {
+		return
+	}
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.carryOutLocked(s, w)
@@ -43,7 +60,7 @@ func (st *Store) carryOutLocked(s *session, w when) {
 		st.queue = append(st.queue, s)
 		st.ready.Signal()
 	case w.after > 0:
-		time.AfterFunc(w.after, func() { st.carryOut(s, s.due(st.closing.Load())) })
+		time.AfterFunc(w.after, func() { st.carryOut(s, s.due(&st.closing)) })
 	}
 }
 
@@ -104,7 +121,7 @@ func (st *Store) writeOne(s *session) {
 func (st *Store) finish(s *session, failed bool) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	w := s.saved(failed, st.cfg.Time, st.closing.Load())
+	w := s.saved(failed, st.cfg.Time, &st.closing)
 	if s.unused() {
 		st.removeLocked(s)
 		return

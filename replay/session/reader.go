@@ -1,0 +1,91 @@
+package session
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// alivePeriod is how often the node says in the records that it runs: after it
+// was killed that is when its clients' connections were lost.
+const alivePeriod = 5 * time.Second
+
+// read takes over what the records have of a session.
+func (st *Store) read(ctx context.Context, s *session) error {
+	text, put, found, err := st.records.Get(ctx, s.key)
+	if err != nil {
+		return fmt.Errorf("load a session: %w", err)
+	}
+	if !found {
+		return nil
+	}
+	var r record
+	if err := json.Unmarshal(text, &r); err != nil {
+		return fmt.Errorf("read a stored session: %w", err)
+	}
+	chunks, err := st.readChunks(ctx, s.key, &r)
+	if err != nil {
+		return err
+	}
+	chunks[0] = storedChunk{record: r.chunkRecord, put: put, found: true}
+	dropped := time.UnixMilli(r.Dropped)
+	if r.Dropped == 0 {
+		if dropped, err = st.lastAlive(ctx, r.Node); err != nil {
+			return err
+		}
+	}
+	return s.restore(&r, chunks, time.Since(dropped) > st.cfg.Time)
+}
+
+// readChunks reads the chunks of a session but the first.
+func (st *Store) readChunks(ctx context.Context, key string, r *record) ([]storedChunk, error) {
+	chunks := make([]storedChunk, max(r.Chunks, 1))
+	for n := 1; n < len(chunks); n++ {
+		text, put, found, err := st.records.Get(ctx, chunkKey(key, n))
+		if err != nil {
+			return nil, fmt.Errorf("load a session: %w", err)
+		}
+		if !found {
+			continue
+		}
+		chunks[n].put, chunks[n].found = put, true
+		if err := json.Unmarshal(text, &chunks[n].record); err != nil {
+			return nil, fmt.Errorf("read a stored session: %w", err)
+		}
+	}
+	return chunks, nil
+}
+
+// lastAlive is when a run of a node said for the last time that it runs.
+func (st *Store) lastAlive(ctx context.Context, run string) (time.Time, error) {
+	if run == st.run {
+		return time.Now(), nil
+	}
+	_, at, _, err := st.records.Get(ctx, aliveKey(run))
+	if err != nil {
+		return time.Time{}, fmt.Errorf("ask when a node was last alive: %w", err)
+	}
+	return at.Add(alivePeriod), nil
+}
+
+func aliveKey(run string) string { return "node " + run }
+
+// alive tells the records that this node runs, until ctx ends.
+func (st *Store) alive(ctx context.Context) {
+	ticker := time.NewTicker(alivePeriod)
+	defer ticker.Stop()
+	for {
+		putting, cancel := context.WithTimeout(ctx, saveTimeout)
+		err := st.records.Put(putting, aliveKey(st.run), []byte{})
+		if ctx.Err() == nil {
+			st.tell(err)
+		}
+		cancel()
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
