@@ -3,6 +3,7 @@
 package edge
 
 import (
+	"context"
 	"testing"
 
 	"reecho/edge/pusher"
@@ -24,5 +25,24 @@ func TestRefusedByTheLastOfAChannel(t *testing.T) {
 	}
 	if len(c.subs) != 0 || owner.channels.find("presence-room") != nil {
 		t.Errorf("%d subscriptions, channel %v; want none and a channel that is closed", len(c.subs), owner.channels.find("presence-room"))
+	}
+}
+
+// A subscription that a shutdown interrupts is told so, and not that the channel
+// is not available.
+func TestInterruptedByTheShutdown(t *testing.T) {
+	t.Parallel()
+	for closing, code := range map[bool]int{false: pusher.CodeOverCapacity, true: pusher.CodeReconnect} {
+		owner := newTestTenant(t, Config{})
+		conn := &silentConn{}
+		c := owner.subscriber(conn)
+		c.protocol = newestProtocol
+		if closing {
+			owner.node.census.close()
+		}
+		c.cannotFollow(owner.channels.admit("match.1", 0), context.Canceled)
+		if conn.code != code {
+			t.Errorf("closing %v: closed with %d, want %d", closing, conn.code, code)
+		}
 	}
 }

@@ -162,7 +162,11 @@ func (c *client) joinWhenAttached(ch *channel, member pusher.Member) {
 // cannotFollow gives up on a channel, and on the connection unless it is gone.
 func (c *client) cannotFollow(ch *channel, err error) {
 	c.app.channels.release(ch)
-	if c.work.stopped() {
+	switch {
+	case c.work.stopped():
+		return
+	case c.app.node.census.isClosing():
+		c.closeWith(shuttingDown())
 		return
 	}
 	c.app.node.lines.Warn("cannot follow a channel", slog.String("app", c.app.ID),

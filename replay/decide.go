@@ -26,9 +26,10 @@ const (
 
 // confirmSlack is how much later than it was stored an event may reach a
 // client that is connected: live deliveries that were lost are found by a
-// sweep at the latest. A client that says it was whole at a time was whole this
-// much before it.
-const confirmSlack = DefaultSweep
+// sweep at the latest, or when the log answers again, for which a node may wait 15 s
+// before it has to close its clients. A client that says it was whole at a time was
+// whole this much before it.
+const confirmSlack = DefaultSweep + 15*time.Second
 
 // Claim is what a client says it has.
 type Claim struct {

@@ -251,6 +251,21 @@ func TestOlderThanTheSweep(t *testing.T) {
 	})
 }
 
+// A comparison that fails is made again as soon as the log answers, and not at the
+// next sweep.
+func TestComparedAgain(t *testing.T) {
+	onStage(t, hour, nil, func(s *stage) {
+		s.pass(replay.DefaultSweep - time.Second)
+		s.publish()
+		s.log.Fail(true)
+		s.pass(10 * time.Second)
+		s.want()
+		s.log.Fail(false)
+		s.pass(2 * time.Second)
+		s.want("1")
+	})
+}
+
 // What is trimmed while a long range is read leaves no hole in it.
 func TestTrimmedWhileRead(t *testing.T) {
 	t.Parallel()

@@ -21,6 +21,10 @@ const (
 // sweepBatch is how many channels one request to the log asks for.
 const sweepBatch = 1000
 
+// compareAgain is how soon a comparison that failed is tried again: until it works
+// this node does not know what it misses.
+const compareAgain = time.Second
+
 // maxFills bounds the reads under way at once after a disturbance, so that
 // repair does not starve live traffic.
 const maxFills = 64
@@ -161,27 +165,35 @@ func (n *Node) startFill(fill func(context.Context)) bool {
 	return true
 }
 
-// run compares channels with the stream: new ones once, all of them every Sweep
-// and after each disturbance of the live path.
+// run compares channels with the stream: new ones once, all of them every Sweep,
+// after each disturbance of the live path, and after a comparison that failed.
 func (n *Node) run() {
 	sweep := time.NewTicker(n.cfg.Sweep)
 	defer sweep.Stop()
 	due := time.NewTimer(n.cfg.Recheck)
 	defer due.Stop()
+	again := time.NewTimer(0)
+	defer again.Stop()
 	for {
+		worked := true
 		select {
 		case <-n.ctx.Done():
 			return
 		case <-n.logs.Disturbed():
-			n.compare(n.all())
+			worked = n.compare(n.all())
 		case <-sweep.C:
-			n.compare(n.all())
+			worked = n.compare(n.all())
+		case <-again.C:
+			worked = n.compare(n.all())
 		case <-due.C:
 			channels, next := n.due(time.Now())
-			n.compare(channels)
+			worked = n.compare(channels)
 			due.Reset(next)
 		case <-n.wake:
 			due.Reset(n.cfg.Recheck)
+		}
+		if !worked {
+			again.Reset(compareAgain)
 		}
 	}
 }
@@ -215,9 +227,9 @@ func (n *Node) all() []*Channel {
 	return all
 }
 
-// compare tells each channel the newest stored sequence of it. A failed request
-// is left to the next sweep.
-func (n *Node) compare(channels []*Channel) {
+// compare tells each channel the newest stored sequence of it. It reports whether
+// that worked for all.
+func (n *Node) compare(channels []*Channel) bool {
 	for len(channels) > 0 {
 		batch := channels[:min(len(channels), sweepBatch)]
 		channels = channels[len(batch):]
@@ -225,9 +237,10 @@ func (n *Node) compare(channels []*Channel) {
 			if n.ctx.Err() == nil && n.logs.Failure() == nil {
 				n.log.Warn("cannot compare channels with the stream", slog.Any("error", err))
 			}
-			return
+			return false
 		}
 	}
+	return true
 }
 
 func (n *Node) compareBatch(channels []*Channel) error {
