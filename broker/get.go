@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -92,7 +93,16 @@ func (b *Broker) get(ctx context.Context, l *lane, request get, visit, end func(
 // lastDirect returns the newest event of a subject that the server which answers
 // has: the newest of all if there is one replica.
 func (b *Broker) lastDirect(ctx context.Context, l *lane, stored string) (Event, bool, error) {
-	m, err := b.reader().RequestWithContext(ctx, "$JS.API.DIRECT.GET."+l.stream+"."+stored, nil)
+	return b.oneDirect(ctx, l.stream+"."+stored, nil)
+}
+
+// atDirect is lastDirect for the event of a sequence.
+func (b *Broker) atDirect(ctx context.Context, l *lane, sequence uint64) (Event, bool, error) {
+	return b.oneDirect(ctx, l.stream, append(strconv.AppendUint([]byte(`{"seq":`), sequence, 10), '}'))
+}
+
+func (b *Broker) oneDirect(ctx context.Context, of string, request []byte) (Event, bool, error) {
+	m, err := b.reader().RequestWithContext(ctx, "$JS.API.DIRECT.GET."+of, request)
 	switch {
 	case err != nil:
 		return Event{}, false, unanswered(err)
@@ -107,7 +117,16 @@ func (b *Broker) lastDirect(ctx context.Context, l *lane, stored string) (Event,
 // lastOfLeader returns the newest event of a subject. It goes through the API of
 // JetStream, where only the leader answers, and where headers come as text.
 func (b *Broker) lastOfLeader(ctx context.Context, l *lane, stored string) (Event, bool, error) {
-	request, err := json.Marshal(map[string]string{"last_by_subj": stored})
+	return b.oneOfLeader(ctx, l, map[string]any{"last_by_subj": stored})
+}
+
+// atLeader is lastOfLeader for the event of a sequence.
+func (b *Broker) atLeader(ctx context.Context, l *lane, sequence uint64) (Event, bool, error) {
+	return b.oneOfLeader(ctx, l, map[string]any{"seq": sequence})
+}
+
+func (b *Broker) oneOfLeader(ctx context.Context, l *lane, which map[string]any) (Event, bool, error) {
+	request, err := json.Marshal(which)
 	if err != nil {
 		return Event{}, false, err
 	}

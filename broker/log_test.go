@@ -76,6 +76,22 @@ func TestSpan(t *testing.T) {
 	}
 }
 
+// An event is there until it is trimmed; nothing is there of a channel of which
+// nothing is kept.
+func TestRetains(t *testing.T) {
+	t.Parallel()
+	b := brokertest.Start(t, broker.Config{Partitions: 1, EventsPerChannel: 3, Rules: []broker.Rule{{App: "77", Channels: "off", Off: true}}})
+	publishNumbers(t, b, "match.1", 1, 5)
+	for sequence, want := range map[uint64]bool{1: false, 2: false, 3: true, 5: true, 6: false} {
+		if got, err := b.Log(broker.Ref{App: "77", Channel: "match.1"}).Retains(t.Context(), sequence); got != want || err != nil {
+			t.Errorf("%d is retained: %v, %v", sequence, got, err)
+		}
+	}
+	if got, err := b.Log(broker.Ref{App: "77", Channel: "off"}).Retains(t.Context(), 3); got || err != nil {
+		t.Errorf("of nothing that is kept: %v, %v", got, err)
+	}
+}
+
 func TestReadSince(t *testing.T) {
 	t.Parallel()
 	b := brokertest.Start(t, broker.Config{})

@@ -116,10 +116,17 @@ func (h *History) Read(ctx context.Context, r Range) (events []broker.Event, cut
 	if err != nil || looks < 2 || len(events) == 0 {
 		return events, cut, err
 	}
-	// Trimming goes on between two looks: an event may have been read and those
-	// behind it gone before they were. What is trimmed by now is left out, so that
-	// the rest has no hole.
-	first, n, err := r.Log.Span(ctx)
+	return h.leaveOutTrimmed(ctx, r.Log, events, cut)
+}
+
+// leaveOutTrimmed is for events that were read in several looks. Trimming goes on
+// between them: an event may have been read, and those behind it gone before they
+// were. Without what is trimmed by now the rest has no hole.
+func (h *History) leaveOutTrimmed(ctx context.Context, log Log, events []broker.Event, cut bool) ([]broker.Event, bool, error) {
+	if there, err := log.Retains(ctx, events[0].Sequence); err != nil || there {
+		return events, cut, err
+	}
+	first, n, err := log.Span(ctx)
 	if err != nil {
 		return nil, false, err
 	}

@@ -25,6 +25,7 @@ type Log interface {
 	Read(ctx context.Context, from uint64, limit int) (events []broker.Event, more bool, err error)
 	ReadSince(ctx context.Context, t time.Time, limit int) (events []broker.Event, more bool, err error)
 	Last(ctx context.Context) (ev broker.Event, ok bool, err error)
+	Retains(ctx context.Context, sequence uint64) (bool, error)
 	Span(ctx context.Context) (first broker.Event, retained int, err error)
 	State(ctx context.Context) (broker.State, error)
 	Retention() broker.Retention

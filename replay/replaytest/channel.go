@@ -61,6 +61,12 @@ func (c channelLog) Last(ctx context.Context) (ev broker.Event, ok bool, err err
 	return events[len(events)-1], true, nil
 }
 
+// Retains implements replay.Log.
+func (c channelLog) Retains(ctx context.Context, sequence uint64) (bool, error) {
+	events, err := c.find(ctx, func(e *Stored) bool { return e.Sequence == sequence })
+	return len(events) > 0, err
+}
+
 // Span implements replay.Log.
 func (c channelLog) Span(ctx context.Context) (first broker.Event, retained int, err error) {
 	events, err := c.find(ctx, func(*Stored) bool { return true })
