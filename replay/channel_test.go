@@ -108,7 +108,7 @@ func TestFollow(t *testing.T) {
 	}
 }
 
-// §5: what the live path lost is found by each of the ways there are to learn
+// DESIGN §5: what the live path lost is found by each of the ways there are to learn
 // of it, and delivered in order.
 func TestRepair(t *testing.T) {
 	t.Parallel()

@@ -12,7 +12,7 @@ import (
 	"reecho/edge/config"
 )
 
-// §6, way 5: the history API.
+// DESIGN §6, way 5: the history API.
 func TestHistoryAPI(t *testing.T) {
 	t.Parallel()
 	s := startServerWith(t, func(c *config.Config) { c.Log.EventsPerChannel = 20 })

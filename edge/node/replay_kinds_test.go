@@ -92,7 +92,7 @@ func TestReplayOfUnretainedChannel(t *testing.T) {
 	c.wantScores("short.1", 4, 5)
 }
 
-// §6: a position never gives access.
+// DESIGN §6: a position never gives access.
 func TestReplayNeedsAuthorisation(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)

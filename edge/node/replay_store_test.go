@@ -56,7 +56,7 @@ func TestReplayWithoutMemory(t *testing.T) {
 	}
 }
 
-// §6: after a restart nothing is in memory, and everything is there.
+// DESIGN §6: after a restart nothing is in memory, and everything is there.
 func TestReplayAfterRestart(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -108,7 +108,7 @@ func (s *server) scoreBatch(channel string, first, last int) {
 	}
 }
 
-// §6: a client that says what it has gets exactly what it missed, with
+// DESIGN §6: a client that says what it has gets exactly what it missed, with
 // positions, in order, once.
 func TestReplayAfter(t *testing.T) {
 	t.Parallel()
@@ -166,7 +166,7 @@ func TestReplayLeavesStockClientsAlone(t *testing.T) {
 	}
 }
 
-// §6: outcomes that are gaps, each with its reason, and live events after them.
+// DESIGN §6: outcomes that are gaps, each with its reason, and live events after them.
 func TestReplayGaps(t *testing.T) {
 	t.Parallel()
 	s := startServerWith(t, func(c *config.Config) { c.Log.EventsPerChannel = 10 },
@@ -212,7 +212,7 @@ func TestReplayGaps(t *testing.T) {
 	}
 }
 
-// §6, trim rule: a position whose own event is gone is whole while the client
+// DESIGN §6, trim rule: a position whose own event is gone is whole while the client
 // was there a moment ago, and in doubt when it does not say so.
 func TestReplayQuietChannel(t *testing.T) {
 	t.Parallel()
@@ -227,7 +227,7 @@ func TestReplayQuietChannel(t *testing.T) {
 	b.wantOutcome("match.1", "reecho:resumed", outcome{Complete: true, Events: 1}) // the node was there all the time
 }
 
-// §6: newest events and events since a time, for a client that joins.
+// DESIGN §6: newest events and events since a time, for a client that joins.
 func TestReplayHistory(t *testing.T) {
 	t.Parallel()
 	s := startServerWith(t, func(c *config.Config) { c.Log.EventsPerChannel = 20 })

@@ -44,7 +44,7 @@ func (c *client) passed() {
 	c.want("pusher:pong")
 }
 
-// §6, way 2: a stock client with a session gets what it missed, whatever it had
+// DESIGN §6, way 2: a stock client with a session gets what it missed, whatever it had
 // not confirmed again, and nothing that it had.
 func TestSession(t *testing.T) {
 	t.Parallel()
@@ -130,7 +130,7 @@ func TestSessionExpires(t *testing.T) {
 	})
 }
 
-// §6: a graceful stop asks first what has arrived, so that nothing is repeated;
+// DESIGN §6: a graceful stop asks first what has arrived, so that nothing is repeated;
 // the session is there after the restart.
 func TestSessionSurvivesRestart(t *testing.T) {
 	t.Parallel()

@@ -100,21 +100,5 @@ func (c channelLog) Follow(ctx context.Context, r broker.Receiver) (end func(), 
 	}
 	defer unlock()
 	c.log.receivers[c.ref] = r
-	return func() {
-		c.log.mu.Lock()
-		defer c.log.mu.Unlock()
-		if c.log.receivers[c.ref] == r {
-			delete(c.log.receivers, c.ref)
-		}
-	}, nil
-}
-
-// Deliver gives a live event to whoever follows its channel.
-func (l *Log) Deliver(ref broker.Ref, ev broker.Event) {
-	l.mu.Lock()
-	r := l.receivers[ref]
-	l.mu.Unlock()
-	if r != nil {
-		r.Live(ev)
-	}
+	return func() { c.log.unfollow(c.ref, r) }, nil
 }

@@ -140,6 +140,25 @@ func (l *Log) Share(app string, n int) {
 	}
 }
 
+// Deliver gives a live event to whoever follows its channel.
+func (l *Log) Deliver(ref broker.Ref, ev broker.Event) {
+	l.mu.Lock()
+	r := l.receivers[ref]
+	l.mu.Unlock()
+	if r != nil {
+		r.Live(ev)
+	}
+}
+
+// unfollow ends what Follow began, unless somebody else follows by now.
+func (l *Log) unfollow(ref broker.Ref, r broker.Receiver) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.receivers[ref] == r {
+		delete(l.receivers, ref)
+	}
+}
+
 // Retained returns what is retained of a channel now, in order.
 func (l *Log) Retained(ref broker.Ref) []broker.Event {
 	l.mu.Lock()
