@@ -127,6 +127,7 @@ type Catchup struct {
 	// told.
 	reason Reason
 	told   bool // the first part is given, with the outcome
+	part   Part // the newest
 
 	past past // WantNewest and WantSince
 	// coming is the sequence of an event that is in the log and on its way here;
@@ -334,14 +335,16 @@ func partOf(entries []Entry) int {
 // giveLocked gives the client the first n of what is to be sent: a part, or the
 // rest, with which it joins. It reports whether there was anything to be written.
 func (c *Catchup) giveLocked(entries []Entry, n int, written chan<- struct{}) (given bool) {
-	p := Part{
+	p := &c.part
+	*p = Part{
 		First: !c.told, Outcome: Outcome{Reason: c.reason}, Last: n == len(entries), End: c.ch.sequencer.End(),
 		Written: written, catchup: c, entries: entries[:n],
 	}
 	if p.First {
 		p.Outcome.Events, p.Outcome.Position = c.count(entries), c.positionLocked(entries)
 	}
-	taken := c.client.Take(&p)
+	taken := c.client.Take(p)
+	p.entries = nil // the ring's
 	if !p.Last {
 		// From here on it goes on after what was sent, whatever was asked, and
 		// what follows is whole.
