@@ -57,9 +57,10 @@ type Channel struct {
 	// whole is when nothing was missing.
 	whole time.Time
 	// unsettled, if not 0, is the sequence of the first event, which came without
-	// a predecessor; whether one was lost and trimmed before is asked at the next
-	// sweep, for asking at once would cost more than delivering. A client that
-	// comes back from before it is not told that it has all until then.
+	// a predecessor; whether one was lost and trimmed before is asked a moment
+	// later for many channels together (Config.Recheck), for asking at once would
+	// cost more than delivering. A client that comes back from before it is not
+	// told that it has all until then.
 	unsettled uint64
 	filling   bool // one fill at a time
 	closed    bool

@@ -36,7 +36,7 @@
 // waits for all. Live events come on the broker's goroutine, requests on their
 // clients'. The lock of a Channel is held while its Audience and its Clients are
 // called, on purpose: it is what makes taking the missed events and joining one
-// step. Nothing waits under it. Memory's lock is taken under it, that of the Node
-// is not; a channel is never locked under another, so Memory.Reclaim is called
-// without a lock.
+// step. Nothing waits under it. The locks of Memory and of the Node are taken under
+// it; a channel is never locked under either, nor under another channel, so
+// Memory.Reclaim is called without a lock.
 package replay

@@ -217,6 +217,29 @@ func TestBackBeforeTheFirst(t *testing.T) {
 	})
 }
 
+// It is not left to the next sweep either: those who are there are told soon.
+func TestFirstIsSettledSoon(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		log, d := newLog(1), &diary{}
+		node := replay.Open(log, replay.Config{Frame: slices.Clone[[]byte], Position: withPosition, Sweep: time.Hour}, silent)
+		defer node.Close()
+		d.ch = node.Channel(refs[0], replay.Bounds{Events: 10, Bytes: 1 << 20}, d)
+		if err := d.ch.Attach(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(time.Minute)
+		log.Publish(refs[0], "", 10)
+		log.Share(app, 1)
+		log.Deliver(refs[0], log.Publish(refs[0], "", 10))
+		<-time.After(time.Second)
+		synctest.Wait()
+		if want := []string{"2", "gap"}; !slices.Equal(d.entries, want) {
+			t.Errorf("got %q, want %q", d.entries, want)
+		}
+	})
+}
+
 // A client that was on another node, of whose last event nothing is left, does
 // not get it when it comes late; one that was not there is told of the gap.
 func TestAheadOfWhatIsLeft(t *testing.T) {

@@ -32,8 +32,8 @@ const maxFills = 64
 // Config of a Node. The zero value is usable, but for Frame and Position.
 type Config struct {
 	// Recheck is the delay after which a new channel is compared with the
-	// stream once, because interest takes time to cross a mesh. 0 is
-	// DefaultRecheck.
+	// stream once, because interest takes time to cross a mesh, and one whose
+	// first event came. 0 is DefaultRecheck.
 	Recheck time.Duration
 	// Sweep is the period in which all channels are compared with the stream.
 	// 0 is DefaultSweep.
@@ -131,6 +131,18 @@ func (n *Node) remember(ch *Channel) bool {
 		return false
 	}
 	n.channels[ch] = struct{}{}
+	n.recheckLocked(ch)
+	return true
+}
+
+// recheck compares a channel with the log in a while, together with others.
+func (n *Node) recheck(ch *Channel) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.recheckLocked(ch)
+}
+
+func (n *Node) recheckLocked(ch *Channel) {
 	n.rechecks = append(n.rechecks, recheck{due: time.Now().Add(n.cfg.Recheck), ch: ch})
 	if len(n.rechecks) == 1 {
 		select {
@@ -138,7 +150,6 @@ func (n *Node) remember(ch *Channel) bool {
 		default:
 		}
 	}
-	return true
 }
 
 func (n *Node) forget(ch *Channel) {
@@ -165,7 +176,8 @@ func (n *Node) startFill(fill func(context.Context)) bool {
 	return true
 }
 
-// run compares channels with the stream: new ones once, all of them every Sweep,
+// run compares channels with the stream: each once when it is new and when its
+// first event came, all of them every Sweep,
 // after each disturbance of the live path, and after a comparison that failed.
 func (n *Node) run() {
 	sweep := time.NewTicker(n.cfg.Sweep)

@@ -71,6 +71,7 @@ func (ch *Channel) Nudge(sequence uint64) {
 func (ch *Channel) opensLocked(ev *broker.Event) {
 	if ev.Sequence != 0 && ch.sequencer.Opens(ev) {
 		ch.unsettled = ev.Sequence
+		ch.node.recheck(ch)
 	}
 }
 
