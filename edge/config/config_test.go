@@ -81,7 +81,7 @@ func TestPrecedence(t *testing.T) {
 // A default is printed from the constant of its package, and read again.
 func TestDefaultTexts(t *testing.T) {
 	t.Parallel()
-	for bytes, want := range map[int]string{1: "1", 1023: "1023", 1024: "1KiB", 1536: "1536", 100 << 10: "100KiB", 1 << 20: "1MiB", 3 << 29: "1536MiB", 4 << 30: "4GiB"} {
+	for bytes, want := range map[int]string{1: "1", 1023: "1023", 1024: "1KiB", 1536: "1536", 100 << 10: "100KiB", 1 << 20: "1MiB", 3 << 29: "1536MiB", 1 << 30: "1GiB"} {
 		text := size(bytes)
 		if got, err := parseBytes(text); text != want || got != bytes || err != nil {
 			t.Errorf("%d bytes are printed as %s, want %s, and read as %d (%v)", bytes, text, want, got, err)
