@@ -351,7 +351,7 @@ func TestDamage(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			copied := ""
+			var copied string
 			if tt.from == "" {
 				copied = mustCopy(t, dir)
 			} else {

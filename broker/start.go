@@ -185,7 +185,7 @@ func (s *start) lost(l *lane, last uint64) bool {
 // changed reports, and tells, that what a stream retained was bounded in another
 // way than it will be: no proof by number or age holds then.
 func (s *start) changed(l *lane, have *jetstream.StreamInfo, runs Runs) bool {
-	why := ""
+	var why string
 	switch known := func(token string) bool { return runs.find(token) >= 0 }; {
 	case len(s.before) > 0 && !slices.ContainsFunc(s.before, known):
 		why = "it was not in use"

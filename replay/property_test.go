@@ -199,11 +199,14 @@ func (w *world) step() {
 		w.log.Fail(w.rng.IntN(2) == 0)
 	case n < 996 && w.rng.IntN(3) == 0:
 		w.stop(w.rng.IntN(2) == 0)
+		if w.rng.IntN(2) == 0 {
+			w.copyLog()
+		}
 		w.log.Restart()
 		w.start()
-	case n < 997 && w.rng.IntN(3) == 0:
-		w.copied = &past{w.log.Copy(), maps.Clone(w.stored)}
-	case n < 998 && w.copied != nil && w.rng.IntN(3) == 0:
+	case n == 996:
+		w.copyLog()
+	case n >= 998 && w.copied != nil:
 		w.stop(false)
 		w.putBack()
 		w.start()
@@ -224,6 +227,8 @@ type past struct {
 	log    replaytest.Copy
 	stored map[broker.Ref][]stored
 }
+
+func (w *world) copyLog() { w.copied = &past{w.log.Copy(), maps.Clone(w.stored)} }
 
 // putBack puts the copy in the place of the log. Whoever got something that the
 // copy never had has to be told of a gap.

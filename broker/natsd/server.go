@@ -320,5 +320,9 @@ func (s *Server) Close(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, s.lock.release())
 	}
-	return errors.Join(s.ledger.close(), markClosed(s.cfg.Dir), s.lock.release())
+	if err := s.ledger.close(); err != nil {
+		// What is there is older and still true.
+		s.log.Warn("files that are damaged until the next start will not be noticed", slog.Any("error", err))
+	}
+	return errors.Join(markClosed(s.cfg.Dir), s.lock.release())
 }
