@@ -35,6 +35,11 @@ type Broker struct {
 	reads      []*nats.Conn
 	publish    *nats.Conn
 	health     *health
+	witness    Witness // nil: the server is none
+
+	// witnessed is what the witness was told last. Owned by its task, and by Close
+	// when that has ended.
+	witnessed map[string]uint64
 
 	run       context.Context //nolint:containedctx // the broker's own life, ended by Close
 	stop      context.CancelFunc
@@ -54,7 +59,8 @@ const readConnections = 4
 // New connects to NATS and creates or updates the streams. newEpoch says that
 // the sequences of existing data cannot be trusted, so positions held by
 // clients must not be compared with them. The context bounds the start only.
-// If d is a Keeper, the broker restarts its server when that has failed. Close
+// If d is a Keeper, the broker restarts its server when that has failed; if it is
+// a Witness, streams that have lost something get a new epoch. Close
 // ends the broker; the server behind d must outlive it. The error is
 // ErrPartitions if the data has another number of partitions, ErrRules if the
 // rules cannot be applied to it.
@@ -76,7 +82,7 @@ func (b *Broker) open(ctx context.Context, d Dialer, newEpoch bool) error {
 	if b.publish, err = d.Connect(nats.Name("publish")); err != nil {
 		return err
 	}
-	if err := b.openStreams(ctx, newEpoch); err != nil {
+	if err := b.openStreams(ctx, d, newEpoch); err != nil {
 		return err
 	}
 	for range readConnections {
@@ -96,6 +102,7 @@ func (b *Broker) open(ctx context.Context, d Dialer, newEpoch bool) error {
 		return err
 	}
 	b.openHealth(d)
+	b.openWitness(d)
 	return nil
 }
 
@@ -107,6 +114,9 @@ func (b *Broker) Close(context.Context) error {
 		if p != nil {
 			p.close()
 		}
+	}
+	if b.witness != nil {
+		b.acknowledge(b.witnessed)
 	}
 	if b.live != nil {
 		b.live.nc.Close()

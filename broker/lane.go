@@ -15,6 +15,9 @@ type lane struct {
 	token     string // the second token of its subjects
 	rule      *Rule  // nil: the Config alone
 	epoch     string
+	runs      Runs
+	moves     []move
+	found     uint64 // the newest sequence when the run began
 	retention Retention
 	// maxMessage bounds one message with its headers, in bytes.
 	maxMessage int
@@ -34,6 +37,9 @@ func (l *lane) description() string {
 
 // retained reports whether the lane has a stream.
 func (l *lane) retained() bool { return !l.retention.Off }
+
+// onDisk reports whether the lane has a stream that outlives the server.
+func (l *lane) onDisk() bool { return l.retained() && (l.rule == nil || !l.rule.Memory) }
 
 // subject is {root}.{token}.{app}.{channel}.
 func (l *lane) subject(root string, ref Ref) string {

@@ -42,6 +42,11 @@ func (l Log) Retention() Retention { return l.lane.retention }
 // lives.
 func (l Log) Epoch() string { return l.lane.epoch }
 
+// Runs are those of the epoch in which the channel was in this stream all the
+// time until now: what was given in others says nothing. They stay the same as
+// long as the broker lives and must not be changed.
+func (l Log) Runs() Runs { return l.lane.runsOf(l.ref) }
+
 // Stream is the number of the stream that holds the channel, negative if
 // nothing of it is retained. The sequences of channels in one stream can be
 // compared.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -15,6 +16,9 @@ import (
 // Metadata keys of the streams: what is true of the data, whatever is configured.
 const (
 	metadataEpoch      = "reecho-epoch"
+	metadataRuns       = "reecho-runs"
+	metadataMoves      = "reecho-moves"
+	metadataRules      = "reecho-rules" // of the first stream alone
 	metadataPartitions = "reecho-partitions"
 )
 
@@ -30,54 +34,28 @@ const unretainedEpoch = "none"
 func newEpoch() string { return rand.Text()[:10] }
 
 // openStreams creates the streams or brings them in line with the
-// configuration; again gives each a new epoch.
-func (b *Broker) openStreams(ctx context.Context, again bool) error {
+// configuration, and begins a run in each; again gives each a new epoch.
+func (b *Broker) openStreams(ctx context.Context, d Dialer, again bool) error {
 	js, err := jetstream.New(b.publish)
 	if err != nil {
 		return fmt.Errorf("use JetStream: %w", err)
 	}
-	for _, l := range b.lanes {
+	s := &start{broker: b, js: js, run: newRun(), now: time.Now(), again: again}
+	s.witness, _ = d.(Witness)
+	if err := s.lookBack(ctx); err != nil {
+		return err
+	}
+	// The first comes last: it says what the others have been told.
+	for _, l := range slices.Backward(b.lanes) {
 		l.epoch, l.maxMessage = unretainedEpoch, int(b.publish.MaxPayload())
 		if !l.retained() {
 			continue
 		}
-		if err := b.openStream(ctx, js, l, again); err != nil {
+		if err := s.open(ctx, l); err != nil {
 			return fmt.Errorf("open stream %s, %s: %w", l.stream, l.description(), err)
 		}
 	}
 	return nil
-}
-
-// openStream finds or makes the epoch of a stream. Data of another number of
-// partitions is refused, because channels would be looked for where they are
-// not, and of another storage, because JetStream cannot change that.
-func (b *Broker) openStream(ctx context.Context, js jetstream.JetStream, l *lane, again bool) error {
-	cfg := b.streamConfig(l)
-	existing, err := js.Stream(ctx, cfg.Name)
-	switch {
-	case errors.Is(err, jetstream.ErrStreamNotFound):
-		l.epoch = newEpoch()
-	case err != nil:
-		return err
-	default:
-		have := existing.CachedInfo().Config
-		if have.Metadata[metadataPartitions] != cfg.Metadata[metadataPartitions] {
-			return fmt.Errorf("%w: the data has %s partitions, %s are configured; keep the number or start with an empty data folder",
-				ErrPartitions, have.Metadata[metadataPartitions], cfg.Metadata[metadataPartitions])
-		}
-		if have.Storage != cfg.Storage {
-			return fmt.Errorf("%w: the rule for %q of app %q has events in %s storage, %s is configured; keep the storage or write the pattern another way, which starts an empty log",
-				ErrRules, l.rule.Channels, l.rule.App, have.Storage, cfg.Storage)
-		}
-		l.epoch = have.Metadata[metadataEpoch]
-		if again || l.epoch == "" {
-			l.epoch = newEpoch()
-		}
-	}
-	cfg.Metadata[metadataEpoch] = l.epoch
-	_, err = js.CreateOrUpdateStream(ctx, cfg)
-	l.maxMessage = int(min(b.publish.MaxPayload(), l.retention.MaxBytes))
-	return err
 }
 
 // reopenStreams sees to it that after a restart of the server every stream goes
@@ -106,7 +84,7 @@ func (b *Broker) reopenStream(ctx context.Context, js jetstream.JetStream, l *la
 	stream, err := js.Stream(ctx, l.stream)
 	if errors.Is(err, jetstream.ErrStreamNotFound) && l.rule != nil && l.rule.Memory {
 		cfg := b.streamConfig(l)
-		cfg.Metadata[metadataEpoch], cfg.FirstSeq = l.epoch, newest+1
+		cfg.FirstSeq = newest + 1
 		_, err = js.CreateStream(ctx, cfg)
 		return err
 	}
@@ -139,7 +117,15 @@ func (b *Broker) streamConfig(l *lane) jetstream.StreamConfig {
 			Source:      l.subjects(storedRoot),
 			Destination: fmt.Sprintf("%s.%s.{{wildcard(1)}}.{{wildcard(2)}}", liveRoot, l.token),
 		},
-		Metadata: map[string]string{metadataPartitions: fmt.Sprint(b.cfg.Partitions)},
+		Metadata: map[string]string{
+			metadataPartitions: fmt.Sprint(b.cfg.Partitions), metadataEpoch: l.epoch, metadataRuns: l.runs.String(),
+		},
+	}
+	if text := movesText(l.moves); text != "" {
+		cfg.Metadata[metadataMoves] = text
+	}
+	if l.index == 0 {
+		cfg.Metadata[metadataRules] = patternsText(b.cfg.Rules)
 	}
 	if r := l.rule; r != nil {
 		cfg.Replicas = cmp.Or(r.Replicas, cfg.Replicas)

@@ -76,7 +76,7 @@ var _ broker.Receiver = (*Channel)(nil)
 func (n *Node) Channel(ref broker.Ref, bounds Bounds, audience Audience) *Channel {
 	log := n.logs.Log(ref)
 	ch := &Channel{
-		node: n, ref: ref, log: log, line: NewLine(log.Epoch(), ref.App, ref.Channel),
+		node: n, ref: ref, log: log, line: LineOf(log),
 		bounds: bounds, kept: !log.Retention().Off, audience: audience,
 	}
 	ch.share.Evict = ch.dropRing

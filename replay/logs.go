@@ -30,6 +30,7 @@ type Log interface {
 	State(ctx context.Context) (broker.State, error)
 	Retention() broker.Retention
 	Epoch() string
+	Runs() broker.Runs
 	Stream() int
 	// Follow is Subscribe; what it returns ends the delivery.
 	Follow(ctx context.Context, r broker.Receiver) (end func(), err error)

@@ -54,7 +54,7 @@ func IsPositionError(err error) *PositionError {
 // of the channel, or if events behind After are not retained any more.
 func (n *Node) Page(ctx context.Context, ref broker.Ref, q PageQuery) (Page, error) {
 	log := n.logs.Log(ref)
-	page := Page{Line: NewLine(log.Epoch(), ref.App, ref.Channel)}
+	page := Page{Line: LineOf(log)}
 	if log.Retention().Off {
 		return page, nil
 	}

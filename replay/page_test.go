@@ -29,7 +29,7 @@ func TestPage(t *testing.T) {
 			}
 			log.Publish(refs[0], "", 10)
 		}
-		line := replay.NewLine("E1", refs[0].App, refs[0].Channel)
+		line := replay.LineOf(log.Log(refs[0]))
 		at := func(sequence uint64) string { return line.At(sequence).String() }
 		for name, tt := range map[string]struct {
 			query  replay.PageQuery

@@ -4,16 +4,18 @@ import (
 	"hash/fnv"
 	"strconv"
 	"strings"
+
+	"reecho/broker"
 )
 
 // Position is a place in the log of one channel: whoever has it has every event
 // of the channel up to it. On the wire it is <epoch>-<tag>-<sequence>, opaque to
-// applications: the epoch says which life of the stream the sequence is of, the
-// tag which channel, so that a position that strayed to another channel or app is
+// applications: the epoch says which life of the stream the sequence is of, and
+// which run of the server it was given in, the tag which channel, so that a position that strayed to another channel or app is
 // noticed. It is no secret and grants nothing.
 type Position struct {
 	// Line is <epoch>-<tag>, the same for all positions of a channel in one
-	// life of its stream.
+	// run of the server.
 	Line     string
 	Sequence uint64
 }
@@ -59,13 +61,25 @@ func PositionTag(text string) string {
 }
 
 // Line is what the positions of one channel have in common in one life of its
-// stream.
+// stream. Those that are made in one run of the server differ from those of other
+// runs, and tell of a sequence only if that run can have given it.
 type Line struct {
 	epoch, tag string
-	text       string // <epoch>-<tag>
+	text       string // <epoch>-<tag>, the epoch with the current run
+	runs       broker.Runs
 }
 
-// NewLine returns the line of a channel whose stream is in the epoch given.
+// LineOf returns the line of the channel of a log. On the wire the run follows the
+// epoch without anything between.
+func LineOf(log Log) Line {
+	ref, runs := log.Ref(), log.Runs()
+	l := NewLine(log.Epoch()+runs.Current(), ref.App, ref.Channel)
+	l.epoch, l.runs = log.Epoch(), runs
+	return l
+}
+
+// NewLine returns the line of a channel whose stream is in the epoch given and
+// knows no runs.
 func NewLine(epoch, app, channel string) Line {
 	text := epoch + "-" + ChannelTag(app, channel)
 	return Line{epoch: text[:len(epoch)], tag: text[len(epoch)+1:], text: text}
@@ -91,8 +105,18 @@ func (l Line) Check(p Position) (sequence uint64, reason Reason) {
 		return p.Sequence, ""
 	case p.Tag() != l.tag:
 		return 0, ForeignPosition
+	case l.gave(p):
+		return p.Sequence, ""
 	}
 	return 0, EpochChanged
+}
+
+// gave reports whether a run of this epoch, the current one or one before, can
+// have made a position.
+func (l Line) gave(p Position) bool {
+	epoch, _, _ := strings.Cut(p.Line, "-")
+	run, same := strings.CutPrefix(epoch, l.epoch)
+	return same && l.runs.Gave(run, p.Sequence)
 }
 
 func splitPosition(text string) (epoch, tag, digits string, ok bool) {

@@ -3,6 +3,8 @@ package replay
 import (
 	"strings"
 	"testing"
+
+	"reecho/broker"
 )
 
 func TestPositions(t *testing.T) {
@@ -40,9 +42,53 @@ func TestPositions(t *testing.T) {
 	}
 }
 
+// runsLog is a log of which only the line is asked.
+type runsLog struct {
+	Log
+	runs broker.Runs
+}
+
+func (runsLog) Ref() broker.Ref     { return broker.Ref{App: "77", Channel: "match.1"} }
+func (runsLog) Epoch() string       { return "E1" }
+func (l runsLog) Runs() broker.Runs { return l.runs }
+
+// A position says something if its run can have given it. Seen: a log that was put
+// back from a copy took those of the future it never had for its own.
+func TestPositionsOfRuns(t *testing.T) {
+	t.Parallel()
+	runs := broker.Runs{{}, {Token: "RUNA", First: 10}, {Token: "RUNB", First: 10}, {Token: "RUNC", First: 20}}
+	of := func(run string) Line { return NewLine("E1"+run, "77", "match.1") }
+	for name, tt := range map[string]struct {
+		runs   broker.Runs
+		at     Position
+		reason Reason
+	}{
+		"the current run":                {runs, of("RUNC").At(30), ""},
+		"an event of before, read in it": {runs, of("RUNC").At(3), ""},
+		"the end of a run":               {runs, of("RUNB").At(19), ""},
+		"behind its end":                 {runs, of("RUNB").At(20), EpochChanged},
+		"a run that gave nothing":        {runs, of("RUNA").At(9), ""},
+		"behind that":                    {runs, of("RUNA").At(10), EpochChanged},
+		"before there were runs":         {runs, of("").At(9), ""},
+		"after that":                     {runs, of("").At(10), EpochChanged},
+		"a run that is not known":        {runs, of("RUND").At(3), EpochChanged},
+		"no run, where all are known":    {runs[1:], of("").At(3), EpochChanged},
+		"another epoch":                  {runs, NewLine("E2RUNC", "77", "match.1").At(3), EpochChanged},
+		"an epoch that is longer":        {runs, NewLine("E1XRUNC", "77", "match.1").At(3), EpochChanged},
+		"another channel":                {runs, NewLine("E1RUNC", "77", "match.2").At(3), ForeignPosition},
+		"a run, where there are none":    {nil, of("RUNC").At(3), EpochChanged},
+		"none, where there are none":     {nil, of("").At(3), ""},
+	} {
+		sequence, reason := LineOf(runsLog{runs: tt.runs}).Parse(tt.at.String())
+		if reason != tt.reason || reason == "" && sequence != tt.at.Sequence {
+			t.Errorf("%s, %s: got %d %q, want %q", name, tt.at, sequence, reason, tt.reason)
+		}
+	}
+}
+
 // Any text: no panic, and what is taken for a position is one.
 func FuzzPosition(f *testing.F) {
-	p := NewLine("E1", "77", "match.1")
+	p := LineOf(runsLog{runs: broker.Runs{{Token: "RUN", First: 8}}})
 	for _, text := range []string{"", "-", "--", "a-b-c", p.At(7).String(), p.At(0).String() + "07"} {
 		f.Add(text)
 	}

@@ -1,6 +1,7 @@
 package replay_test
 
 import (
+	"maps"
 	"math/rand/v2"
 	"os"
 	"strconv"
@@ -33,6 +34,7 @@ type world struct {
 	wire     []wired // live events on their way
 
 	mu     sync.Mutex
+	copied *past
 	stored map[broker.Ref][]stored // all there ever were in this epoch
 	lines  []line
 	tally  map[string]int // what happened, so that the worlds are not too peaceful
@@ -197,6 +199,16 @@ func (w *world) step() {
 		w.log.Fail(w.rng.IntN(2) == 0)
 	case n < 996 && w.rng.IntN(3) == 0:
 		w.stop(w.rng.IntN(2) == 0)
+		if w.rng.IntN(2) == 0 {
+			w.copyLog()
+		}
+		w.log.Restart()
+		w.start()
+	case n == 996:
+		w.copyLog()
+	case n >= 998 && w.copied != nil:
+		w.stop(false)
+		w.putBack()
 		w.start()
 	case n < 998 && w.rng.IntN(10) == 0:
 		w.stop(false)
@@ -209,6 +221,33 @@ func (w *world) step() {
 		synctest.Wait()
 	}
 }
+
+// past is a copy of the log, and what had been stored then.
+type past struct {
+	log    replaytest.Copy
+	stored map[broker.Ref][]stored
+}
+
+func (w *world) copyLog() { w.copied = &past{w.log.Copy(), maps.Clone(w.stored)} }
+
+// putBack puts the copy in the place of the log. Whoever got something that the
+// copy never had has to be told of a gap.
+func (w *world) putBack() {
+	w.log.Restore(w.copied.log)
+	w.stored = maps.Clone(w.copied.stored)
+	for _, c := range w.clients {
+		if all := w.stored[refs[c.room]]; c.epoch >= 0 && (len(all) == 0 || c.have > all[len(all)-1].sequence) {
+			c.epoch = otherLife
+		}
+	}
+	for _, ref := range refs {
+		w.tell(ref, nil, "a copy is put back")
+	}
+	w.count("copies")
+}
+
+// otherLife is no epoch of the log.
+const otherLife = 0
 
 // cutShare removes the oldest events of the app.
 func (w *world) cutShare(n int) {
@@ -266,7 +305,7 @@ func TestNoUnflaggedGap(t *testing.T) {
 		})
 	}
 	t.Logf("%v", tally)
-	for _, what := range []string{"whole", "gaps", "parts", "newest", "since", "sessions", "ahead", "twice broken", "epochs"} {
+	for _, what := range []string{"whole", "gaps", "parts", "newest", "since", "sessions", "ahead", "twice broken", "epochs", "copies"} {
 		if tally[what] < 10 {
 			t.Errorf("the worlds are too peaceful: %d × %s", tally[what], what)
 		}

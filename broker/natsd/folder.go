@@ -18,10 +18,17 @@ import (
 // Parts of the data folder.
 const (
 	storeFolder = "nats"
+	// blockSuffix is that of files of messages.
+	blockSuffix = ".blk"
 	// probeFile is written and removed again to see whether the folder takes
 	// anything.
 	probeFile = "probe"
 )
+
+// streamsFolder has a folder for each stream of a data folder.
+func streamsFolder(dir string) string {
+	return filepath.Join(dir, storeFolder, "jetstream", "$G", "streams")
+}
 
 // othersMayWrite are the permission bits that let others than the owner change
 // what is stored.
@@ -119,7 +126,7 @@ func (f *folder) name(path string) string {
 const removed = "was removed from the data folder: put it back, or restart the server to begin an empty one"
 
 func (f *folder) checkStreamsLocked() error {
-	root := filepath.Join(f.dir, storeFolder, "jetstream", "$G", "streams")
+	root := streamsFolder(f.dir)
 	entries, err := os.ReadDir(root)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return unreadable(err)
@@ -178,7 +185,7 @@ func newestBlock(dir string) (int, error) {
 	}
 	newest := 0
 	for _, e := range entries {
-		if name, is := strings.CutSuffix(e.Name(), ".blk"); is {
+		if name, is := strings.CutSuffix(e.Name(), blockSuffix); is {
 			// Whatever else is there is nobody's.
 			n, _ := strconv.Atoi(name)
 			newest = max(newest, n)

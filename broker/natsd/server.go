@@ -37,6 +37,7 @@ type Server struct {
 	log    *slog.Logger
 	lock   *dirLock
 	folder *folder
+	ledger *ledger
 	// trusted is whether the sequences of the data folder are what was
 	// acknowledged.
 	trusted  bool
@@ -82,6 +83,9 @@ func (s *Server) start(ctx context.Context) error {
 		return err
 	}
 	s.trusted = trusted
+	if s.ledger, err = openLedger(s.cfg.Dir, s.log); err != nil {
+		return err
+	}
 	return s.launch(ctx, false)
 }
 
@@ -283,6 +287,25 @@ func (s *Server) Connect(opts ...nats.Option) (*nats.Conn, error) {
 // events, and their sequences may be given again.
 func (s *Server) Trusted() bool { return s.trusted }
 
+// Acknowledged are the sequences that Acknowledge was last told before the server
+// started, by stream.
+func (s *Server) Acknowledged() map[string]uint64 {
+	newest := make(map[string]uint64, len(s.ledger.before))
+	for name, e := range s.ledger.before {
+		newest[name] = e.Acknowledged
+	}
+	return newest
+}
+
+// Damaged says of each stream whose files were removed or changed while no server
+// ran what is wrong. It knows that only after a clean end.
+func (s *Server) Damaged() map[string]string { return s.ledger.damage }
+
+// Acknowledge keeps the newest sequence that each stream has promised in the data
+// folder, beside the streams, without waiting for the disk. The files of streams
+// are not compared any more with what they were before the start.
+func (s *Server) Acknowledge(newest map[string]uint64) error { return s.ledger.acknowledge(newest) }
+
 // Close stops the server, flushes the data folder and gives it up. It waits for
 // the server at most until ctx ends. The folder counts as closed only if the
 // server had not failed.
@@ -296,6 +319,10 @@ func (s *Server) Close(ctx context.Context) error {
 	}
 	if err != nil {
 		return errors.Join(err, s.lock.release())
+	}
+	if err := s.ledger.close(); err != nil {
+		// What is there is older and still true.
+		s.log.Warn("files that are damaged until the next start will not be noticed", slog.Any("error", err))
 	}
 	return errors.Join(markClosed(s.cfg.Dir), s.lock.release())
 }

@@ -28,8 +28,8 @@ const cursorVersion = "1"
 const (
 	// maxCursorHead is more than the version and the longest time take.
 	maxCursorHead = 32
-	// maxPosition is more than a position takes: an epoch of 10 characters, a
-	// tag of up to 7, a sequence of up to 20, and the dashes.
+	// maxPosition is more than a position takes: an epoch of 10 characters with
+	// a run of 8, a tag of up to 7, a sequence of up to 20, and the dashes.
 	maxPosition = 64
 )
 

@@ -12,6 +12,7 @@ type channelLog struct {
 	log   *Log
 	ref   broker.Ref
 	epoch string
+	runs  broker.Runs
 }
 
 // Ref implements replay.Log.
@@ -19,6 +20,9 @@ func (c channelLog) Ref() broker.Ref { return c.ref }
 
 // Epoch implements replay.Log.
 func (c channelLog) Epoch() string { return c.epoch }
+
+// Runs implements replay.Log.
+func (c channelLog) Runs() broker.Runs { return c.runs }
 
 // Stream implements replay.Log.
 func (c channelLog) Stream() int {

@@ -8,7 +8,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -32,7 +34,9 @@ type Log struct {
 	mu        sync.Mutex
 	rng       *rand.Rand
 	epoch     int
-	next      uint64 // the next sequence
+	runs      broker.Runs // of the epoch
+	started   int         // how many there were of any
+	next      uint64      // the next sequence
 	events    []Stored
 	bytes     int64
 	removed   map[string]mark // by app; "" any
@@ -75,6 +79,46 @@ func (l *Log) Begin() {
 	defer l.mu.Unlock()
 	l.epoch++
 	l.next, l.events, l.bytes, l.removed = 1, nil, 0, make(map[string]mark)
+	l.runs = nil
+	l.beginRunLocked()
+}
+
+// Restart begins a new run of the epoch, as a restart of the server does.
+func (l *Log) Restart() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.beginRunLocked()
+}
+
+func (l *Log) beginRunLocked() {
+	l.started++
+	l.runs = append(l.runs, broker.Run{Token: fmt.Sprintf("r%d", l.started), First: l.next})
+}
+
+// Copy is what a log was at a time.
+type Copy struct {
+	epoch   int
+	runs    broker.Runs
+	next    uint64
+	events  []Stored
+	bytes   int64
+	removed map[string]mark
+}
+
+// Copy takes a copy of the log.
+func (l *Log) Copy() Copy {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return Copy{l.epoch, slices.Clone(l.runs), l.next, slices.Clone(l.events), l.bytes, maps.Clone(l.removed)}
+}
+
+// Restore puts a copy in the place of the log, and begins a new run of it.
+func (l *Log) Restore(c Copy) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.epoch, l.runs, l.next = c.epoch, slices.Clone(c.runs), c.next
+	l.events, l.bytes, l.removed = slices.Clone(c.events), c.bytes, maps.Clone(c.removed)
+	l.beginRunLocked()
 }
 
 // Fail makes all reads fail, or work again.
@@ -268,5 +312,7 @@ func (l *Log) Put(ctx context.Context, key string, text []byte) error {
 
 // Log implements replay.Logs.
 func (l *Log) Log(ref broker.Ref) replay.Log {
-	return channelLog{l, ref, fmt.Sprintf("E%d", l.Epoch())}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return channelLog{l, ref, fmt.Sprintf("E%d", l.epoch), slices.Clone(l.runs)}
 }
