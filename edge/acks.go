@@ -2,6 +2,7 @@ package edge
 
 import (
 	"slices"
+	"sync"
 	"time"
 
 	"reecho/edge/fanout"
@@ -22,6 +23,60 @@ type acks struct {
 	// leaving: the connection is closed when final is confirmed.
 	leaving bool
 	final   []awaited
+	// asked is how many pongs are to come until the client has answered that it
+	// is there: what was sent before it was asked says nothing. 0: nobody asks.
+	asked int
+
+	// The client may be asked before it has a shard.
+	mu            sync.Mutex
+	sharded, knew bool // it has one; it was asked before
+}
+
+var _ session.Connection = (*acks)(nil)
+
+// opened says that the client has a shard.
+func (a *acks) opened() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.sharded = true; a.knew {
+		a.client.Do(a.ask)
+	}
+}
+
+// Ask implements session.Connection.
+func (a *acks) Ask() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.knew = true; a.sharded {
+		a.client.Do(a.ask)
+	}
+}
+
+// TakenOver implements session.Connection: it closes a connection that the client
+// has lost without our knowing.
+func (a *acks) TakenOver() {
+	a.client.closeWith(pusher.Errorf(pusher.CodeOverCapacity,
+		"The session went on over a newer connection. A session id must be used by one page only"))
+}
+
+// ask has the client answer whether it is there.
+func (a *acks) ask() {
+	if a.awaiting == nil {
+		a.asked = 1
+		a.ping(time.Now())
+		return
+	}
+	a.asked, a.again = 2, true
+}
+
+// answered counts the pongs of one who is asked.
+func (a *acks) answered() {
+	if a.asked == 0 {
+		return
+	}
+	if a.asked--; a.asked == 0 {
+		a.hold.Answered()
+	}
 }
 
 // awaited is how far a subscription was when the ping was sent.
@@ -127,6 +182,7 @@ func (a *acks) ponged() {
 	}
 	a.hold.Confirm(reached, a.pinged)
 	a.awaiting = nil
+	a.answered()
 	switch {
 	case a.again:
 		a.again = false

@@ -78,7 +78,7 @@ func (c *client) join() {
 		go l.run(func(context.Context) (replay.Request, error) { return r, nil })
 		return
 	}
-	if err := w.sessions.Claim(&l.hold, session.Who{App: app, ID: c.session, Socket: l.socket}, func() {}); err != nil {
+	if err := w.sessions.Claim(&l.hold, session.Who{App: app, ID: c.session, Socket: l.socket}, quiet{}); err != nil {
 		c.fail("claim its session: %v", err)
 	}
 	w.count("sessions")
@@ -90,6 +90,15 @@ func (c *client) join() {
 		return r, nil
 	})
 }
+
+// quiet is a connection that does not answer when it is asked.
+type quiet struct{}
+
+// Ask implements session.Connection.
+func (quiet) Ask() {}
+
+// TakenOver implements session.Connection.
+func (quiet) TakenOver() {}
 
 // request is what a client that keeps positions asks for.
 func (c *client) request() replay.Request {

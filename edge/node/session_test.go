@@ -94,7 +94,8 @@ func TestSessionGrantsNothing(t *testing.T) {
 	thief.wantNothing()
 }
 
-// A session id is checked, and belongs to one connection.
+// A session id is checked. A connection with the same that does not answer is the
+// client's own, which was lost: it is closed, and the newer one goes on.
 func TestSessionID(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -105,12 +106,40 @@ func TestSessionID(t *testing.T) {
 	const id = "1d2f7a50-6c6e-4f7e-9df0-000000000003"
 	a := s.dialSession(t, id)
 	a.subscribe("match.1")
+	a.pong() // for the subscription
+	a.passed()
 	b := s.dialSession(t, id)
-	a.wantClose(4100)
 	s.scores("match.1", 1, 1)
 	b.subscribe("match.1")
 	b.wantOn("match.1", "reecho:resumed")
 	b.wantScores("match.1", 1, 1)
+	a.wantScores("match.1", 1, 1)
+	a.wantClose(4100)
+}
+
+// Two pages with one session id (a duplicated tab): the first answers, and keeps
+// its session; the other is told of a gap and gets what comes. Each got a part of
+// the events, and they threw each other out for ever.
+func TestTwoPagesOfOneSession(t *testing.T) {
+	t.Parallel()
+	const id = "1d2f7a50-6c6e-4f7e-9df0-000000000008"
+	s := startServer(t)
+	a := s.dialSession(t, id)
+	a.subscribe("match.1")
+	a.pong()
+	a.passed()
+	b := s.dialSession(t, id)
+	a.pong()
+	b.subscribe("match.1")
+	b.wantOutcome("match.1", "reecho:gap", outcome{Reason: "session_expired"})
+	s.scores("match.1", 1, 5)
+	a.wantScores("match.1", 1, 5)
+	b.wantScores("match.1", 1, 5)
+	b.cut()
+	a.pong()
+	a.passed()
+	s.scores("match.1", 6, 9)
+	a.wantScores("match.1", 6, 9)
 }
 
 // An expired session is told so, once.

@@ -8,7 +8,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -245,6 +247,27 @@ func (l *Log) Put(ctx context.Context, key string, text []byte) error {
 	defer unlock()
 	l.values[key] = value{text: text, at: time.Now()}
 	return nil
+}
+
+// Forget forgets a value, as a table does that is full.
+func (l *Log) Forget(key string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.values, key)
+}
+
+// Expire forgets the values that were put longer ago than age.
+func (l *Log) Expire(age time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	maps.DeleteFunc(l.values, func(_ string, v value) bool { return time.Since(v.at) > age })
+}
+
+// Keys are the keys of all values.
+func (l *Log) Keys() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Sorted(maps.Keys(l.values))
 }
 
 // Log implements replay.Logs.

@@ -19,11 +19,17 @@ const (
 
 // saveSoon has s written: now, or a while after the save before.
 func (st *Store) saveSoon(s *session) {
+	if s.private {
+		return
+	}
 	st.carryOut(s, s.saveSoon(&st.closing))
 }
 
 // saveNow writes s and waits, first for its turn if it is saved too often.
 func (st *Store) saveNow(ctx context.Context, s *session) error {
+	if s.private {
+		return nil
+	}
 	perSecond := st.cfg.SavesPerSecond
 	// Not with the limiter's Wait: that refuses at once who would have to wait for
 	// too long behind others, though these may give up.
@@ -101,7 +107,13 @@ func (st *Store) next() *session {
 
 func (st *Store) writeOne(s *session) {
 	parts, waiting, err := s.take(st.run, time.Now())
-	if err == nil {
+	switch {
+	case err != nil:
+	case !st.affords(s, parts):
+		// Its id is remembered: when the client comes back it is told that the
+		// rest was not kept.
+		s.unsaved(parts, false)
+	default:
 		err = st.put(parts)
 	}
 	if err != nil {
@@ -145,6 +157,14 @@ func (st *Store) put(parts []part) error {
 	ctx, cancel := context.WithTimeout(context.Background(), saveTimeout)
 	defer cancel()
 	for _, p := range parts {
+		// Before enough is written that it could push out a record whose id is
+		// not stored.
+		if st.wrote.Add(int64(p.bytes())) > int64(st.cfg.Bytes/4) {
+			st.wrote.Store(0)
+			if err := st.ids.flush(ctx); err != nil {
+				return err
+			}
+		}
 		if err := st.records.Put(ctx, p.key, p.text); err != nil {
 			return err
 		}
