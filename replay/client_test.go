@@ -34,10 +34,13 @@ type client struct {
 	have    uint64 // the newest it got, or did not want
 	excused uint64 // up to here it was told of a gap
 	broken  int    // connections that broke within the answer, in a row
+	// sure are those of a session's socket ids that were stored: a node may have
+	// been killed before. Guarded by w.mu.
+	sure map[string]bool
 }
 
 func newClient(w *world, i int) *client {
-	c := &client{w: w, name: fmt.Sprintf("client %d", i), room: i % len(refs), epoch: -1}
+	c := &client{w: w, name: fmt.Sprintf("client %d", i), room: i % len(refs), epoch: -1, sure: make(map[string]bool)}
 	if i%2 == 1 {
 		c.session = fmt.Sprintf("session-of-client-%d", i)
 	}
@@ -57,9 +60,28 @@ func (c *client) socket() string {
 	return c.sockets[len(c.sockets)-1]
 }
 
-// meant: the newest of the ids are known, and what is not for them is not owed.
+// meant: what is not for one of the ids is not owed. Of a client that keeps
+// positions only the newest are known.
 func (c *client) meant(exclude string) bool {
-	return exclude == "" || !slices.Contains(c.sockets[max(0, len(c.sockets)-8):], exclude)
+	ids := c.sockets
+	if c.session == "" {
+		ids = ids[max(0, len(ids)-8):]
+	}
+	return exclude == "" || !slices.Contains(ids, exclude)
+}
+
+func (c *client) beSure(socket string) {
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	c.sure[socket] = true
+}
+
+// excludes reports whether an event that is not for a connection must not be sent
+// again.
+func (c *client) excludes(exclude string) bool {
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	return !c.meant(exclude) && (c.session == "" || c.sure[exclude])
 }
 
 // join connects the client unless it is.
@@ -86,6 +108,7 @@ func (c *client) join() {
 		if err := l.hold.Load(ctx); err != nil {
 			return replay.Request{}, err
 		}
+		c.beSure(l.socket)
 		r, _ := l.hold.Request(l.room.ref.Channel, l.room.ch.Line())
 		return r, nil
 	})
@@ -250,6 +273,8 @@ func (c *client) answer(l *link, f frame) {
 		c.have = at
 	case f.asked == replay.WantMissed && c.epoch >= 0:
 		c.fail("is told that it missed nothing, in another epoch")
+	case c.session != "" && c.epoch >= 0:
+		c.fail("is taken for new, and told nothing")
 	default:
 		c.checkSince(l, at)
 		c.have, c.excused = at, at
@@ -268,7 +293,7 @@ func (c *client) receive(l *link, f frame) {
 	c.checkNothing(l, f.sequence-1, fmt.Sprintf("was not delivered before %d, and no gap told", f.sequence))
 	for _, s := range c.w.all(l.room.ref) {
 		// Of its earlier ids only what is sent again knows.
-		if s.sequence == f.sequence && s.exclude != "" && (s.exclude == l.socket || f.again && c.session == "" && !c.meant(s.exclude)) {
+		if s.sequence == f.sequence && s.exclude != "" && (s.exclude == l.socket || f.again && c.excludes(s.exclude)) {
 			c.fail("%d was not meant for it", s.sequence)
 		}
 	}

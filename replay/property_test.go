@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -193,6 +194,8 @@ func (w *world) step() {
 		w.cutShare(1 + w.rng.IntN(5))
 	case n < 985:
 		c.visit()
+	case n < 987:
+		w.evict()
 	case n < 990:
 		w.log.Fail(w.rng.IntN(2) == 0)
 	case n < 996 && w.rng.IntN(3) == 0:
@@ -207,6 +210,16 @@ func (w *world) step() {
 	}
 	if w.rng.IntN(2) == 0 {
 		synctest.Wait()
+	}
+}
+
+// evict makes the table forget some of the sessions, as one that is full does.
+func (w *world) evict() {
+	for _, key := range w.log.Keys() {
+		if strings.HasPrefix(key, app+"/") && w.rng.IntN(3) == 0 {
+			w.log.Forget(key)
+			w.count("evicted")
+		}
 	}
 }
 
@@ -266,7 +279,7 @@ func TestNoUnflaggedGap(t *testing.T) {
 		})
 	}
 	t.Logf("%v", tally)
-	for _, what := range []string{"whole", "gaps", "parts", "newest", "since", "sessions", "ahead", "twice broken", "epochs"} {
+	for _, what := range []string{"whole", "gaps", "parts", "newest", "since", "sessions", "ahead", "twice broken", "epochs", "evicted"} {
 		if tally[what] < 10 {
 			t.Errorf("the worlds are too peaceful: %d × %s", tally[what], what)
 		}

@@ -185,13 +185,12 @@ func (h *Hold) Release(now time.Time) {
 	s := h.session
 	switch {
 	case !s.release(h, now):
-	case s.loading.Done():
+	case s.loading.Done() || h.store.ids.knows(s.key):
 		h.store.remember(s)
 		h.store.saveSoon(s)
 	}
 	h.store.settle(s)
-	// If nothing was loaded, what the records have is still right, and more than
-	// is known here.
+	// Of an id that nobody knows there is nothing to be stored.
 	h.store.discard(s)
 }
 

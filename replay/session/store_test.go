@@ -117,7 +117,7 @@ func TestExpiry(t *testing.T) {
 }
 
 // A session whose client left is forgotten here, but not in the records: once it
-// is stored, or at once if it was never loaded.
+// is stored, or at once if it had nothing to keep.
 func TestDiscard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := start(t, Config{}, newTable())
@@ -138,14 +138,20 @@ func TestDiscard(t *testing.T) {
 		}
 		h.Forget("match.1") // of what is not known here
 		h.Release(time.Now())
+		pass(2 * saveInterval)
 		if got := n.counts(); got != [3]int{} {
 			t.Errorf("when it was not loaded: %v", got)
 		}
-		pass(2 * saveInterval)
-		if written := n.written(); written != 0 {
-			t.Errorf("%d records are written of a session that was not loaded", written)
+		h = n.mustClaim(t, "1.3")
+		wantClaim(t, h, "match.1", 5)
+		if r, _ := h.Request("match.1", lineOf("E1", "match.1")); len(r.Except) != 3 {
+			t.Errorf("events are not for %v, want the id of the lost connection, too", r.Except)
 		}
-		wantClaim(t, n.mustClaim(t, "1.3"), "match.1", 5)
+		h = must(n.try(Who{App: app, ID: "made up", Address: home}))(t)
+		h.Release(time.Now())
+		if got := n.counts(); got != [3]int{1, 1, 1} {
+			t.Errorf("when it was made up: %v", got)
+		}
 	})
 }
 

@@ -106,7 +106,13 @@ func (st *Store) next() *session {
 }
 
 func (st *Store) writeOne(s *session) {
+	// A connection may have been lost before anybody asked for its session: its
+	// socket id is stored with the rest.
+	failure := st.loadNow(s)
 	parts, waiting, err := s.take(st.run, time.Now())
+	if failure != nil {
+		err = failure
+	}
 	switch {
 	case err != nil:
 	case !st.affords(s, parts):
@@ -151,6 +157,16 @@ func (st *Store) tell(err error) {
 	case err == nil && st.failing.CompareAndSwap(true, false):
 		st.log.Info("sessions are saved again")
 	}
+}
+
+// loadNow loads a session for its save.
+func (st *Store) loadNow(s *session) error {
+	if s.loading.Done() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), saveTimeout)
+	defer cancel()
+	return s.load(ctx, st)
 }
 
 func (st *Store) put(parts []part) error {
