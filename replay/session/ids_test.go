@@ -227,3 +227,25 @@ func TestSocketIsStoredAtTheReturn(t *testing.T) {
 		}
 	})
 }
+
+// Fifty thousand clients behind one address that lose their connections at once fit
+// with the defaults, each with eight channels of ordinary names.
+func TestFiftyThousandFit(t *testing.T) {
+	t.Parallel()
+	s := newSession("12345/1d2f7a50-6c6e-4f7e-9df0-000000000001", "12345")
+	h := &Hold{store: &Store{cfg: Config{}.withDefaults()}, socket: "1234567890.1234567890", decided: make(chan struct{})}
+	s.claim(h)
+	for i := range 8 {
+		channel := fmt.Sprintf("private-conversation.%d", 100_000+i)
+		s.start(h, channel, lineOf("7XK2MPQ4RA", channel).At(12_345_678), "")
+	}
+	s.release(h, time.Now())
+	bytes := 0
+	for _, p := range mustParts(t, s, time.Now()) {
+		bytes += p.bytes()
+	}
+	t.Logf("%d bytes", bytes)
+	if share := DefaultBytes / 4; 50_000*bytes > share {
+		t.Errorf("%d bytes, the share of an address has room for %d sessions", bytes, share/bytes)
+	}
+}
