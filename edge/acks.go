@@ -17,6 +17,7 @@ type acks struct {
 	hold     session.Hold
 	client   *client
 	subs     []*subscription // those that have their seat
+	parts    []awaited       // what was sent of replays that go on
 	awaiting []awaited       // what a pong will confirm; nil: no ping is out
 	pinged   time.Time
 	again    bool // ping as soon as the pong is here
@@ -30,6 +31,8 @@ type acks struct {
 	// The client may be asked before it has a shard.
 	mu            sync.Mutex
 	sharded, knew bool // it has one; it was asked before
+
+	backlog backlog // belongs to nobody
 }
 
 var _ session.Connection = (*acks)(nil)
@@ -79,8 +82,10 @@ func (a *acks) answered() {
 	}
 }
 
-// awaited is how far a subscription was when the ping was sent.
+// awaited is how far a subscription was when the ping was sent; sub is nil while its
+// replay goes on.
 type awaited struct {
+	ch       *channel
 	sub      *subscription
 	sequence uint64
 }
@@ -90,11 +95,25 @@ var pingFrame = textFrame(pusher.AppendPing(nil))
 // joined takes in a new subscription, and asks at once whether what was sent
 // again has arrived: it should not have to be sent a third time.
 func (a *acks) joined(sub *subscription) {
+	a.parts = slices.DeleteFunc(a.parts, func(w awaited) bool { return w.ch == sub.ch })
 	if sub.Positioned {
 		return
 	}
 	a.subs = append(a.subs, sub)
-	if a.awaiting == nil {
+	a.pingSoon()
+}
+
+// sentPart takes in that a client was sent a part of a replay, and asks at once
+// whether it has arrived: a connection may break before the rest has.
+func (a *acks) sentPart(ch *channel, sequence uint64) {
+	a.parts = slices.DeleteFunc(a.parts, func(w awaited) bool { return w.ch == ch })
+	a.parts = append(a.parts, awaited{ch: ch, sequence: sequence})
+	a.pingSoon()
+}
+
+// pingSoon pings now, or as soon as the pong is here.
+func (a *acks) pingSoon() {
+	if a.awaiting == nil && !a.leaving {
 		a.ping(time.Now())
 	} else {
 		a.again = true
@@ -147,9 +166,9 @@ func (a *acks) ping(now time.Time) {
 
 // sent is how far each subscription is now.
 func (a *acks) sent() []awaited {
-	sent := make([]awaited, 0, len(a.subs))
+	sent := append(make([]awaited, 0, len(a.subs)+len(a.parts)), a.parts...)
 	for _, sub := range a.subs {
-		sent = append(sent, awaited{sub: sub, sequence: a.reached(sub)})
+		sent = append(sent, awaited{ch: sub.ch, sub: sub, sequence: a.reached(sub)})
 	}
 	return sent
 }
@@ -178,7 +197,7 @@ func (a *acks) ponged() {
 	}
 	reached := make([]session.Reached, len(a.awaiting))
 	for i, w := range a.awaiting {
-		reached[i] = session.Reached{Channel: w.sub.ch.name, Position: w.sub.ch.log.Line().At(w.sequence)}
+		reached[i] = session.Reached{Channel: w.ch.name, Position: w.ch.log.Line().At(w.sequence), Partial: w.sub == nil}
 	}
 	a.hold.Confirm(reached, a.pinged)
 	a.awaiting = nil

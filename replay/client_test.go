@@ -105,11 +105,23 @@ func (c *client) join() {
 	}
 	w.count("sessions")
 	go l.run(func(ctx context.Context) (replay.Request, error) {
+		failed := w.failed.Load()
 		if err := l.hold.Load(ctx); err != nil {
 			return replay.Request{}, err
 		}
-		c.beSure(l.socket)
-		r, _ := l.hold.Request(l.room.ref.Channel, l.room.ch.Line())
+		r, returning := l.hold.Request(l.room.ref.Channel, l.room.ch.Line())
+		if returning && failed == w.failed.Load() {
+			c.beSure(l.socket)
+		}
+		if begin := r.Begin; begin != nil {
+			r.Begin = func(ctx context.Context, at replay.Position) error {
+				err := begin(ctx, at)
+				if err == nil {
+					c.beSure(l.socket)
+				}
+				return err
+			}
+		}
 		return r, nil
 	})
 }

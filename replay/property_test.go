@@ -1,11 +1,13 @@
 package replay_test
 
 import (
+	"context"
 	"math/rand/v2"
 	"os"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -36,6 +38,7 @@ type world struct {
 	mu     sync.Mutex
 	stored map[broker.Ref][]stored // all there ever were in this epoch
 	lines  []line
+	failed atomic.Int64   // how often nothing could be put into the table
 	tally  map[string]int // what happened, so that the worlds are not too peaceful
 }
 
@@ -84,11 +87,30 @@ func (w *world) start() {
 		Memory: 1000 + w.rng.IntN(20_000), Slots: 1 + w.rng.IntN(3),
 		Frame: func(text []byte) []byte { return text }, Position: withPosition,
 	}, silent)
-	w.sessions = session.Open(session.Config{Retention: w.log.Retention.MaxAge}, w.log, silent)
+	w.sessions = session.Open(session.Config{Retention: w.log.Retention.MaxAge}, table{w}, silent)
 	w.rooms, w.wire = nil, nil
 	for _, ref := range refs {
 		w.rooms = append(w.rooms, newRoom(w, ref))
 	}
+}
+
+// table is the records of the sessions.
+type table struct{ w *world }
+
+var _ session.Records = table{}
+
+// Get implements session.Records.
+func (t table) Get(ctx context.Context, key string) ([]byte, time.Time, bool, error) {
+	return t.w.log.Get(ctx, key)
+}
+
+// Put implements session.Records.
+func (t table) Put(ctx context.Context, key string, value []byte) error {
+	err := t.w.log.Put(ctx, key, value)
+	if err != nil {
+		t.w.failed.Add(1)
+	}
+	return err
 }
 
 // stop ends the node; killed, its sessions are not saved any more.
