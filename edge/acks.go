@@ -2,6 +2,7 @@ package edge
 
 import (
 	"slices"
+	"sync"
 	"time"
 
 	"reecho/edge/fanout"
@@ -16,16 +17,75 @@ type acks struct {
 	hold     session.Hold
 	client   *client
 	subs     []*subscription // those that have their seat
+	parts    []awaited       // what was sent of replays that go on
 	awaiting []awaited       // what a pong will confirm; nil: no ping is out
 	pinged   time.Time
 	again    bool // ping as soon as the pong is here
 	// leaving: the connection is closed when final is confirmed.
 	leaving bool
 	final   []awaited
+	// asked is how many pongs are to come until the client has answered that it
+	// is there: what was sent before it was asked says nothing. 0: nobody asks.
+	asked int
+
+	// The client may be asked before it has a shard.
+	mu            sync.Mutex
+	sharded, knew bool // it has one; it was asked before
+
+	backlog backlog // belongs to nobody
 }
 
-// awaited is how far a subscription was when the ping was sent.
+var _ session.Connection = (*acks)(nil)
+
+// opened says that the client has a shard.
+func (a *acks) opened() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.sharded = true; a.knew {
+		a.client.Do(a.ask)
+	}
+}
+
+// Ask implements session.Connection.
+func (a *acks) Ask() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.knew = true; a.sharded {
+		a.client.Do(a.ask)
+	}
+}
+
+// TakenOver implements session.Connection: it closes a connection that the client
+// has lost without our knowing.
+func (a *acks) TakenOver() {
+	a.client.closeWith(pusher.Errorf(pusher.CodeOverCapacity,
+		"The session went on over a newer connection. A session id must be used by one page only"))
+}
+
+// ask has the client answer whether it is there.
+func (a *acks) ask() {
+	if a.awaiting == nil {
+		a.asked = 1
+		a.ping(time.Now())
+		return
+	}
+	a.asked, a.again = 2, true
+}
+
+// answered counts the pongs of one who is asked.
+func (a *acks) answered() {
+	if a.asked == 0 {
+		return
+	}
+	if a.asked--; a.asked == 0 {
+		a.hold.Answered()
+	}
+}
+
+// awaited is how far a subscription was when the ping was sent; sub is nil while its
+// replay goes on.
 type awaited struct {
+	ch       *channel
 	sub      *subscription
 	sequence uint64
 }
@@ -35,11 +95,25 @@ var pingFrame = textFrame(pusher.AppendPing(nil))
 // joined takes in a new subscription, and asks at once whether what was sent
 // again has arrived: it should not have to be sent a third time.
 func (a *acks) joined(sub *subscription) {
+	a.parts = slices.DeleteFunc(a.parts, func(w awaited) bool { return w.ch == sub.ch })
 	if sub.Positioned {
 		return
 	}
 	a.subs = append(a.subs, sub)
-	if a.awaiting == nil {
+	a.pingSoon()
+}
+
+// sentPart takes in that a client was sent a part of a replay, and asks at once
+// whether it has arrived: a connection may break before the rest has.
+func (a *acks) sentPart(ch *channel, sequence uint64) {
+	a.parts = slices.DeleteFunc(a.parts, func(w awaited) bool { return w.ch == ch })
+	a.parts = append(a.parts, awaited{ch: ch, sequence: sequence})
+	a.pingSoon()
+}
+
+// pingSoon pings now, or as soon as the pong is here.
+func (a *acks) pingSoon() {
+	if a.awaiting == nil && !a.leaving {
 		a.ping(time.Now())
 	} else {
 		a.again = true
@@ -92,9 +166,9 @@ func (a *acks) ping(now time.Time) {
 
 // sent is how far each subscription is now.
 func (a *acks) sent() []awaited {
-	sent := make([]awaited, 0, len(a.subs))
+	sent := append(make([]awaited, 0, len(a.subs)+len(a.parts)), a.parts...)
 	for _, sub := range a.subs {
-		sent = append(sent, awaited{sub: sub, sequence: a.reached(sub)})
+		sent = append(sent, awaited{ch: sub.ch, sub: sub, sequence: a.reached(sub)})
 	}
 	return sent
 }
@@ -123,10 +197,11 @@ func (a *acks) ponged() {
 	}
 	reached := make([]session.Reached, len(a.awaiting))
 	for i, w := range a.awaiting {
-		reached[i] = session.Reached{Channel: w.sub.ch.name, Position: w.sub.ch.log.Line().At(w.sequence)}
+		reached[i] = session.Reached{Channel: w.ch.name, Position: w.ch.log.Line().At(w.sequence), Partial: w.sub == nil}
 	}
 	a.hold.Confirm(reached, a.pinged)
 	a.awaiting = nil
+	a.answered()
 	switch {
 	case a.again:
 		a.again = false

@@ -16,7 +16,10 @@ func TestPongOfALeftSubscription(t *testing.T) {
 	owner := newTestTenant(t, Config{Shards: 1})
 	c, ch := owner.subscriber(&sinkConn{}), newChannel(owner, "match.1")
 	a := &acks{client: c}
-	if err := owner.node.sessions.Claim(&a.hold, session.Who{App: "77", ID: "id", Socket: c.ID().String()}, func() {}); err != nil {
+	if err := owner.node.sessions.Claim(&a.hold, session.Who{App: "77", ID: "id", Socket: c.ID().String()}, a); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.hold.Load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	first, second := &subscription{ch: ch}, &subscription{ch: ch, Seat: fanout.Seat{Joined: 5}}

@@ -57,8 +57,18 @@ var (
 )
 
 // Closed implements socket.Receiver: everything the client was part of forgets
-// it.
+// it, when nothing is done for it any more.
 func (c *client) Closed(err error) {
+	if c.acks == nil {
+		c.forget(err)
+		return
+	}
+	c.work.stop()
+	c.acks.backlog.end(func() { c.forget(err) })
+}
+
+// forget makes everything the client was part of forget it.
+func (c *client) forget(err error) {
 	for _, sub := range c.subs {
 		c.leave(sub)
 	}

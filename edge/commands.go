@@ -34,8 +34,33 @@ func (c *client) Message(payload []byte) (wait func()) {
 	return c.handle(m)
 }
 
-// handle does what a message asks for.
+// handle does what a message asks for. For a client with a session it does not wait
+// itself, and the messages that come meanwhile do, but not pings and pongs.
 func (c *client) handle(m pusher.Message) (wait func()) {
+	if c.acks == nil || m.Event == commandPing || m.Event == commandPong {
+		return c.do(m)
+	}
+	kept, full := c.acks.backlog.keep(m)
+	switch {
+	case full != nil:
+		m = own(m)
+		return func() {
+			<-full
+			if again := c.handle(m); again != nil {
+				again()
+			}
+		}
+	case kept:
+		return nil
+	}
+	if wait = c.do(m); wait != nil {
+		c.acks.backlog.run(wait, c.do)
+	}
+	return nil
+}
+
+// do is handle when it is the message's turn.
+func (c *client) do(m pusher.Message) (wait func()) {
 	switch m.Event {
 	case commandPing:
 		c.Reply(pongFrame)

@@ -45,8 +45,9 @@
 //     client's address (turn.go), and proved to be all there was.
 //  5. A large answer goes out in parts, each when the peer has read the one before
 //     (socket.Conn.Drained).
-//  6. A session's pings ask what has arrived; the pongs move its marks (acks.go), which
-//     the session store saves.
+//  6. A session's pings ask what has arrived, also behind each part; the pongs move its
+//     marks (acks.go), which the session store saves. What else such a client sends
+//     waits until the answer is whole (backlog.go).
 //
 // # Goroutines
 //
@@ -54,7 +55,7 @@
 // pool one for each shard, which owns everything of a client that is said to be the
 // shard's, and ticks clients. A client has none: its messages are handled by a poller,
 // one at a time, and what has to wait runs on a goroutine of the transport's (work.go
-// ends it with the connection).
+// ends it with the connection); of a client with a session on one of its backlog.
 //
 // # Lock order
 //

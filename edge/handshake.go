@@ -80,6 +80,9 @@ func (h *Hub) Open(conn socket.Conn, r *socket.Request) socket.Receiver {
 		c.beginSession(path.Session)
 	}
 	h.add(c)
+	if c.acks != nil {
+		c.acks.opened()
+	}
 	return c
 }
 
@@ -107,7 +110,7 @@ func (c *client) beginSession(id string) {
 	a := &acks{client: c, pinged: time.Now()}
 	err := c.app.node.sessions.Claim(&a.hold, session.Who{
 		App: c.app.ID, ID: id, Socket: c.ID().String(), Address: limit.Address(c.address), Most: c.app.Limits.Sessions,
-	}, c.takenOver)
+	}, a)
 	if err == nil {
 		c.acks = a
 		return
@@ -121,12 +124,6 @@ func (c *client) beginSession(id string) {
 	c.app.node.cfg.Ledger.Note(reason, slog.String("app", c.app.ID), slog.String("address", c.address.String()), slog.Int("value", value))
 	_ = c.Conn().Send([][]byte{textFrame(pusher.AppendError(nil, pusher.Errorf(0,
 		"This connection has no session, what it misses is not sent again: %s %d already (%s)", whose, value, reason), ""))})
-}
-
-// takenOver closes a connection that the client has lost without our knowing.
-func (c *client) takenOver() {
-	c.closeWith(pusher.Errorf(pusher.CodeOverCapacity,
-		"The session went on over a newer connection. A session id must be used by one page only"))
 }
 
 // admitUpgrade decides on an upgrade request.

@@ -44,8 +44,8 @@ func (j *joining) start() (wait func()) {
 	return j.run
 }
 
-// run subscribes, loading what is not in memory. It runs while the connection's
-// reading is paused. A channel or a session that cannot be had at all closes the
+// run subscribes, loading what is not in memory. It runs while nothing else is done
+// for the client. A channel or a session that cannot be had at all closes the
 // connection, so that the client comes back.
 func (j *joining) run() {
 	ctx, end := j.c.work.begin(j.c.app.node.ctx)
@@ -118,6 +118,9 @@ func (j *joining) Drained() <-chan struct{} { return j.c.Conn().Drained() }
 func (j *joining) Take(p *replay.Part) (taken bool) {
 	if !p.Last {
 		j.c.Answer(j.frames(p), p.Written)
+		if reached := p.Reached(); j.ask == nil {
+			j.c.Do(func() { j.c.acks.sentPart(j.ch, reached) })
+		}
 		return true
 	}
 	sub := &subscription{ch: j.ch, Seat: fanout.Seat{Name: j.member.ID, Positioned: j.ask != nil, Alerts: true, Joined: p.End}}

@@ -7,13 +7,13 @@ import (
 	"reecho/edge/socket"
 )
 
-// work is what the server does for a connection while nothing more is read from
-// it, one thing at a time. It ends with the connection, so that nothing is done
+// work is what the server does for a connection while its messages wait. It ends with the connection, so that nothing is done
 // for clients that left. The zero value is ready.
 type work struct {
 	mu     sync.Mutex
 	over   bool // the connection is gone, or told to close
-	cancel context.CancelFunc
+	doing  int
+	cancel map[int]context.CancelFunc
 }
 
 var _ socket.HangupReceiver = (*client)(nil)
@@ -24,7 +24,12 @@ func (w *work) begin(ctx context.Context) (doing context.Context, end func()) {
 	doing, cancel := context.WithCancel(ctx)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.cancel = cancel
+	if w.cancel == nil {
+		w.cancel = make(map[int]context.CancelFunc, 1)
+	}
+	w.doing++
+	number := w.doing
+	w.cancel[number] = cancel
 	if w.over {
 		cancel()
 	}
@@ -32,7 +37,7 @@ func (w *work) begin(ctx context.Context) (doing context.Context, end func()) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		cancel()
-		w.cancel = nil
+		delete(w.cancel, number)
 	}
 }
 
@@ -41,8 +46,8 @@ func (w *work) stop() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.over = true
-	if w.cancel != nil {
-		w.cancel()
+	for _, cancel := range w.cancel {
+		cancel()
 	}
 }
 

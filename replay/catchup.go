@@ -94,6 +94,15 @@ type Part struct {
 // Len is how many events there are, those not meant for the client included.
 func (p *Part) Len() int { return len(p.entries) }
 
+// Reached is the sequence up to which the client has got what it will get, with
+// this part.
+func (p *Part) Reached() uint64 {
+	if n := len(p.entries); n > 0 && !p.Last {
+		return p.entries[n-1].Sequence
+	}
+	return p.End
+}
+
 // AppendFrames appends the frames of the events that are meant for the client.
 // The frames may be kept.
 func (p *Part) AppendFrames(dst [][]byte) [][]byte {

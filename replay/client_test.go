@@ -34,10 +34,13 @@ type client struct {
 	have    uint64 // the newest it got, or did not want
 	excused uint64 // up to here it was told of a gap
 	broken  int    // connections that broke within the answer, in a row
+	// sure are those of a session's socket ids that were stored: a node may have
+	// been killed before. Guarded by w.mu.
+	sure map[string]bool
 }
 
 func newClient(w *world, i int) *client {
-	c := &client{w: w, name: fmt.Sprintf("client %d", i), room: i % len(refs), epoch: -1}
+	c := &client{w: w, name: fmt.Sprintf("client %d", i), room: i % len(refs), epoch: -1, sure: make(map[string]bool)}
 	if i%2 == 1 {
 		c.session = fmt.Sprintf("session-of-client-%d", i)
 	}
@@ -57,9 +60,28 @@ func (c *client) socket() string {
 	return c.sockets[len(c.sockets)-1]
 }
 
-// meant: the newest of the ids are known, and what is not for them is not owed.
+// meant: what is not for one of the ids is not owed. Of a client that keeps
+// positions only the newest are known.
 func (c *client) meant(exclude string) bool {
-	return exclude == "" || !slices.Contains(c.sockets[max(0, len(c.sockets)-8):], exclude)
+	ids := c.sockets
+	if c.session == "" {
+		ids = ids[max(0, len(ids)-8):]
+	}
+	return exclude == "" || !slices.Contains(ids, exclude)
+}
+
+func (c *client) beSure(socket string) {
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	c.sure[socket] = true
+}
+
+// excludes reports whether an event that is not for a connection must not be sent
+// again.
+func (c *client) excludes(exclude string) bool {
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	return !c.meant(exclude) && (c.session == "" || c.sure[exclude])
 }
 
 // join connects the client unless it is.
@@ -78,18 +100,40 @@ func (c *client) join() {
 		go l.run(func(context.Context) (replay.Request, error) { return r, nil })
 		return
 	}
-	if err := w.sessions.Claim(&l.hold, session.Who{App: app, ID: c.session, Socket: l.socket}, func() {}); err != nil {
+	if err := w.sessions.Claim(&l.hold, session.Who{App: app, ID: c.session, Socket: l.socket}, quiet{}); err != nil {
 		c.fail("claim its session: %v", err)
 	}
 	w.count("sessions")
 	go l.run(func(ctx context.Context) (replay.Request, error) {
+		failed := w.failed.Load()
 		if err := l.hold.Load(ctx); err != nil {
 			return replay.Request{}, err
 		}
-		r, _ := l.hold.Request(l.room.ref.Channel, l.room.ch.Line())
+		r, returning := l.hold.Request(l.room.ref.Channel, l.room.ch.Line())
+		if returning && failed == w.failed.Load() {
+			c.beSure(l.socket)
+		}
+		if begin := r.Begin; begin != nil {
+			r.Begin = func(ctx context.Context, at replay.Position) error {
+				err := begin(ctx, at)
+				if err == nil {
+					c.beSure(l.socket)
+				}
+				return err
+			}
+		}
 		return r, nil
 	})
 }
+
+// quiet is a connection that does not answer when it is asked.
+type quiet struct{}
+
+// Ask implements session.Connection.
+func (quiet) Ask() {}
+
+// TakenOver implements session.Connection.
+func (quiet) TakenOver() {}
 
 // request is what a client that keeps positions asks for.
 func (c *client) request() replay.Request {
@@ -241,6 +285,8 @@ func (c *client) answer(l *link, f frame) {
 		c.have = at
 	case f.asked == replay.WantMissed && c.epoch >= 0:
 		c.fail("is told that it missed nothing, in another epoch")
+	case c.session != "" && c.epoch >= 0:
+		c.fail("is taken for new, and told nothing")
 	default:
 		c.checkSince(l, at)
 		c.have, c.excused = at, at
@@ -259,7 +305,7 @@ func (c *client) receive(l *link, f frame) {
 	c.checkNothing(l, f.sequence-1, fmt.Sprintf("was not delivered before %d, and no gap told", f.sequence))
 	for _, s := range c.w.all(l.room.ref) {
 		// Of its earlier ids only what is sent again knows.
-		if s.sequence == f.sequence && s.exclude != "" && (s.exclude == l.socket || f.again && c.session == "" && !c.meant(s.exclude)) {
+		if s.sequence == f.sequence && s.exclude != "" && (s.exclude == l.socket || f.again && c.excludes(s.exclude)) {
 			c.fail("%d was not meant for it", s.sequence)
 		}
 	}

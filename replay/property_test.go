@@ -1,11 +1,14 @@
 package replay_test
 
 import (
+	"context"
 	"maps"
 	"math/rand/v2"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -37,6 +40,7 @@ type world struct {
 	copied *past
 	stored map[broker.Ref][]stored // all there ever were in this epoch
 	lines  []line
+	failed atomic.Int64   // how often nothing could be put into the table
 	tally  map[string]int // what happened, so that the worlds are not too peaceful
 }
 
@@ -85,11 +89,30 @@ func (w *world) start() {
 		Memory: 1000 + w.rng.IntN(20_000), Slots: 1 + w.rng.IntN(3),
 		Frame: func(text []byte) []byte { return text }, Position: withPosition,
 	}, silent)
-	w.sessions = session.Open(session.Config{Retention: w.log.Retention.MaxAge}, w.log, silent)
+	w.sessions = session.Open(session.Config{Retention: w.log.Retention.MaxAge}, table{w}, silent)
 	w.rooms, w.wire = nil, nil
 	for _, ref := range refs {
 		w.rooms = append(w.rooms, newRoom(w, ref))
 	}
+}
+
+// table is the records of the sessions.
+type table struct{ w *world }
+
+var _ session.Records = table{}
+
+// Get implements session.Records.
+func (t table) Get(ctx context.Context, key string) ([]byte, time.Time, bool, error) {
+	return t.w.log.Get(ctx, key)
+}
+
+// Put implements session.Records.
+func (t table) Put(ctx context.Context, key string, value []byte) error {
+	err := t.w.log.Put(ctx, key, value)
+	if err != nil {
+		t.w.failed.Add(1)
+	}
+	return err
 }
 
 // stop ends the node; killed, its sessions are not saved any more.
@@ -195,6 +218,8 @@ func (w *world) step() {
 		w.cutShare(1 + w.rng.IntN(5))
 	case n < 985:
 		c.visit()
+	case n < 987:
+		w.evict()
 	case n < 990:
 		w.log.Fail(w.rng.IntN(2) == 0)
 	case n < 996 && w.rng.IntN(3) == 0:
@@ -248,6 +273,16 @@ func (w *world) putBack() {
 
 // otherLife is no epoch of the log.
 const otherLife = 0
+
+// evict makes the table forget some of the sessions, as one that is full does.
+func (w *world) evict() {
+	for _, key := range w.log.Keys() {
+		if strings.HasPrefix(key, app+"/") && w.rng.IntN(3) == 0 {
+			w.log.Forget(key)
+			w.count("evicted")
+		}
+	}
+}
 
 // cutShare removes the oldest events of the app.
 func (w *world) cutShare(n int) {
@@ -305,7 +340,7 @@ func TestNoUnflaggedGap(t *testing.T) {
 		})
 	}
 	t.Logf("%v", tally)
-	for _, what := range []string{"whole", "gaps", "parts", "newest", "since", "sessions", "ahead", "twice broken", "epochs", "copies"} {
+	for _, what := range []string{"whole", "gaps", "parts", "newest", "since", "sessions", "ahead", "twice broken", "epochs", "copies", "evicted"} {
 		if tally[what] < 10 {
 			t.Errorf("the worlds are too peaceful: %d × %s", tally[what], what)
 		}

@@ -38,6 +38,7 @@ var reach = []struct{ key, text, sets string }{
 	{"session_time", "7m", "Edge.Sessions.Time=7m0s"},
 	{"session_memory_time", "7m", "Edge.Sessions.Memory=7m0s"},
 	{"session_bytes", "7MiB", "Edge.Sessions.Bytes=7340032"},
+	{"session_ids", "7000", "Edge.Sessions.IDs=7000"},
 	{"session_channels", "7", "Edge.Sessions.Channels=7"},
 	{"sessions_per_address", "7", "Edge.Sessions.PerAddress=7"},
 	{"session_saves_per_second", "7", "Edge.Sessions.SavesPerSecond=7"},

@@ -1,6 +1,7 @@
 package node_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -94,7 +95,8 @@ func TestSessionGrantsNothing(t *testing.T) {
 	thief.wantNothing()
 }
 
-// A session id is checked, and belongs to one connection.
+// A session id is checked. A connection with the same that does not answer is the
+// client's own, which was lost: it is closed, and the newer one goes on.
 func TestSessionID(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -105,12 +107,40 @@ func TestSessionID(t *testing.T) {
 	const id = "1d2f7a50-6c6e-4f7e-9df0-000000000003"
 	a := s.dialSession(t, id)
 	a.subscribe("match.1")
+	a.pong() // for the subscription
+	a.passed()
 	b := s.dialSession(t, id)
-	a.wantClose(4100)
 	s.scores("match.1", 1, 1)
 	b.subscribe("match.1")
 	b.wantOn("match.1", "reecho:resumed")
 	b.wantScores("match.1", 1, 1)
+	a.wantScores("match.1", 1, 1)
+	a.wantClose(4100)
+}
+
+// Two pages with one session id (a duplicated tab): the first answers, and keeps
+// its session; the other is told of a gap and gets what comes. Each got a part of
+// the events, and they threw each other out for ever.
+func TestTwoPagesOfOneSession(t *testing.T) {
+	t.Parallel()
+	const id = "1d2f7a50-6c6e-4f7e-9df0-000000000008"
+	s := startServer(t)
+	a := s.dialSession(t, id)
+	a.subscribe("match.1")
+	a.pong()
+	a.passed()
+	b := s.dialSession(t, id)
+	a.pong()
+	b.subscribe("match.1")
+	b.wantOutcome("match.1", "reecho:gap", outcome{Reason: "session_expired"})
+	s.scores("match.1", 1, 5)
+	a.wantScores("match.1", 1, 5)
+	b.wantScores("match.1", 1, 5)
+	b.cut()
+	a.pong()
+	a.passed()
+	s.scores("match.1", 6, 9)
+	a.wantScores("match.1", 6, 9)
 }
 
 // An expired session is told so, once.
@@ -200,4 +230,45 @@ func TestSessionOfManyChannels(t *testing.T) {
 	b.wantScores("match.2", 1, 1)
 	b.subscribe("match.3")
 	b.wantOutcome("match.3", "reecho:gap", outcome{Reason: "over_limit"})
+}
+
+// A client is asked within a long replay what of it has arrived: what was confirmed
+// before the connection broke again does not come a second time. It was asked only
+// at the end, and its answers were not read before.
+func TestSessionIsAskedWithinAReplay(t *testing.T) {
+	t.Parallel()
+	const id, all = "1d2f7a50-6c6e-4f7e-9df0-000000000009", 100
+	s := startServer(t)
+	a := s.dialSession(t, id)
+	a.subscribe("match.1")
+	a.pong()
+	a.passed()
+	a.cut()
+	rest := strings.Repeat(".", 8000) // the answer has a dozen parts
+	for i := range all {
+		s.publish("match.1", "score", fmt.Sprintf("%03d%s", i+1, rest), "")
+	}
+	b := s.dialSession(t, id)
+	b.subscribe("match.1")
+	b.wantOutcome("match.1", "reecho:resumed", outcome{Complete: true, Events: all})
+	arrived := 0
+	for f := b.nextAny(); f.Event != "pusher:ping"; f = b.nextAny() {
+		arrived++
+	}
+	b.sendText(`{"event":"pusher:pong","data":{}}`)
+	b.send("pusher:ping", "", map[string]any{})
+	for f := b.nextAny(); f.Event != "pusher:pong"; f = b.nextAny() {
+	}
+	b.cut()
+	if arrived == 0 || arrived > all/4 {
+		t.Errorf("asked after %d of %d events", arrived, all)
+	}
+	c := s.dialSession(t, id)
+	c.subscribe("match.1")
+	c.wantOutcome("match.1", "reecho:resumed", outcome{Complete: true, Events: all - arrived})
+	for i := arrived; i < all; i++ {
+		if got := c.wantOn("match.1", "score").text(t); got[:3] != fmt.Sprintf("%03d", i+1) {
+			t.Fatalf("got %s, want %d", got[:3], i+1)
+		}
+	}
 }

@@ -310,6 +310,27 @@ func (l *Log) Put(ctx context.Context, key string, text []byte) error {
 	return nil
 }
 
+// Forget forgets a value, as a table does that is full.
+func (l *Log) Forget(key string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.values, key)
+}
+
+// Expire forgets the values that were put longer ago than age.
+func (l *Log) Expire(age time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	maps.DeleteFunc(l.values, func(_ string, v value) bool { return time.Since(v.at) > age })
+}
+
+// Keys are the keys of all values.
+func (l *Log) Keys() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Sorted(maps.Keys(l.values))
+}
+
 // Log implements replay.Logs.
 func (l *Log) Log(ref broker.Ref) replay.Log {
 	l.mu.Lock()

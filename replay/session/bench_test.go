@@ -39,7 +39,7 @@ func BenchmarkSession(b *testing.B) {
 		for i := range holds {
 			h := &Hold{}
 			holds[i] = h
-			if err := st.Claim(h, Who{App: "77", ID: fmt.Sprintf("%036d", i), Socket: "1234567890.1234567890"}, func() {}); err != nil {
+			if err := st.Claim(h, Who{App: "77", ID: fmt.Sprintf("%036d", i), Socket: "1234567890.1234567890"}, page{}); err != nil {
 				b.Fatal(err)
 			}
 			if err := h.Load(b.Context()); err != nil {
@@ -49,7 +49,7 @@ func BenchmarkSession(b *testing.B) {
 			if err := r.Begin(b.Context(), line.At(1)); err != nil {
 				b.Fatal(err)
 			}
-			h.Confirm([]Reached{{"match.1", line.At(2)}}, time.Now())
+			h.Confirm([]Reached{{Channel: "match.1", Position: line.At(2)}}, time.Now())
 		}
 		settle(holds)
 		b.ReportMetric(float64(heapBytes()-before)/sessions, "heap-B/session")

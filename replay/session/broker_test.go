@@ -34,7 +34,7 @@ func open(t *testing.T, dir string, cfg session.Config) (st *session.Store, stop
 func mustClaim(t *testing.T, st *session.Store, socket string) *session.Hold {
 	t.Helper()
 	h := &session.Hold{}
-	if err := st.Claim(h, session.Who{App: "77", ID: "4f7e9df0-0001", Socket: socket}, func() {}); err != nil {
+	if err := st.Claim(h, session.Who{App: "77", ID: "4f7e9df0-0001", Socket: socket}, quiet{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := h.Load(t.Context()); err != nil {
@@ -42,6 +42,15 @@ func mustClaim(t *testing.T, st *session.Store, socket string) *session.Hold {
 	}
 	return h
 }
+
+// quiet is a connection of which the client does nothing when it is asked.
+type quiet struct{}
+
+// Ask implements session.Connection.
+func (quiet) Ask() {}
+
+// TakenOver implements session.Connection.
+func (quiet) TakenOver() {}
 
 func channelOf(i int) (name string, line replay.Line) {
 	name = fmt.Sprintf("match.%d", i)

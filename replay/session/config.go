@@ -13,7 +13,8 @@ import (
 const (
 	DefaultTime        = 2 * time.Minute
 	DefaultMemory      = 24 * time.Hour
-	DefaultBytes       = 64 << 20
+	DefaultBytes       = 256 << 20
+	DefaultIDs         = 4_000_000
 	DefaultChannels    = 256
 	DefaultAckInterval = time.Second
 	DefaultSaves       = 20 // per second
@@ -33,9 +34,13 @@ type Config struct {
 	// Memory is how long the id is remembered, so that a client that comes
 	// back later is told of the gap. 0 is DefaultMemory.
 	Memory time.Duration
-	// Bytes bounds the store; the sessions changed longest ago go first. 0 is
-	// DefaultBytes.
+	// Bytes bounds the store; the sessions changed longest ago go first. A quarter
+	// is the share of one address. 0 is DefaultBytes.
 	Bytes int
+	// IDs is how many ids of sessions are remembered, about, of which nothing else
+	// is: who comes back with one is told of the gap. Each needs 8 bytes of memory,
+	// and of the disk. 0 is DefaultIDs.
+	IDs int
 	// Channels is how many channels of one client are followed; of those above
 	// it is told of a gap when it comes back. 0 is DefaultChannels.
 	Channels int
@@ -60,6 +65,7 @@ func (c *Config) Validate() error {
 		amount.NotNegative("Time", c.Time),
 		amount.AtLeast("Memory", c.Memory, broker.MinAge),
 		amount.AtLeast("Bytes", c.Bytes, MinBytes),
+		amount.NotNegative("IDs", c.IDs),
 		amount.NotNegative("Channels", c.Channels),
 		amount.NotNegative("PerAddress", c.PerAddress),
 		amount.NotNegative("SavesPerSecond", c.SavesPerSecond),
@@ -72,6 +78,7 @@ func (c Config) withDefaults() Config {
 	c.Time = cmp.Or(c.Time, DefaultTime)
 	c.Memory = cmp.Or(c.Memory, DefaultMemory)
 	c.Bytes = cmp.Or(c.Bytes, DefaultBytes)
+	c.IDs = cmp.Or(c.IDs, DefaultIDs)
 	c.Channels = cmp.Or(c.Channels, DefaultChannels)
 	c.PerAddress = cmp.Or(c.PerAddress, DefaultPerAddress)
 	c.SavesPerSecond = cmp.Or(c.SavesPerSecond, DefaultSaves)
@@ -80,7 +87,8 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// refresh is how old a confirmation may become while the client is there.
+// refresh is how old a confirmation, and what is stored of it, may become while the
+// client is there.
 func (c Config) refresh() time.Duration {
-	return min(max(c.Retention/4, c.AckInterval), 10*time.Minute)
+	return min(max(min(c.Retention, c.Memory)/4, c.AckInterval), 10*time.Minute)
 }

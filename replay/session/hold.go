@@ -2,30 +2,94 @@ package session
 
 import (
 	"context"
+	"fmt"
+	"sync/atomic"
 	"time"
 
 	"reecho/replay"
 )
 
 // Hold is one connection's hold on a session, made by Store.Claim. What it tells
-// counts while no newer connection has claimed the session. It is safe for
-// concurrent use.
+// counts while it owns the session. A hold that had to leave the session to another
+// page has one of its own, which ends with it. It is safe for concurrent use.
 type Hold struct {
-	store    *Store
-	session  *session
-	opened   time.Time
-	takeover func()
+	store   *Store
+	session *session
+	conn    Connection
+	socket  string
+	opened  time.Time
+	ready   atomic.Bool   // Load has returned nil
+	decided chan struct{} // closed when the hold owns the session, or is apart
+
+	// Guarded by session.mu.
+	answered time.Time // when its client answered for the last time
+	apart    bool      // another page has the session
+	own      *session  // what it has instead
+	// seen are the channels that the connection has had, if the session has lost
+	// some: those are none of them.
+	seen map[string]struct{}
 }
 
-// Load asks the records for the session, once; who waits for another's attempt
-// that failed tries itself. It must have returned nil before Request. The error is
+// Connection is what a Hold asks of its connection. The methods are called without
+// a lock and must not block.
+type Connection interface {
+	// Ask has the client asked whether it is there: Hold.Answered says that it
+	// is.
+	Ask()
+	// TakenOver says that a newer connection has the session: the client has lost
+	// this one without our knowing.
+	TakenOver()
+}
+
+// Load waits until it is known whose the session is, asks the records for it, once,
+// and stores that this connection is there; who waits for another's attempt that
+// failed tries itself. It must have returned nil before Request. The error is
 // that the records cannot be read, or are not what was written, or the context's.
 func (h *Hold) Load(ctx context.Context) error {
-	return h.session.load(ctx, h.store)
+	if h.Loaded() {
+		return nil
+	}
+	if err := h.wait(ctx); err != nil {
+		return err
+	}
+	if err := h.session.load(ctx, h.store); err != nil {
+		return err
+	}
+	if !h.session.part(h) && h.session.followsAny() {
+		// An event that is not for this connection may come at once, and is not
+		// for the client after a crash either. What is known here is right also
+		// if it cannot be stored, and the writer tries again.
+		if err := h.store.saveNow(ctx, h.session); err != nil && ctx.Err() != nil {
+			return err
+		}
+	}
+	h.ready.Store(true)
+	return nil
+}
+
+// wait waits until it is known whose the session is.
+func (h *Hold) wait(ctx context.Context) error {
+	select {
+	case <-h.decided:
+		return nil
+	default:
+	}
+	select {
+	case <-h.decided:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the owner of a session: %w", ctx.Err())
+	}
 }
 
 // Loaded reports whether Load would return nil at once.
-func (h *Hold) Loaded() bool { return h.session.loading.Done() }
+func (h *Hold) Loaded() bool { return h.ready.Load() }
+
+// Answered says that the client has answered what was sent after Connection.Ask.
+func (h *Hold) Answered() {
+	h.session.answer(h, time.Now())
+	h.store.settle(h.session)
+}
 
 // AckInterval is the pause between two questions to the client of what has
 // arrived.
@@ -39,9 +103,10 @@ func (h *Hold) Refresh() time.Duration { return h.store.cfg.refresh() }
 // since the client was here, with returning true; or nothing, for a channel that
 // is new to the session, whose place is stored before the client joins.
 func (h *Hold) Request(channel string, line replay.Line) (r replay.Request, returning bool) {
-	m, known := h.session.find(channel, time.Since(h.opened) <= returnWindow)
+	s := h.mine()
+	m, known := s.find(h, channel)
 	// Its own id too: what is stored before it has joined is sent again.
-	r.Except = h.session.earlier()
+	r.Except = s.earlier()
 	if !known {
 		r.Begin = func(ctx context.Context, at replay.Position) error { return h.begin(ctx, channel, at) }
 		return r, false
@@ -59,10 +124,12 @@ func (h *Hold) Request(channel string, line replay.Line) (r replay.Request, retu
 // begin stores where the session begins to follow a channel: the client must not
 // be told that it joined before, else a crash would lose what came after it.
 func (h *Hold) begin(ctx context.Context, channel string, at replay.Position) error {
-	if !h.session.start(h, channel, at, "") {
+	s := h.mine()
+	if !s.start(h, channel, at, "") {
 		return nil
 	}
-	return h.store.saveNow(ctx, h.session)
+	h.store.remember(s)
+	return h.store.saveNow(ctx, s)
 }
 
 // Joined says that the client has joined a channel after an answer whose reason
@@ -74,48 +141,65 @@ func (h *Hold) Joined(channel string, at replay.Position, reason replay.Reason, 
 	if reason == "" && retained {
 		return
 	}
-	h.session.start(h, channel, at, reason)
-	h.store.saveSoon(h.session)
+	s := h.mine()
+	if s.start(h, channel, at, reason) {
+		h.store.remember(s)
+		h.store.saveSoon(s)
+	}
 }
 
 // Behind reports whether the client is not known to have everything of a channel
 // up to a position that was sent to it. It is not behind on a channel that the
 // session does not follow.
 func (h *Hold) Behind(channel string, at replay.Position) bool {
-	return h.session.behind(channel, at)
+	return h.mine().behind(channel, at)
 }
 
 // Reached is a position that was sent to a client.
 type Reached struct {
 	Channel  string
 	Position replay.Position
+	// Partial: there was more by then, of which this says nothing.
+	Partial bool
 }
 
 // Confirm says that all of reached had arrived at a time. What moved is saved,
 // and what was saved so long ago that a claim based on it would soon be in doubt.
 func (h *Hold) Confirm(reached []Reached, at time.Time) {
-	if h.session.confirm(h, reached, at) {
-		h.store.saveSoon(h.session)
+	if s := h.mine(); s.confirm(h, reached, at) {
+		h.store.saveSoon(s)
 	}
 }
 
 // Forget drops a channel that the client unsubscribed from.
 func (h *Hold) Forget(channel string) {
-	h.session.forget(h, channel)
-	// Else the records have more than is known here, and did not have this.
-	if h.Loaded() {
-		h.store.saveSoon(h.session)
+	// If nothing is loaded the records have more than is known here, and did not
+	// have this.
+	if s := h.mine(); s.forget(h, channel) && s.loading.Done() {
+		h.store.saveSoon(s)
 	}
 }
 
 // Release ends the hold: the connection is gone.
 func (h *Hold) Release(now time.Time) {
+	s := h.session
 	switch {
-	case !h.session.release(h, now):
-	case h.Loaded():
-		h.store.saveSoon(h.session)
-	default:
-		// What the records have is still right, and more than is known here.
-		h.store.discard(h.session)
+	case !s.release(h, now):
+	case s.loading.Done() || h.store.ids.knows(s.key):
+		h.store.remember(s)
+		h.store.saveSoon(s)
 	}
+	h.store.settle(s)
+	// Of an id that nobody knows there is nothing to be stored.
+	h.store.discard(s)
+}
+
+// mine is the session that the connection goes by.
+func (h *Hold) mine() *session {
+	h.session.mu.Lock()
+	defer h.session.mu.Unlock()
+	if h.own != nil {
+		return h.own
+	}
+	return h.session
 }

@@ -59,19 +59,23 @@ func TestRequestOnAnotherLine(t *testing.T) {
 	})
 }
 
-// A subscription long after the client came back is a new one, unless a gap has
-// to be told.
-func TestRequestAfterTheReturn(t *testing.T) {
+// A channel that the client had goes on where it was however long after the return
+// it is subscribed: there was silence when that was more than two minutes. One that
+// it left on this connection is new.
+func TestRequestLongAfterTheReturn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := start(t, Config{}, newTable()).mustClaim(t, "1.1")
+		n := start(t, Config{}, newTable())
+		h := n.mustClaim(t, "1.1")
 		mustBegin(t, h, "match.1", 5)
 		mustBegin(t, h, "match.2", 5)
+		h.Release(time.Now())
+		h = n.mustClaim(t, "1.2")
 		h.Joined("match.2", lineOf("E1", "match.2").At(9), replay.TrimmedByAge, true)
-		pass(returnWindow - time.Since(h.opened))
+		pass(time.Hour)
 		wantClaim(t, h, "match.1", 5)
-		pass(1)
-		mustBegin(t, h, "match.1", 8)
 		wantLost(t, h, "match.2", replay.TrimmedByAge)
+		h.Forget("match.1")
+		mustBegin(t, h, "match.1", 8)
 	})
 }
 
@@ -135,7 +139,7 @@ func TestConfirm(t *testing.T) {
 				t.Errorf("%d: behind %v is %v, want %v", i, c.at, got, c.behind)
 			}
 			pass(time.Second)
-			h.Confirm([]Reached{{"match.1", c.at}, {"not followed", c.at}}, time.Now())
+			h.Confirm([]Reached{{Channel: "match.1", Position: c.at}, {Channel: "not followed", Position: c.at}}, time.Now())
 			if m := h.session.marks["match.1"]; m.position != c.want || !m.confirmed.Equal(time.Now()) {
 				t.Errorf("%d: %v is confirmed, at %v; want %v, now", i, m.position, m.confirmed, c.want)
 			}
@@ -193,8 +197,9 @@ func TestTooManyChannels(t *testing.T) {
 			wantLost(t, h, channel, replay.OverLimit)
 			h.Joined(channel, lineOf("E1", channel).At(5), replay.OverLimit, true)
 		}
-		pass(returnWindow + 1)
-		mustBegin(t, h, "3", 5) // is new, it is not coming back any more
+		pass(time.Hour)
+		wantLost(t, h, "never had", replay.OverLimit) // for all that is known
+		mustBegin(t, h, "3", 5)                       // is new: it was told already
 	})
 }
 

@@ -51,7 +51,7 @@ type node struct {
 	fail error         // of all that is read and written, if not nil
 	gate chan struct{} // writing waits until it is closed, if not nil
 	read chan struct{} // and reading until that is
-	puts []string      // the keys, but of the alive mark
+	puts []string      // the keys, but of the alive mark and of the ids
 	gets int
 	bad  int // the number of the read that fails, 0 for none
 }
@@ -141,8 +141,11 @@ func (n *node) reads() int {
 func (n *node) Get(ctx context.Context, key string) ([]byte, time.Time, bool, error) {
 	n.mu.Lock()
 	err, gate := n.fail, n.read
-	if n.gets++; n.gets == n.bad {
-		err = errIO
+	if ids := strings.HasPrefix(key, idsPrefix); !ids {
+		n.gets++
+		if n.gets == n.bad {
+			err = errIO
+		}
 	}
 	n.mu.Unlock()
 	if gate != nil {
@@ -162,7 +165,7 @@ func (n *node) Get(ctx context.Context, key string) ([]byte, time.Time, bool, er
 func (n *node) Put(ctx context.Context, key string, value []byte) error {
 	n.mu.Lock()
 	err, gate := n.fail, n.gate
-	mark := strings.HasPrefix(key, "node ")
+	mark := strings.HasPrefix(key, "node ") || strings.HasPrefix(key, idsPrefix)
 	if !mark {
 		n.puts = append(n.puts, key)
 	}
@@ -232,7 +235,27 @@ func (n *node) mustClaim(t *testing.T, socket string) *Hold {
 // try is a hold, unless it is refused.
 func (n *node) try(who Who) (*Hold, error) {
 	h := &Hold{}
-	return h, n.Claim(h, who, func() {})
+	return h, n.Claim(h, who, page{})
+}
+
+// page is a connection of which the client does something when it is asked, or
+// taken over.
+type page struct{ asked, over func() }
+
+var _ Connection = page{}
+
+// Ask implements Connection.
+func (p page) Ask() {
+	if p.asked != nil {
+		p.asked()
+	}
+}
+
+// TakenOver implements Connection.
+func (p page) TakenOver() {
+	if p.over != nil {
+		p.over()
+	}
 }
 
 // mustBegin makes the session follow a channel that is new to it.
@@ -250,7 +273,7 @@ func mustBegin(t *testing.T, h *Hold, channel string, at uint64) {
 
 // confirm says that a client has a channel up to a sequence, now.
 func confirm(h *Hold, channel string, sequence uint64) {
-	h.Confirm([]Reached{{channel, lineOf("E1", channel).At(sequence)}}, time.Now())
+	h.Confirm([]Reached{{Channel: channel, Position: lineOf("E1", channel).At(sequence)}}, time.Now())
 }
 
 // wantClaim checks that a client goes on behind a sequence.

@@ -19,7 +19,11 @@ func connect(ctx context.Context, st *Store, rng *rand.Rand, who Who) error {
 	ctx, cut := context.WithCancel(ctx)
 	defer cut()
 	var h Hold
-	if err := st.Claim(&h, who, cut); err != nil {
+	conn := page{over: cut}
+	if rng.IntN(3) == 0 {
+		conn.asked = func() { time.AfterFunc(time.Second, h.Answered) }
+	}
+	if err := st.Claim(&h, who, conn); err != nil {
 		return nil // refused, as it may be
 	}
 	defer func() { h.Release(time.Now()) }()
@@ -41,7 +45,7 @@ func connect(ctx context.Context, st *Store, rng *rand.Rand, who Who) error {
 		case 1:
 			h.Joined(channel, at, replay.Unavailable, true)
 		case 2:
-			h.Confirm([]Reached{{channel, at}}, time.Now())
+			h.Confirm([]Reached{{Channel: channel, Position: at}}, time.Now())
 			h.Behind(channel, at)
 		default:
 			if r.Begin == nil {

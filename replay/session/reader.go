@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 )
 
@@ -13,11 +15,17 @@ const alivePeriod = 5 * time.Second
 
 // read takes over what the records have of a session.
 func (st *Store) read(ctx context.Context, s *session) error {
+	if err := st.ids.load(ctx); err != nil {
+		return err
+	}
 	text, put, found, err := st.records.Get(ctx, s.key)
 	if err != nil {
 		return fmt.Errorf("load a session: %w", err)
 	}
 	if !found {
+		if st.ids.knows(s.key) {
+			s.lose()
+		}
 		return nil
 	}
 	var r record
@@ -28,14 +36,19 @@ func (st *Store) read(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	chunks[0] = storedChunk{record: r.chunkRecord, put: put, found: true}
+	chunks[0] = storedChunk{record: r.chunkRecord, put: put, bytes: sizeOf(s.key, text), found: true}
 	dropped := time.UnixMilli(r.Dropped)
 	if r.Dropped == 0 {
 		if dropped, err = st.lastAlive(ctx, r.Node); err != nil {
 			return err
 		}
 	}
-	return s.restore(&r, chunks, time.Since(dropped) > st.cfg.Time)
+	return s.restore(&r, chunks, dropped, time.Since(dropped) > st.cfg.Time)
+}
+
+func sizeOf(key string, text []byte) int {
+	p := part{key: key, text: text}
+	return p.bytes()
 }
 
 // readChunks reads the chunks of a session but the first.
@@ -49,7 +62,7 @@ func (st *Store) readChunks(ctx context.Context, key string, r *record) ([]store
 		if !found {
 			continue
 		}
-		chunks[n].put, chunks[n].found = put, true
+		chunks[n].put, chunks[n].bytes, chunks[n].found = put, sizeOf(chunkKey(key, n), text), true
 		if err := json.Unmarshal(text, &chunks[n].record); err != nil {
 			return nil, fmt.Errorf("read a stored session: %w", err)
 		}
@@ -71,21 +84,45 @@ func (st *Store) lastAlive(ctx context.Context, run string) (time.Time, error) {
 
 func aliveKey(run string) string { return "node " + run }
 
-// alive tells the records that this node runs, until ctx ends.
+// alive tells the records that this node runs, until ctx ends, and keeps what they
+// have of the sessions that are here.
 func (st *Store) alive(ctx context.Context) {
 	ticker := time.NewTicker(alivePeriod)
 	defer ticker.Stop()
-	for {
+	for renewed := time.Now(); ; {
 		putting, cancel := context.WithTimeout(ctx, saveTimeout)
 		err := st.records.Put(putting, aliveKey(st.run), []byte{})
 		if ctx.Err() == nil {
 			st.tell(err)
 		}
 		cancel()
+		if time.Since(renewed) >= st.cfg.refresh()/4 {
+			renewed = time.Now()
+			st.renew(renewed)
+		}
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// renew saves again what was saved so long ago that the records might forget it,
+// of clients that are here and are quiet, or do not answer.
+func (st *Store) renew(now time.Time) {
+	st.shares.sweep(now)
+	for _, s := range st.all() {
+		if s.isOld(now, st.cfg.refresh()) {
+			st.remember(s)
+			st.saveSoon(s)
+		}
+	}
+}
+
+// all are the sessions that are here.
+func (st *Store) all() []*session {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return slices.Collect(maps.Values(st.live))
 }

@@ -15,7 +15,10 @@ type record struct {
 	Node    string   `json:"node"`              // the run of the node that wrote it
 	Dropped int64    `json:"dropped,omitempty"` // Unix milliseconds; 0: was connected
 	Crowded bool     `json:"crowded,omitempty"`
+	Lost    bool     `json:"lost,omitempty"`
+	Doubled bool     `json:"doubled,omitempty"`
 	Sockets []string `json:"sockets,omitempty"`
+	Ended   []int64  `json:"ended,omitempty"` // of Sockets, as far as they have; Unix milliseconds
 	// Chunks is how many there are; 0 is one.
 	Chunks int `json:"chunks,omitempty"`
 	chunkRecord
@@ -44,6 +47,7 @@ type chunk struct {
 	channels []string
 	dirty    bool
 	saved    time.Time
+	bytes    int // of its record
 }
 
 // chunkKey is where a chunk is stored. A session id has no slash.
@@ -107,11 +111,23 @@ type part struct {
 	chunk int
 	key   string
 	text  []byte
+	// before is how large the record was.
+	before int
 }
 
+// recordOverhead is about what the store needs for a record besides key and text.
+const recordOverhead = 64
+
+func (p *part) bytes() int { return len(p.key) + len(p.text) + recordOverhead }
+
 // partsLocked is what has to be written, after which nothing is dirty. The main
-// record, which tells of the others, is the last.
+// record, which tells of the others, is the last. Nothing is written of a session
+// that has no place to keep: who makes up ids shall not get room for that.
 func (s *session) partsLocked(node string, now time.Time) (parts []part, err error) {
+	if !s.stored && len(s.marks) == 0 {
+		return nil, nil
+	}
+	s.stored = true
 	for n := len(s.chunks) - 1; n >= 0; n-- {
 		c := &s.chunks[n]
 		if !c.dirty && (n > 0 || !s.main) {
@@ -126,8 +142,9 @@ func (s *session) partsLocked(node string, now time.Time) (parts []part, err err
 		if err != nil {
 			return nil, err
 		}
-		c.dirty, c.saved = false, now
-		parts = append(parts, part{chunk: n, key: chunkKey(s.key, n), text: text})
+		p := part{chunk: n, key: chunkKey(s.key, n), text: text, before: c.bytes}
+		c.dirty, c.saved, c.bytes = false, now, p.bytes()
+		parts = append(parts, p)
 	}
 	return parts, nil
 }
@@ -143,8 +160,14 @@ func (s *session) chunkRecordLocked(n int) chunkRecord {
 
 func (s *session) recordLocked(node string) record {
 	r := record{
-		Node: node, Crowded: s.crowded || s.crowding, Sockets: s.sockets, Chunks: len(s.chunks),
+		Node: node, Crowded: s.crowded || s.crowding, Lost: s.lost, Doubled: s.doubled, Chunks: len(s.chunks),
 		chunkRecord: s.chunkRecordLocked(0),
+	}
+	for i, k := range s.sockets {
+		r.Sockets = append(r.Sockets, k.id)
+		if !k.ended.IsZero() && len(r.Ended) == i {
+			r.Ended = append(r.Ended, k.ended.UnixMilli())
+		}
 	}
 	if s.owner == nil {
 		r.Dropped = s.dropped.UnixMilli()
@@ -156,31 +179,64 @@ func (s *session) recordLocked(node string) record {
 type storedChunk struct {
 	record chunkRecord
 	put    time.Time
+	bytes  int
 	found  bool
 }
 
-// restore takes over what the records had. expired: the client came back too late.
-func (s *session) restore(r *record, chunks []storedChunk, expired bool) error {
+// restore takes over what the records had. dropped is when the connection was
+// lost; expired: the client came back too late.
+func (s *session) restore(r *record, chunks []storedChunk, dropped time.Time, expired bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	// After the marks: which of the socket ids are needed is seen from them.
+	here := s.sockets
+	s.sockets = restoredSockets(r, dropped)
 	if err := s.restoreLocked(r, chunks); err != nil {
+		s.sockets = here
 		return err
 	}
-	if expired {
+	for _, k := range here {
+		s.enterLocked(k.id)
+		s.endLocked(k.id, k.ended)
+	}
+	switch {
+	case s.doubled:
+		s.mistrustLocked()
+	case expired:
 		s.expireLocked()
 	}
 	return nil
 }
 
+// restoredSockets are the socket ids of a record; those that had not ended did when
+// the connection was lost.
+func restoredSockets(r *record, dropped time.Time) []socket {
+	sockets := make([]socket, len(r.Sockets))
+	for i, id := range r.Sockets {
+		sockets[i] = socket{id: id, ended: dropped}
+		if i < len(r.Ended) {
+			sockets[i].ended = time.UnixMilli(r.Ended[i])
+		}
+	}
+	return sockets
+}
+
+// lose takes over that there was a session, and that nothing else is known of it.
+func (s *session) lose() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lost = true
+}
+
 // restoreLocked takes over what the store had.
 func (s *session) restoreLocked(r *record, chunks []storedChunk) error {
-	s.crowded = s.crowded || r.Crowded
-	s.rememberLocked(r.Sockets, s.sockets)
+	s.stored = true
+	s.crowded, s.lost, s.doubled = s.crowded || r.Crowded, s.lost || r.Lost, s.doubled || r.Doubled
 	for n := range chunks {
 		if n >= len(s.chunks) {
 			s.chunks = append(s.chunks, chunk{})
 		}
-		s.chunks[n].saved = chunks[n].put
+		s.chunks[n].saved, s.chunks[n].bytes = chunks[n].put, chunks[n].bytes
 		// The store has evicted it: what was in it is not known any more, which
 		// the client has to be told.
 		s.crowded = s.crowded || !chunks[n].found

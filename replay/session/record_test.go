@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -44,7 +43,7 @@ func (d disk) restore(t *testing.T, s *session) {
 			}
 		}
 	}
-	if err := s.restore(&r, chunks, false); err != nil {
+	if err := s.restore(&r, chunks, time.Now(), false); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -201,26 +200,50 @@ func TestRestoreRefuses(t *testing.T) {
 	t.Parallel()
 	for _, position := range []string{"", "5", "e-t-", "e-t-x", "e-t--5"} {
 		r := record{chunkRecord: chunkRecord{Channels: map[string]channelRecord{"a": {Position: position}}}}
-		err := newSession("77/id", app).restore(&r, []storedChunk{{record: r.chunkRecord, found: true}}, false)
+		err := newSession("77/id", app).restore(&r, []storedChunk{{record: r.chunkRecord, found: true}}, time.Now(), false)
 		if err == nil || !strings.Contains(err.Error(), "read a stored session: ") {
 			t.Errorf("%q: error %v", position, err)
 		}
 	}
 }
 
-// However often a client comes back to another node, what is stored of it stays
-// small, and the newest of its ids are known.
+// However often a client comes back to another node, the socket ids before which it
+// has a place are known: up to a limit, above which it is told of a gap. Those that
+// are not needed are forgotten.
 func TestSocketsAreRemembered(t *testing.T) {
 	t.Parallel()
-	stored := disk{}
-	for i := range 5 * maxSockets {
-		newest := fmt.Sprintf("%d.1", i)
-		s := newSession("77/id", app)
-		s.claim(&Hold{store: &Store{}}, newest)
-		stored.restore(t, s)
-		if n := min(i+1, maxSockets); len(s.sockets) != n || !slices.Equal(s.sockets[n-1:], []string{newest}) {
-			t.Fatalf("after %d connections: %v", i+1, s.sockets)
+	for _, confirms := range []bool{false, true} {
+		stored, at := disk{}, time.UnixMilli(1e12)
+		for i := range 2 * maxSockets {
+			newest := fmt.Sprintf("%d.1", i)
+			s := newSession("77/id", app)
+			h := &Hold{store: &Store{cfg: Config{}.withDefaults()}, socket: newest, decided: make(chan struct{})}
+			s.claim(h)
+			stored.restore(t, s)
+			if i == 0 {
+				s.start(h, "match.1", lineOf("E1", "match.1").At(5), "")
+			}
+			if m := s.marks["match.1"]; confirms {
+				m.confirmed = at
+				s.setLocked("match.1", m).dirty = true
+			} else if i == 0 {
+				m.confirmed = at
+				s.setLocked("match.1", m).dirty = true
+			}
+			n := min(i+1, maxSockets)
+			if confirms || i > maxSockets { // after the gap none of the old ones is needed
+				n = min(i+1, fewSockets+1)
+			}
+			if ids := s.earlier(); len(ids) > n || !confirms && i <= maxSockets && len(ids) != n || ids[len(ids)-1] != newest {
+				t.Fatalf("confirms %v: after %d connections: %v", confirms, i+1, ids)
+			}
+			if gap := s.marks["match.1"].gap; (gap != "") != (!confirms && i >= maxSockets) {
+				t.Fatalf("confirms %v: after %d connections the gap is %q", confirms, i+1, gap)
+			}
+			at = at.Add(2 * lateEvents)
+			s.release(h, at)
+			at = at.Add(2 * lateEvents)
+			stored.put(mustParts(t, s, at))
 		}
-		stored.put(mustParts(t, s, time.Now()))
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 
@@ -14,34 +13,34 @@ import (
 	"reecho/replay"
 )
 
-const (
-	// maxSockets is how many earlier socket ids are remembered.
-	maxSockets = 8
-	// returnWindow is how long after a client came back it may take until it has
-	// subscribed to all its channels again: a subscription after that is a new
-	// one.
-	returnWindow = 2 * time.Minute
-)
-
 // session is what is known of one id.
 type session struct {
 	key, app string     // key is that in the records
 	address  netip.Addr // guarded by Store.mu
 	loading  flight.Once
 
-	mu    sync.Mutex
-	owner *Hold // nil while the client is away
-	marks map[string]mark
+	private bool // of a hold that is apart: it is not kept; never changes
+
+	mu        sync.Mutex
+	owner     *Hold   // nil while the client is away
+	claimants []*Hold // newer connections that wait until the owner is gone; oldest first
+	marks     map[string]mark
 	// crowded: there were more channels than are kept, on an earlier
-	// connection; crowding: on this one.
-	crowded, crowding bool
-	sockets           []string
-	dropped           time.Time // zero while there is an owner
+	// connection; crowding: on this one. lost: there were channels of which
+	// nothing is known. doubled: two pages had it at once, and which of them
+	// comes back is not known.
+	crowded, crowding, lost, doubled bool
+
+	sockets []socket  // oldest first
+	dropped time.Time // zero while there is an owner
 
 	// chunks are where the marks are stored; there is one at least. main: the
 	// main record has to be written though its chunk has not.
 	chunks []chunk
 	main   bool
+
+	stored     bool   // there is a record, or will be
+	remembered uint64 // where Store.ids has it, 0 for nowhere
 
 	changed bool // there is something to be saved
 	queued  bool // and a writer will do it
@@ -75,49 +74,23 @@ func newSession(key, app string) *session {
 	return &session{key: key, app: app, marks: make(map[string]mark), chunks: make([]chunk, 1)}
 }
 
-// claim makes h the owner, and returns the one before.
-func (s *session) claim(h *Hold, socket string) (before *Hold) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	before = s.owner
-	if before == nil && !s.dropped.IsZero() && time.Since(s.dropped) > h.store.cfg.Time {
-		s.expireLocked()
-	}
-	s.owner, s.dropped = h, time.Time{}
-	s.crowded, s.main = s.crowded || s.crowding, true
-	s.rememberLocked(s.sockets, []string{socket})
-	return before
-}
-
-// rememberLocked keeps the newest of the socket ids the client had.
-func (s *session) rememberLocked(earlier, later []string) {
-	all := slices.Concat(earlier, later)
-	s.sockets = all[max(0, len(all)-maxSockets):]
-}
-
-// earlier are the socket ids the client had, that of its connection included.
-func (s *session) earlier() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.sockets
-}
-
 // find is the mark behind which a subscription goes on; if there is none, it
-// begins now. returning: the client may still be subscribing to what it had.
-func (s *session) find(channel string, returning bool) (m mark, known bool) {
+// begins now. A channel that is not known may be one of those that were lost,
+// unless by has had it.
+func (s *session) find(by *Hold, channel string) (m mark, known bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m, known = s.marks[channel]
-	switch {
-	case !known && s.crowded && returning:
-		// It may be one of the channels that were too many.
-		return mark{gap: replay.OverLimit}, true
-	case known && m.gap == "" && !returning:
-		// Not part of coming back: the application subscribed anew.
-		s.dropLocked(channel)
-		return mark{}, false
+	if _, seen := by.seen[channel]; known || seen {
+		return m, known
 	}
-	return m, known
+	switch {
+	case s.lost:
+		return mark{gap: replay.SessionExpired}, true
+	case s.crowded:
+		return mark{gap: replay.OverLimit}, true
+	}
+	return m, false
 }
 
 // start sets the mark of a channel that the session begins to follow, behind a
@@ -127,6 +100,9 @@ func (s *session) start(by *Hold, channel string, at replay.Position, gap replay
 	defer s.mu.Unlock()
 	if s.owner != by {
 		return false
+	}
+	if s.lost || s.crowded {
+		by.see(channel)
 	}
 	if _, known := s.marks[channel]; !known && len(s.marks) >= by.store.cfg.Channels {
 		changed = !s.crowding
@@ -163,8 +139,10 @@ func (s *session) confirm(by *Hold, reached []Reached, at time.Time) (changed bo
 		if moved {
 			m.position = r.Position
 		}
-		moved = moved || m.gap != ""
-		m.confirmed, m.gap = at, ""
+		if !r.Partial {
+			moved = moved || m.gap != ""
+			m.confirmed, m.gap = at, ""
+		}
 		if c := s.setLocked(r.Channel, m); moved {
 			c.dirty = true
 		}
@@ -177,24 +155,30 @@ func (s *session) confirm(by *Hold, reached []Reached, at time.Time) (changed bo
 	return changed || s.main
 }
 
-// forget drops a channel, unless another hold has the session.
-func (s *session) forget(by *Hold, channel string) {
+// forget drops a channel, unless another hold has the session; it reports whether
+// it did.
+func (s *session) forget(by *Hold, channel string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.owner == by {
 		s.dropLocked(channel)
 	}
+	return s.owner == by
 }
 
-// release reports whether by was the owner, which it is no more.
-func (s *session) release(by *Hold, now time.Time) bool {
+// followsAny reports whether there is a channel whose place is kept.
+func (s *session) followsAny() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.owner != by {
-		return false
+	return len(s.marks) > 0
+}
+
+// see notes that the connection has had a channel.
+func (h *Hold) see(channel string) {
+	if h.seen == nil {
+		h.seen = make(map[string]struct{})
 	}
-	s.owner, s.dropped, s.main = nil, now, true
-	return true
+	h.seen[channel] = struct{}{}
 }
 
 // load asks the records for the session, once.

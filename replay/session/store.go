@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +30,9 @@ type Store struct {
 	tasks   sync.WaitGroup
 	failing atomic.Bool // saving does not work, and that is logged
 	closing atomic.Bool // nothing is put off any more
+	ids     *ids
+	wrote   atomic.Int64 // bytes, since the ids were stored
+	shares  shares
 
 	mu        sync.Mutex
 	live      map[string]*session // with an owner, or not yet saved without
@@ -52,16 +56,43 @@ type Records interface {
 	Put(ctx context.Context, key string, value []byte) error
 }
 
-var _ Records = (*broker.Store)(nil)
+// tables are the records of a broker. The ids have a table of their own: what
+// pushes a session out of its table leaves its id.
+type tables struct{ sessions, ids *broker.Store }
+
+var _ Records = (*tables)(nil)
+
+func (t *tables) of(key string) *broker.Store {
+	if strings.HasPrefix(key, idsPrefix) {
+		return t.ids
+	}
+	return t.sessions
+}
+
+// Get implements Records.
+func (t *tables) Get(ctx context.Context, key string) (value []byte, put time.Time, ok bool, err error) {
+	return t.of(key).Get(ctx, key)
+}
+
+// Put implements Records.
+func (t *tables) Put(ctx context.Context, key string, value []byte) error {
+	return t.of(key).Put(ctx, key, value)
+}
 
 // OpenRecords opens the records of cfg on a broker.
-func OpenRecords(ctx context.Context, cfg Config, b *broker.Broker) (*broker.Store, error) {
+func OpenRecords(ctx context.Context, cfg Config, b *broker.Broker) (Records, error) {
 	cfg = cfg.withDefaults()
-	records, err := b.OpenStore(ctx, broker.StoreConfig{Name: "sessions", MaxAge: cfg.Memory, MaxBytes: int64(cfg.Bytes)})
+	// A record is renewed that often while its client is there: its time begins
+	// when the client is lost.
+	sessions, err := b.OpenStore(ctx, broker.StoreConfig{Name: "sessions", MaxAge: cfg.Memory + 2*cfg.refresh(), MaxBytes: int64(cfg.Bytes)})
 	if err != nil {
 		return nil, fmt.Errorf("open the store of sessions: %w", err)
 	}
-	return records, nil
+	ids, err := b.OpenStore(ctx, broker.StoreConfig{Name: "session-ids", MaxAge: 2*cfg.Memory + 2*cfg.refresh(), MaxBytes: idsBytes(cfg.IDs)})
+	if err != nil {
+		return nil, fmt.Errorf("open the store of session ids: %w", err)
+	}
+	return &tables{sessions: sessions, ids: ids}, nil
 }
 
 // Open starts a store over records. Close ends it.
@@ -71,9 +102,12 @@ func Open(cfg Config, records Records, log *slog.Logger) *Store {
 		live: make(map[string]*session), apps: make(map[string]int), addresses: make(map[netip.Addr]int),
 	}
 	st.ready.L, st.idle.L = &st.mu, &st.mu
+	st.ids = newIDs(st.cfg, records)
+	st.shares = newShares(st.cfg)
 	ctx, stop := context.WithCancel(context.Background())
 	st.stop = stop
 	st.tasks.Go(func() { st.alive(ctx) })
+	st.tasks.Go(func() { st.saveIDs(ctx) })
 	for range writers {
 		st.tasks.Go(st.write)
 	}
@@ -104,6 +138,7 @@ func (st *Store) Close(ctx context.Context) {
 	st.closed = true
 	st.ready.Broadcast()
 	st.mu.Unlock()
+	st.flushIDs(ctx)
 	st.stop()
 	st.tasks.Wait()
 }
@@ -141,12 +176,13 @@ func (e *FullError) Error() string {
 	return fmt.Sprintf("%s %d sessions already", whose, e.Limit)
 }
 
-// Claim makes h, which must be zero and stay where it is, the session's one
-// hold. takeover is called, without a lock, when a newer one claims the session:
-// the client has lost the connection without our knowing. The error is a
-// *FullError.
-func (st *Store) Claim(h *Hold, who Who, takeover func()) error {
-	h.store, h.opened, h.takeover = st, time.Now(), takeover
+// Claim makes h, which must be zero and stay where it is, a hold on a session. If a
+// connection has it already, that is asked whether its client is there: if it is,
+// the two are different pages, and h gets a session of its own that is told of a
+// gap; if it is not within askTime, it is taken over. Load waits for that. The error
+// is a *FullError.
+func (st *Store) Claim(h *Hold, who Who, conn Connection) error {
+	h.store, h.opened, h.conn, h.socket, h.decided = st, time.Now(), conn, who.Socket, make(chan struct{})
 	st.mu.Lock()
 	s, err := st.admitLocked(who)
 	if err != nil {
@@ -154,12 +190,28 @@ func (st *Store) Claim(h *Hold, who Who, takeover func()) error {
 		return err
 	}
 	h.session = s
-	before := s.claim(h, who.Socket)
+	ask := s.claim(h)
 	st.mu.Unlock()
-	if before != nil {
-		before.takeover()
+	if len(ask) == 0 {
+		return nil
 	}
+	for _, owner := range ask {
+		owner.conn.Ask()
+	}
+	time.AfterFunc(askTime, func() { st.settle(s) })
 	return nil
+}
+
+// settle decides on the connections that claim a session, and takes over those
+// that are gone.
+func (st *Store) settle(s *session) {
+	gone, decided := s.settle(time.Now())
+	for _, h := range gone {
+		h.conn.TakenOver()
+	}
+	if decided && s.loading.Done() {
+		st.saveSoon(s)
+	}
 }
 
 // admitLocked finds or makes a session, unless there are too many of the app or

@@ -14,35 +14,6 @@ import (
 	"reecho/replay"
 )
 
-// A newer connection takes a session over. The one before is told without a lock,
-// once.
-func TestClaimTakesOver(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		n := start(t, Config{}, newTable())
-		var a, b, c Hold
-		var told []string
-		who := Who{App: app, ID: id, Address: home}
-		tell := func(name string, h *Hold) func() {
-			return func() {
-				h.Behind("match.1", replay.Position{})
-				h.Release(time.Now())
-				if n.counts()[0] != 1 {
-					t.Error("the session is gone")
-				}
-				told = append(told, name)
-			}
-		}
-		for i, h := range []*Hold{&a, &b, &c} {
-			if err := n.Claim(h, who, tell(string(rune('a'+i)), h)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if got := fmt.Sprint(told); got != "[a b]" {
-			t.Errorf("taken over: %v, want a and b", got)
-		}
-	})
-}
-
 // The sessions of an app and of an address are counted while they are here: with
 // a connection, or not yet stored.
 func TestClaimLimits(t *testing.T) {
@@ -62,7 +33,7 @@ func TestClaimLimits(t *testing.T) {
 		a := must(claim("a", "77", home, 1))(t)
 		_, err := claim("b", "77", away, 1)
 		want(err, &FullError{Limit: 1}, "the app has 1 sessions already")
-		must(claim("a", "77", home, 1))(t) // takes it over
+		second := must(claim("a", "77", home, 1))(t) // has the same
 		must(claim("b", "77", home, 0))(t)
 		_, err = claim("a", "78", home, 1)
 		want(err, &FullError{OfAddress: true, Limit: 2}, "clients of the address have 2 sessions already")
@@ -74,6 +45,7 @@ func TestClaimLimits(t *testing.T) {
 		moved := must(claim("a", "77", away, 0))(t)
 		must(claim("a", "78", home, 1))(t)
 		a.Release(time.Now())
+		second.Release(time.Now())
 		moved.Release(time.Now())
 		must(claim("e", "77", away, 0))(t)
 		if got, want := n.counts(), [3]int{4, 3, 2}; got != want {
@@ -145,7 +117,7 @@ func TestExpiry(t *testing.T) {
 }
 
 // A session whose client left is forgotten here, but not in the records: once it
-// is stored, or at once if it was never loaded.
+// is stored, or at once if it had nothing to keep.
 func TestDiscard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := start(t, Config{}, newTable())
@@ -166,14 +138,20 @@ func TestDiscard(t *testing.T) {
 		}
 		h.Forget("match.1") // of what is not known here
 		h.Release(time.Now())
+		pass(2 * saveInterval)
 		if got := n.counts(); got != [3]int{} {
 			t.Errorf("when it was not loaded: %v", got)
 		}
-		pass(2 * saveInterval)
-		if written := n.written(); written != 0 {
-			t.Errorf("%d records are written of a session that was not loaded", written)
+		h = n.mustClaim(t, "1.3")
+		wantClaim(t, h, "match.1", 5)
+		if r, _ := h.Request("match.1", lineOf("E1", "match.1")); len(r.Except) != 3 {
+			t.Errorf("events are not for %v, want the id of the lost connection, too", r.Except)
 		}
-		wantClaim(t, n.mustClaim(t, "1.3"), "match.1", 5)
+		h = must(n.try(Who{App: app, ID: "made up", Address: home}))(t)
+		h.Release(time.Now())
+		if got := n.counts(); got != [3]int{1, 1, 1} {
+			t.Errorf("when it was made up: %v", got)
+		}
 	})
 }
 

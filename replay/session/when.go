@@ -100,7 +100,7 @@ func (s *session) unsaved(parts []part, again bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range parts {
-		s.chunks[p.chunk].dirty = true
+		s.chunks[p.chunk].dirty, s.chunks[p.chunk].bytes = true, p.before
 	}
 	s.changed = s.changed || again
 }
@@ -130,7 +130,7 @@ func (s *session) saved(failed bool, keep time.Duration, closing *atomic.Bool) w
 func (s *session) unused() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.owner == nil && !s.changed && !s.saving && !s.queued
+	return s.owner == nil && len(s.claimants) == 0 && !s.changed && !s.saving && !s.queued
 }
 
 // takeTurn reports whether a save that is waited for may be done now.
@@ -141,4 +141,17 @@ func (s *session) takeTurn(perSecond int) bool {
 		s.turns = rate.NewLimiter(rate.Limit(perSecond), savesBurst)
 	}
 	return s.turns.Allow()
+}
+
+// isOld reports whether something was saved that long ago; that has to be saved
+// again.
+func (s *session) isOld(now time.Time, age time.Duration) (old bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.chunks {
+		if c := &s.chunks[i]; s.stored && now.Sub(c.saved) >= age {
+			c.dirty, old = true, true
+		}
+	}
+	return old
 }

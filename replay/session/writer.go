@@ -19,11 +19,17 @@ const (
 
 // saveSoon has s written: now, or a while after the save before.
 func (st *Store) saveSoon(s *session) {
+	if s.private {
+		return
+	}
 	st.carryOut(s, s.saveSoon(&st.closing))
 }
 
 // saveNow writes s and waits, first for its turn if it is saved too often.
 func (st *Store) saveNow(ctx context.Context, s *session) error {
+	if s.private {
+		return nil
+	}
 	perSecond := st.cfg.SavesPerSecond
 	// Not with the limiter's Wait: that refuses at once who would have to wait for
 	// too long behind others, though these may give up.
@@ -100,8 +106,20 @@ func (st *Store) next() *session {
 }
 
 func (st *Store) writeOne(s *session) {
+	// A connection may have been lost before anybody asked for its session: its
+	// socket id is stored with the rest.
+	failure := st.loadNow(s)
 	parts, waiting, err := s.take(st.run, time.Now())
-	if err == nil {
+	if failure != nil {
+		err = failure
+	}
+	switch {
+	case err != nil:
+	case !st.affords(s, parts):
+		// Its id is remembered: when the client comes back it is told that the
+		// rest was not kept.
+		s.unsaved(parts, false)
+	default:
 		err = st.put(parts)
 	}
 	if err != nil {
@@ -141,10 +159,28 @@ func (st *Store) tell(err error) {
 	}
 }
 
+// loadNow loads a session for its save.
+func (st *Store) loadNow(s *session) error {
+	if s.loading.Done() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), saveTimeout)
+	defer cancel()
+	return s.load(ctx, st)
+}
+
 func (st *Store) put(parts []part) error {
 	ctx, cancel := context.WithTimeout(context.Background(), saveTimeout)
 	defer cancel()
 	for _, p := range parts {
+		// Before enough is written that it could push out a record whose id is
+		// not stored.
+		if st.wrote.Add(int64(p.bytes())) > int64(st.cfg.Bytes/4) {
+			st.wrote.Store(0)
+			if err := st.ids.flush(ctx); err != nil {
+				return err
+			}
+		}
 		if err := st.records.Put(ctx, p.key, p.text); err != nil {
 			return err
 		}
