@@ -107,7 +107,8 @@ func (ch *channel) send(frame []byte, except pusher.SocketID) {
 // join makes a client, member of a presence channel, one of the channel's. frames
 // makes what it gets first, with the channel locked and the member counted; written,
 // if not nil, is closed when they have gone out. The refusal is for the client;
-// nothing has changed then. The channel's log must be followed.
+// nothing has changed then. The channel's log must be followed. A client whose seat
+// is partial is counted and in the list, and gets nothing that is published.
 func (ch *channel) join(m *fanout.Member, sub *subscription, member pusher.Member, written chan<- struct{}, frames func() [][]byte) *pusher.Error {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
@@ -120,6 +121,14 @@ func (ch *channel) join(m *fanout.Member, sub *subscription, member pusher.Membe
 	ch.tellNewsLocked(sub.Name, news, now)
 	ch.countChangedLocked(now)
 	return nil
+}
+
+// complete gives a client whose seat was partial all that others get, from now on
+// and behind frames, which are made and written as those of join.
+func (ch *channel) complete(m *fanout.Member, sub *subscription, written chan<- struct{}, frames func() [][]byte) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	ch.group.Complete(m, &sub.Seat, frames(), written)
 }
 
 // refuseLocked is not nil if the channel is full for a member.

@@ -44,7 +44,8 @@
 //  4. What the ring lacks is read from the log first, when it is the turn of the
 //     client's address (turn.go), and proved to be all there was.
 //  5. A large answer goes out in parts, each when the peer has read the one before
-//     (socket.Conn.Drained).
+//     (socket.Conn.Drained). The client has its seat with the last one; on a presence
+//     channel a partial one (fanout.Seat) with the first, and a whole one with the last.
 //  6. A session's pings ask what has arrived, also behind each part; the pongs move its
 //     marks (acks.go), which the session store saves. What else such a client sends
 //     waits until the answer is whole (backlog.go).

@@ -26,6 +26,9 @@ type joining struct {
 	catchup   *replay.Catchup // nil until a session is loaded
 	// refusal is why the channel did not take the client, once it was asked.
 	refusal *pusher.Error
+	// sub is nil until the channel took the client: with the last part of the
+	// answer, or on a presence channel with the first.
+	sub *subscription
 }
 
 var _ replay.Client = (*joining)(nil)
@@ -51,6 +54,9 @@ func (j *joining) run() {
 	ctx, end := j.c.work.begin(j.c.app.node.ctx)
 	defer end()
 	if err := j.serve(ctx); err != nil {
+		if j.sub != nil {
+			j.ch.leave(&j.c.Member, j.sub)
+		}
 		j.c.cannotFollow(j.ch, err)
 		return
 	}
@@ -85,7 +91,6 @@ func (j *joining) request() replay.Request {
 	} else {
 		r = j.asked()
 	}
-	r.Whole = j.ch.kind.Has(pusher.Presence)
 	r.Asker, r.Turn = limit.Address(j.c.address), j.turn
 	return r
 }
@@ -116,26 +121,50 @@ func (j *joining) Drained() <-chan struct{} { return j.c.Conn().Drained() }
 
 // Take implements replay.Client.
 func (j *joining) Take(p *replay.Part) (taken bool) {
-	if !p.Last {
-		j.c.Answer(j.frames(p), p.Written)
-		if reached := p.Reached(); j.ask == nil {
-			j.c.Do(func() { j.c.acks.sentPart(j.ch, reached) })
+	switch {
+	case p.Last && j.sub != nil:
+		j.sub.Joined = p.End
+		j.ch.complete(&j.c.Member, j.sub, p.Written, func() [][]byte { return j.frames(p) })
+	case p.Last, p.First && j.ch.kind.Has(pusher.Presence):
+		if !j.enter(p) {
+			return false
 		}
-		return true
+	default:
+		j.c.Answer(j.frames(p), p.Written)
 	}
-	sub := &subscription{ch: j.ch, Seat: fanout.Seat{Name: j.member.ID, Positioned: j.ask != nil, Alerts: true, Joined: p.End}}
+	switch reached := p.Reached(); {
+	case p.Last:
+		j.joined(p)
+	case j.ask == nil:
+		j.c.Do(func() { j.c.acks.sentPart(j.ch, reached) })
+	}
+	return true
+}
+
+// enter makes the client one of the channel's, if that takes it. On a presence
+// channel that is with the list of the members: from then on it is told of others,
+// and they of it. What is published it gets in the parts until the last one.
+func (j *joining) enter(p *replay.Part) (taken bool) {
+	sub := &subscription{ch: j.ch, Seat: fanout.Seat{
+		Name: j.member.ID, Positioned: j.ask != nil, Alerts: true, Partial: !p.Last, Joined: p.End,
+	}}
 	j.refusal = j.ch.join(&j.c.Member, sub, j.member, p.Written, func() [][]byte { return j.frames(p) })
 	if j.refusal != nil {
 		return false
 	}
+	j.sub = sub
+	return true
+}
+
+// joined makes known that the client has got the last part.
+func (j *joining) joined(p *replay.Part) {
 	if j.c.acks != nil {
-		j.c.Do(func() { j.c.acks.joined(sub) })
+		j.c.Do(func() { j.c.acks.joined(j.sub) })
 	}
 	if j.ask == nil {
 		j.c.acks.hold.Joined(j.ch.name, j.ch.log.Line().At(p.End), p.Outcome.Reason, j.ch.log.Retained())
 	}
-	j.c.add(sub)
-	return true
+	j.c.add(j.sub)
 }
 
 // frames are what tells of the outcome, and the events.
@@ -150,8 +179,8 @@ func (j *joining) frames(p *replay.Part) [][]byte {
 	}
 	frames = p.AppendFrames(frames)
 	// A client that came back has the cached event, or gets it again with the
-	// rest.
-	if p.First && p.Last && p.Len() == 0 && (!j.returning || p.Outcome.Reason != "") {
+	// rest, unless there is a gap.
+	if p.Last && p.Len() == 0 && (p.First && !j.returning || p.Outcome.Reason != "") {
 		frames = append(frames, j.ch.afterSuccessLocked())
 	}
 	return frames

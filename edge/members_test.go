@@ -3,32 +3,71 @@
 package edge
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/gobwas/ws"
+
+	"reecho/broker"
 	"reecho/broker/brokertest/seed"
 	"reecho/edge/app"
 	"reecho/edge/pusher"
-	"reecho/edge/socket"
+	"reecho/replay/replaytest"
 )
 
 // keepConn keeps what is sent.
 type keepConn struct {
 	silentConn
 	texts []string
+
+	mu      sync.Mutex
+	drained chan struct{} // closed when what was sent is read
 }
 
+// Send takes frames apart: for many members a shard makes one buffer of several.
 func (c *keepConn) Send(frames [][]byte) error {
-	for _, f := range frames {
-		c.texts = append(c.texts, string(socket.Payload(f)))
+	for _, buffer := range frames {
+		for r := bytes.NewReader(buffer); r.Len() > 0; {
+			head, err := ws.ReadHeader(r)
+			if err != nil {
+				return err
+			}
+			text := make([]byte, head.Length)
+			if _, err := io.ReadFull(r, text); err != nil {
+				return err
+			}
+			c.texts = append(c.texts, string(text))
+		}
 	}
 	return nil
+}
+
+func (c *keepConn) Drained() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.drained == nil {
+		c.drained = make(chan struct{})
+	}
+	return c.drained
+}
+
+// drain lets the peer read what it was sent.
+func (c *keepConn) drain() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.drained != nil {
+		close(c.drained)
+		c.drained = nil
+	}
 }
 
 func (c *keepConn) Answer(frames [][]byte) error { return c.Send(frames) }
@@ -38,37 +77,90 @@ func (*keepConn) Tick(time.Time) (idle time.Duration) { return 0 }
 // room is a channel with its shards and its subscribers.
 type room struct {
 	owner  *Tenant
+	log    *replaytest.Log
 	ch     *channel
+	newest uint64 // event
 	all    []*guest
 	fail   func(format string, args ...any)
 	frames int // that subscribers got
 }
 
 type guest struct {
+	name   string // of the member
 	conn   *keepConn
 	client *client
-	sub    *subscription
 	view   map[string]bool // presence
 	count  int             // else
+	newest uint64          // the newest event that it got
+	// over is closed when it has joined by parts, or gave up; nil: it did not
+	// ask for parts.
+	over chan struct{}
 }
 
 func newRoom(t *testing.T, name string) *room {
 	t.Helper()
-	owner := newTestTenant(t, Config{Shards: 2})
-	return &room{owner: owner, ch: newChannel(owner, name)}
+	log := replaytest.NewLog(rand.New(rand.NewPCG(1, 1)), broker.Retention{EventsPerChannel: 1000, MaxAge: time.Hour, MaxBytes: 1 << 30})
+	owner := newTestTenantOf(t, Config{Shards: 2}, log)
+	r := &room{owner: owner, log: log, ch: owner.channels.admit(name, 0), fail: t.Fatalf}
+	if err := r.ch.log.Attach(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return r
 }
 
-func (r *room) join(member pusher.Member) {
-	g := &guest{conn: &keepConn{}}
+func (r *room) guest(member pusher.Member) *guest {
+	g := &guest{name: member.ID, conn: &keepConn{}}
 	g.client = r.owner.subscriber(g.conn)
-	g.client.join(r.ch, member)
-	g.sub = g.client.find(r.ch.name)
+	r.owner.channels.admit(r.ch.name, 0)
 	r.all = append(r.all, g)
+	return g
 }
 
+func (r *room) join(member pusher.Member) { r.guest(member).client.join(r.ch, member) }
+
+// joinByParts joins with the newest events, of which no more goes out than the
+// guest has read.
+func (r *room) joinByParts(member pusher.Member) *guest {
+	g := r.guest(member)
+	g.over = make(chan struct{})
+	j := &joining{c: g.client, ch: r.ch, member: member, ask: &pusher.Replay{Last: 20, Seen: -1}}
+	go func() {
+		defer close(g.over)
+		if wait := j.start(); wait != nil {
+			wait()
+		}
+	}()
+	return g
+}
+
+// publish stores an event, of which three fit into a part.
+func (r *room) publish() {
+	ref := broker.Ref{App: r.owner.ID, Channel: r.ch.name}
+	ev := r.log.Publish(ref, "", 20_000)
+	r.log.Deliver(ref, ev)
+	r.newest = ev.Sequence
+}
+
+// between reports whether a guest that joins by parts has not got the last one.
+func (g *guest) between() bool {
+	select {
+	case <-g.over:
+		return false
+	default:
+		return g.over != nil
+	}
+}
+
+// leave ends a connection as the network does, in the middle of a join too.
 func (r *room) leave(i int) {
 	g := r.all[i]
-	r.ch.leave(&g.client.Member, g.sub)
+	g.client.HungUp()
+	if g.over != nil {
+		<-g.over
+	}
+	if sub := g.client.find(r.ch.name); sub != nil {
+		g.client.leave(sub)
+	}
 	r.owner.node.pool.Remove(g.client)
 	r.all = slices.Delete(r.all, i, i+1)
 }
@@ -85,7 +177,23 @@ func (r *room) work() {
 	}
 }
 
+// readEvent reads a stored event: each follows on the one before.
+func (r *room) readEvent(g *guest, text string) {
+	var sequence uint64
+	if _, err := fmt.Sscanf(text, "%d ", &sequence); err != nil || g.view == nil && g.name != "" {
+		r.fail("%s got %.100q before it was told that it joined (%v)", g.name, text, err)
+	}
+	if g.newest != 0 && sequence != g.newest+1 {
+		r.fail("%s got event %d behind %d", g.name, sequence, g.newest)
+	}
+	g.newest = sequence
+}
+
 func (r *room) read(g *guest, text string) {
+	if text[0] != '{' {
+		r.readEvent(g, text)
+		return
+	}
 	var f struct{ Event, Data string }
 	var data struct {
 		Presence struct{ IDs []string }
@@ -100,18 +208,21 @@ func (r *room) read(g *guest, text string) {
 	}
 	switch f.Event {
 	case "pusher_internal:subscription_succeeded":
+		if g.view != nil {
+			r.fail("%s is told twice that it joined", g.name)
+		}
 		g.view = map[string]bool{}
 		for _, id := range data.Presence.IDs {
 			g.view[id] = true
 		}
 	case "pusher_internal:member_added":
 		if g.view == nil || g.view[data.UserID] {
-			r.fail("%s is told twice that %s came", g.sub.Name, data.UserID)
+			r.fail("%s is told twice that %s came", g.name, data.UserID)
 		}
 		g.view[data.UserID] = true
 	case "pusher_internal:member_removed":
 		if !g.view[data.UserID] {
-			r.fail("%s is told that %s went, of whom it never heard", g.sub.Name, data.UserID)
+			r.fail("%s is told that %s went, of whom it never heard", g.name, data.UserID)
 		}
 		delete(g.view, data.UserID)
 	case "pusher_internal:subscription_count":
@@ -127,8 +238,9 @@ func (r *room) pass(d time.Duration) {
 	}
 }
 
-// Members that come and go at random over real shards: each subscriber's frames
-// make sense one after the other, and in the end all know who is there.
+// Members that come and go at random over real shards, at once, by parts and in
+// the middle of them: each subscriber's frames make sense one after the other, the
+// stored events follow on each other, and in the end all know who is there.
 func TestPresenceModel(t *testing.T) {
 	t.Parallel()
 	first := seed.First(t)
@@ -139,28 +251,80 @@ func TestPresenceModel(t *testing.T) {
 			r.fail = func(format string, args ...any) {
 				t.Fatalf("%s: %s", seed.Repeat(first+i), fmt.Sprintf(format, args...))
 			}
+			for range 8 {
+				r.publish()
+			}
 			for range 300 {
-				switch n := random.IntN(20); {
-				case n < 9:
-					r.join(pusher.Member{ID: fmt.Sprintf("user-%d", random.IntN(7))})
-				case n < 18 && len(r.all) > 0:
-					r.leave(random.IntN(len(r.all)))
-				case n == 18:
-					r.pass(time.Duration(random.IntN(1500)) * time.Millisecond)
-				}
+				r.step(random)
 				if random.IntN(3) == 0 {
 					r.work()
 				}
 			}
 			r.pass(2 * time.Second)
 			r.work()
-			want := r.ch.memberIDs()
+			r.checkViews()
+			for range 100 {
+				r.drainAll()
+			}
+			r.checkViews()
 			for _, g := range r.all {
-				if got := slices.Sorted(maps.Keys(g.view)); !slices.Equal(got, want) {
-					r.fail("%s knows %v, there are %v", g.sub.Name, got, want)
+				if g.between() || g.newest != r.newest && g.newest != 0 {
+					r.fail("%s got events up to %d of %d, in the middle: %v", g.name, g.newest, r.newest, g.between())
 				}
 			}
+			for len(r.all) > 0 {
+				r.leave(0)
+			}
+			if info := r.ch.info(); info != (ChannelInfo{}) || r.ch.refs != 1 {
+				r.fail("%+v and %d references are left", info, r.ch.refs)
+			}
 		})
+	}
+}
+
+// step does something at random.
+func (r *room) step(random *rand.Rand) {
+	member := pusher.Member{ID: fmt.Sprintf("user-%d", random.IntN(7))}
+	switch n := random.IntN(40); {
+	case n < 9:
+		r.join(member)
+	case n < 18:
+		r.joinByParts(member)
+	case n < 34 && len(r.all) > 0:
+		r.leave(random.IntN(len(r.all)))
+	case n < 35:
+		r.publish()
+	case n < 38 && len(r.all) > 0:
+		r.work()
+		r.all[random.IntN(len(r.all))].conn.drain()
+	case n == 38:
+		r.pass(time.Duration(random.IntN(1500)) * time.Millisecond)
+	}
+}
+
+// drainAll lets all read what they were sent.
+func (r *room) drainAll() {
+	r.work()
+	for _, g := range r.all {
+		g.conn.drain()
+	}
+}
+
+// checkViews makes sure that all who were told that they joined, also those in the
+// middle of it, know who is there, and are.
+func (r *room) checkViews() {
+	want, told := r.ch.memberIDs(), 0
+	for _, g := range r.all {
+		if g.view == nil && g.between() {
+			continue
+		}
+		told++
+		if got := slices.Sorted(maps.Keys(g.view)); !slices.Equal(got, want) {
+			r.fail("%s knows %v, there are %v", g.name, got, want)
+		}
+	}
+	if n := r.ch.info().Subscriptions; n != told {
+		r.fail("%d are counted, %d were told", n, told)
 	}
 }
 

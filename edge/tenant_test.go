@@ -43,10 +43,16 @@ func (*sinkConn) Drained() <-chan struct{}         { return closed() }
 // log.
 func newTestTenant(t testing.TB, cfg Config) *Tenant {
 	t.Helper()
+	return newTestTenantOf(t, cfg, replaytest.NewLog(rand.New(rand.NewPCG(1, 1)),
+		broker.Retention{EventsPerChannel: 1000, MaxAge: time.Hour, MaxBytes: 1 << 30}))
+}
+
+// newTestTenantOf is newTestTenant with a log of the test's.
+func newTestTenantOf(t testing.TB, cfg Config, log *replaytest.Log) *Tenant {
+	t.Helper()
 	if cfg.Ledger == nil {
 		cfg.Ledger = limit.NewLedger(slog.New(slog.DiscardHandler))
 	}
-	log := replaytest.NewLog(rand.New(rand.NewPCG(1, 1)), broker.Retention{EventsPerChannel: 1000, MaxAge: time.Hour, MaxBytes: 1 << 30})
 	h := newHub(cfg, sources{logs: log, records: log}, slog.New(slog.DiscardHandler))
 	t.Cleanup(func() {
 		h.stop()

@@ -36,8 +36,6 @@ type Request struct {
 	Except []string
 	// Positions: the client wants frames with positions.
 	Positions bool
-	// Whole: the answer goes out in one piece, whatever its size.
-	Whole bool
 	// Asker is who takes turns with others when events are read.
 	Asker netip.Addr
 	// Turn, if not nil, is waited for before something is read from the log.
@@ -66,8 +64,9 @@ type Outcome struct {
 type Client interface {
 	// Take gives the client the next part of the answer, with the channel
 	// locked: it must not block and must not call the Channel. With the Last
-	// part the client joins the channel's audience; it reports false if it
-	// cannot, which ends the request. The part is valid until Take returns.
+	// part the client joins the channel's audience. It reports false if the
+	// client cannot have the part, which ends the request. The part is valid
+	// until Take returns.
 	Take(p *Part) (taken bool)
 	// Drained is closed when the peer has read what was taken, or is gone.
 	Drained() <-chan struct{}
@@ -205,14 +204,18 @@ const (
 	stepBegin             // somebody has to know before where the client begins
 )
 
-// nextPartLocked gives the client what it can have now, and says what was next.
+// nextPartLocked gives the client what it can have now, and says what was next:
+// stepJoin also if the client did not take it, which ends the request.
 func (c *Catchup) nextPartLocked(written chan<- struct{}) (next step, given bool) {
 	entries, next := c.nextLocked()
 	switch next {
 	case stepJoin:
 		return next, c.giveLocked(entries, len(entries), written)
 	case stepPart:
-		return next, c.giveLocked(entries, partOf(entries), written)
+		if given = c.giveLocked(entries, partOf(entries), written); !given {
+			next = stepJoin
+		}
+		return next, given
 	case stepLoad, stepAwait, stepBegin:
 	}
 	return next, false
@@ -260,7 +263,7 @@ func (c *Catchup) nextLocked() ([]Entry, step) {
 		return nil, stepBegin
 	}
 	entries, next := c.entriesLocked()
-	if next == stepJoin && bytesOf(entries) > partBytes && !c.req.Whole {
+	if next == stepJoin && bytesOf(entries) > partBytes {
 		next = stepPart
 	}
 	return entries, next
@@ -342,7 +345,7 @@ func partOf(entries []Entry) int {
 }
 
 // giveLocked gives the client the first n of what is to be sent: a part, or the
-// rest, with which it joins. It reports whether there was anything to be written.
+// rest, with which it joins. It reports whether the client took it.
 func (c *Catchup) giveLocked(entries []Entry, n int, written chan<- struct{}) (given bool) {
 	p := &c.part
 	*p = Part{

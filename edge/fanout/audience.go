@@ -4,8 +4,9 @@ package fanout
 type audience struct {
 	plain      []entry // get Event.Frame
 	positioned []entry // get Event.Positioned
+	partial    []entry // get no events yet (see Seat.Partial)
 	// written is the sequence of the newest event that was written to all of
-	// them.
+	// them but the partial ones.
 	written uint64
 }
 
@@ -16,7 +17,10 @@ type entry struct {
 }
 
 func (a *audience) list(s *Seat) *[]entry {
-	if s.Positioned {
+	switch {
+	case s.Partial:
+		return &a.partial
+	case s.Positioned:
 		return &a.positioned
 	}
 	return &a.plain
@@ -43,6 +47,17 @@ func (a *audience) remove(s *Seat) {
 		*list = nil
 	}
 	s.place = 0
+}
+
+// complete makes a partial seat one like all others. One that was taken out
+// stays out.
+func (a *audience) complete(m *Member, s *Seat) {
+	seated := s.place != 0
+	a.remove(s)
+	s.Partial = false
+	if seated {
+		a.add(m, s)
+	}
 }
 
 // passed notes that all got everything up to a stored event; 0 is one that is not

@@ -14,7 +14,7 @@ type Group struct {
 
 	// Guarded by the owner's lock.
 	counts     []int32 // members by shard
-	positioned int     // members that want positions
+	positioned int     // members that want positions, now or once they are whole
 }
 
 // Event is what goes to a whole group. Its frames are kept and must never change.
@@ -62,13 +62,20 @@ func (g *Group) push(o *op) {
 // Positioned reports whether a member wants positions.
 func (g *Group) Positioned() bool { return g.positioned > 0 }
 
-// Join gives a member a seat, a new one: it gets what is published from now on,
-// behind frames, which answer its request (see Member.Answer). done, if not nil, is
-// closed when they are given to the connection.
+// Join gives a member a seat, a new one: it gets what is published from now on, or
+// what is told if the seat is Partial, behind frames, which answer its request (see
+// Member.Answer). done, if not nil, is closed when they are given to the connection.
 func (g *Group) Join(m *Member, s *Seat, frames [][]byte, done chan<- struct{}) {
 	g.count(m, s, 1)
 	m.conn.Owe(owed(frames))
 	m.shard.push(&op{kind: opJoin, group: g, member: m, more: &more{seat: s, frames: frames, done: done}})
+}
+
+// Complete gives the member in a seat that is Partial what is published from now
+// on, too, behind frames, as Join does. It is called once, between Join and Leave.
+func (g *Group) Complete(m *Member, s *Seat, frames [][]byte, done chan<- struct{}) {
+	m.conn.Owe(owed(frames))
+	m.shard.push(&op{kind: opComplete, group: g, member: m, more: &more{seat: s, frames: frames, done: done}})
 }
 
 // Leave takes the seat of a member that has joined away, once for each Join, even

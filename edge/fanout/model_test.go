@@ -32,7 +32,8 @@ type room struct {
 // place is a seat as it should be.
 type place struct {
 	Seat
-	empty bool // vacated
+	empty   bool // vacated
+	partial bool // as Seat.Partial, which is the shard's
 }
 
 // guest is a member as it should be.
@@ -74,6 +75,8 @@ func (w *world) step() {
 		w.tell(r)
 	case n < 75 && at == nil:
 		w.join(r, g)
+	case n < 66 && at.partial:
+		w.complete(r, g, at)
 	case n < 68:
 		r.Leave(&g.Member, &at.Seat)
 		delete(r.seats, g)
@@ -117,7 +120,7 @@ func (w *world) publish(r *room) {
 			r.written[g.shard] = e.Sequence
 		}
 		switch {
-		case at.empty || g.ID() == e.Except:
+		case at.empty || at.partial || g.ID() == e.Except:
 		case at.Positioned && e.Positioned != nil:
 			g.text.Write(e.Positioned)
 		default:
@@ -135,7 +138,7 @@ func (w *world) tell(r *room) {
 		r.TellOthers(frame, name)
 	}
 	for g, at := range r.seats {
-		if !at.empty && (alert && at.Alerts || !alert && at.Name != name) {
+		if !at.empty && (alert && at.Alerts && !at.partial || !alert && at.Name != name) {
 			g.text.Write(frame)
 		}
 	}
@@ -145,9 +148,18 @@ func (w *world) name() string { return fmt.Sprintf("user-%d", w.IntN(3)) }
 
 func (w *world) join(r *room, g *guest) {
 	at := &place{Seat: Seat{Positioned: w.IntN(2) == 0, Alerts: w.IntN(2) == 0, Name: w.name(), Joined: r.sequence}}
+	at.partial = w.IntN(3) == 0
+	at.Partial = at.partial
 	r.seats[g] = at
 	frames := [][]byte{w.frame("joined"), nil, w.frame("missed")}
 	r.Join(&g.Member, &at.Seat, frames, w.written(g, frames))
+	g.answered(frames...)
+}
+
+func (w *world) complete(r *room, g *guest, at *place) {
+	at.partial, at.Joined = false, r.sequence
+	frames := [][]byte{w.frame("missed")}
+	r.Complete(&g.Member, &at.Seat, frames, w.written(g, frames))
 	g.answered(frames...)
 }
 
@@ -187,6 +199,9 @@ func (g *guest) answered(frames ...[]byte) {
 
 // check asks the shard how far a seat has got.
 func (w *world) check(r *room, g *guest, at *place) {
+	if at.partial {
+		return
+	}
 	want := max(at.Joined, r.written[g.shard])
 	g.Do(func() {
 		if got := r.Reached(&g.Member, &at.Seat); got != want {

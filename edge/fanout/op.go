@@ -4,8 +4,8 @@ package fanout
 // what only others need is behind more.
 type op struct {
 	Event
-	group  *Group  // opPublish, opJoin, opLeave
-	member *Member // opJoin, opLeave, opSend
+	group  *Group  // opPublish, opJoin, opComplete, opLeave
+	member *Member // opJoin, opComplete, opLeave, opSend
 	more   *more   // see there
 	kind   opKind
 	own    bool // opSend: it answers a message of the member
@@ -14,31 +14,32 @@ type op struct {
 type opKind uint8
 
 const (
-	opPublish opKind = iota // write the event to the group, but not to except
-	opJoin                  // write frames to member, give it the seat, then close done
-	opLeave                 // take the seat away
-	opSend                  // write frame and frames to member, then close done
-	opDo                    // call do
+	opPublish  opKind = iota // write the event to the group, but not to except
+	opJoin                   // write frames to member, give it the seat, then close done
+	opComplete               // write frames to member, make the seat a whole one, then close done
+	opLeave                  // take the seat away
+	opSend                   // write frame and frames to member, then close done
+	opDo                     // call do
 )
 
 // more is what few ops have. Which fields count depends on the op's kind.
 type more struct {
 	only   filter          // opPublish, which without more is for all of the group
-	seat   *Seat           // opJoin, opLeave
-	frames [][]byte        // opJoin, opSend; nil ones are left out
-	done   chan<- struct{} // opJoin, opSend: closed when the frames are given to the connection; may be nil
+	seat   *Seat           // opJoin, opComplete, opLeave
+	frames [][]byte        // opJoin, opComplete, opSend; nil ones are left out
+	done   chan<- struct{} // opJoin, opComplete, opSend: closed when the frames are given to the connection; may be nil
 	do     func()          // opDo
 }
 
 // filter says who gets something that is not for all.
 type filter struct {
-	alerts bool   // those whose seat has Alerts
+	alerts bool   // those whose seat has Alerts, and is whole
 	but    string // else: those whose seat has another name
 }
 
 func (f *filter) takes(s *Seat) bool {
 	if f.alerts {
-		return s.Alerts
+		return s.Alerts && !s.Partial
 	}
 	return s.Name != f.but
 }

@@ -1,7 +1,7 @@
 package fanout
 
 // Seat is the place of a member in one group. Its exported fields are set before
-// Group.Join and never change.
+// Group.Join and never change, but for those that Group.Complete ends.
 type Seat struct {
 	place int32 // in the audience's list, from 1; 0: in none; owned by the shard
 
@@ -9,10 +9,13 @@ type Seat struct {
 	Positioned bool
 	// Alerts: it gets what Group.Alert sends.
 	Alerts bool
+	// Partial: until Group.Complete, which clears it on the shard, the member gets
+	// what Group.TellOthers sends and nothing else of the group.
+	Partial bool
 	// Name is who has the seat, the same for several connections of one; empty
 	// if that does not matter (see Group.TellOthers).
 	Name string
 	// Joined is the sequence up to which the member has what it is to have when
-	// it joins.
+	// it joins; of a seat that is Partial when it is completed, and set then.
 	Joined uint64
 }

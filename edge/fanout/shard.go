@@ -195,6 +195,9 @@ func (s *shard) do(o *op) {
 	case opJoin:
 		s.linkFrames(o)
 		o.group.audiences[s.index].add(o.member, o.more.seat)
+	case opComplete:
+		s.linkFrames(o)
+		o.group.audiences[s.index].complete(o.member, o.more.seat)
 	case opLeave:
 		o.group.audiences[s.index].remove(o.more.seat)
 	case opSend:
@@ -213,6 +216,7 @@ func (s *shard) publish(o *op) {
 	if o.more != nil {
 		s.linkSome(a.plain, o)
 		s.linkSome(a.positioned, o)
+		s.linkSome(a.partial, o)
 		return
 	}
 	s.linkAll(a.plain, o, o.Frame)

@@ -189,10 +189,15 @@ type view map[string]bool
 
 func (v view) members() []string { return slices.Sorted(maps.Keys(v)) }
 
-// follow takes the client's next frame. Nobody may come or go twice in a row.
+// follow takes the client's next frame.
 func (v view) follow(c *client) {
 	c.t.Helper()
-	f := c.next()
+	v.take(c.t, c.next())
+}
+
+// take takes a frame. Nobody may come or go twice in a row.
+func (v view) take(t testing.TB, f frame) {
+	t.Helper()
 	if f.Channel == nil || *f.Channel != lobby || f.Event == "pusher:subscription_error" {
 		return
 	}
@@ -200,8 +205,8 @@ func (v view) follow(c *client) {
 		Presence struct{ IDs []string }
 		UserID   string `json:"user_id"`
 	}
-	if err := json.Unmarshal([]byte(f.text(c.t)), &data); err != nil {
-		c.t.Fatalf("%s: %v", f.raw, err)
+	if err := json.Unmarshal([]byte(f.text(t)), &data); err != nil {
+		t.Fatalf("%s: %v", f.raw, err)
 	}
 	switch f.Event {
 	case "pusher_internal:subscription_succeeded":
@@ -211,12 +216,12 @@ func (v view) follow(c *client) {
 		}
 	case "pusher_internal:member_added":
 		if v[data.UserID] {
-			c.t.Fatalf("%s was added twice", data.UserID)
+			t.Fatalf("%s was added twice", data.UserID)
 		}
 		v[data.UserID] = true
 	case "pusher_internal:member_removed":
 		if !v[data.UserID] {
-			c.t.Fatalf("%s was removed and never added", data.UserID)
+			t.Fatalf("%s was removed and never added", data.UserID)
 		}
 		delete(v, data.UserID)
 	}
