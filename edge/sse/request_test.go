@@ -1,6 +1,7 @@
 package sse
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -40,13 +41,15 @@ func TestRequestIsChecked(t *testing.T) {
 		"channel=%zz":                    "malformed",
 		"channel=a&last=0":               "last is not a number",
 		"channel=a&since=noon":           "since",
-		"channel=a&last=1&since=2020-01-31T20:00:00Z":                   "one of last and since",
-		"channel=a&last=1&last=2":                                       "given twice",
-		"channel=a&auth[a]=x&auth[a]=y":                                 "auth[a] is given twice",
-		"channel=a&except=nobody":                                       "except",
-		"channel=a&user_data=%ff":                                       "not valid UTF-8",
-		"channel=a&lastEventId=" + long:                                 "it is none that this server gave",
-		"channel=a" + strings.Repeat("&except=1.2", pusher.MaxExcept+1): "except names more than",
+		"channel=a&last=1&since=2020-01-31T20:00:00Z":            "one of last and since",
+		"channel=a&last=1&last=2":                                "given twice",
+		"channel=a&auth[a]=x&auth[a]=y":                          "auth[a] is given twice",
+		"channel=a&except=nobody":                                "except",
+		"channel=a&user_data=%ff":                                "not valid UTF-8",
+		"channel=a&lastEventId=" + long:                          "it is none that this server gave",
+		"channel=a" + strings.Repeat("&except=1.2", maxExcept+1): "",
+		"channel=a" + excepts(maxExcept):                         "",
+		"channel=a" + excepts(maxExcept+1):                       "except names more than",
 	} {
 		_, err := newRequest(tenant, mustRequest(t, query), "/ids")
 		if (err == nil) != (part == "") || err != nil && (!strings.Contains(err.Error(), part) || statusOf(err, new(*refusal)) != http.StatusBadRequest) {
@@ -57,6 +60,15 @@ func TestRequestIsChecked(t *testing.T) {
 	if s, err := newRequest(tenant, mustRequest(t, "channel=a&channel=a"), "/ids"); err != nil || len(s.channels) != 1 {
 		t.Errorf("got %+v, %v", s, err)
 	}
+}
+
+// excepts are so many ids.
+func excepts(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "&except=1.%d", i)
+	}
+	return b.String()
 }
 
 // The headers say what the query may say, and win.
