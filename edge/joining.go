@@ -105,10 +105,10 @@ func (j *joining) asked() (r replay.Request) {
 			confirmed = time.Now().Add(-j.ask.Seen)
 		}
 		r = j.ch.log.After(j.ask.After, confirmed)
+	case !j.ask.Since.IsZero():
+		r.Want, r.Since, r.Newest = replay.WantSince, j.ask.Since, j.ask.Last
 	case j.ask.Last > 0:
 		r.Want, r.Newest = replay.WantNewest, j.ask.Last
-	case !j.ask.Since.IsZero():
-		r.Want, r.Since = replay.WantSince, j.ask.Since
 	}
 	// Its own id too: an event of this connection may have been stored before
 	// the subscription came.

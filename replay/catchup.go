@@ -19,7 +19,7 @@ const (
 	WantNothing Want = iota // events from now on
 	WantMissed              // everything behind Claim, or to be told of a gap
 	WantNewest              // the Newest events
-	WantSince               // the events stored since Since
+	WantSince               // the events stored since Since, and the Newest if those are more
 )
 
 // Request is what a client asks for when it joins a channel.
@@ -285,7 +285,7 @@ func (c *Catchup) entriesLocked() ([]Entry, step) {
 		if !c.past.reaches(ring) {
 			return nil, stepLoad
 		}
-		return c.limited(ring.After(max(c.past.from, ring.Base()))), stepJoin
+		return c.sinceLocked(), stepJoin
 	case WantNothing:
 	}
 	return nil, stepJoin
@@ -304,6 +304,21 @@ func (c *Catchup) missedLocked() ([]Entry, step) {
 		return nil, stepAwait
 	}
 	return nil, stepLoad
+}
+
+// sinceLocked is what came since a time, within the bounds, and before it as many
+// of the newest as are wanted and as there is room for.
+func (c *Catchup) sinceLocked() []Entry {
+	all := c.ch.ring.All()
+	since := c.limited(c.ch.ring.After(max(c.past.from, c.ch.ring.Base())))
+	newest := all[max(0, len(all)-c.req.Newest):]
+	for len(newest) > len(since) && c.tooMany(newest) {
+		newest = newest[1:]
+	}
+	if len(newest) > len(since) {
+		return newest
+	}
+	return since
 }
 
 // limited keeps what is to be sent within the bounds of one replay: of the past

@@ -162,7 +162,10 @@ func (c *client) request() replay.Request {
 		w.count("newest")
 	case 1:
 		r.Want, r.Since = replay.WantSince, time.Now().Add(-time.Duration(w.rng.Int64N(int64(2*w.log.Retention.MaxAge))))
-		w.count("since")
+		if w.count("since"); w.rng.IntN(2) == 0 {
+			r.Newest = 1 + w.rng.IntN(50)
+			w.count("since and newest")
+		}
 	}
 	return r
 }
@@ -186,6 +189,8 @@ func (c *client) checkPart(l *link, p *replay.Part, frames [][]byte) {
 	switch {
 	case l.want == replay.WantNewest && p.Last && p.Outcome.Reason == "" && p.Len() < min(l.newest, len(retained)):
 		w.t.Errorf("%s: got %d of the newest %d, %d are retained, and was not told of a gap", l, p.Len(), l.newest, len(retained))
+	case l.want == replay.WantSince && p.Last && p.Outcome.Reason == "" && p.Len() < min(l.newest, len(retained)) && w.fits(retained[len(retained)-p.Len()-1:]):
+		w.t.Errorf("%s: got %d of what came since and the newest %d, %d are retained", l, p.Len(), l.newest, len(retained))
 	case l.want == replay.WantMissed && p.Outcome.Reason != "" && p.Outcome.Reason != replay.Unavailable:
 		c.checkReason(l, p, retained)
 	}
@@ -342,13 +347,18 @@ func (c *client) checkReason(l *link, p *replay.Part, retained []broker.Event) {
 	if p.Outcome.Reason == replay.SessionExpired || l.claim == 0 || len(retained) == 0 || retained[0].Sequence != l.claim {
 		return
 	}
-	size := 0
-	for _, ev := range retained[1:] {
-		size += len(ev.Frame)
-	}
-	if len(retained)-1 <= c.w.bounds.Events && size <= c.w.bounds.Bytes {
+	if c.w.fits(retained[1:]) {
 		c.w.t.Errorf("%s: %s though the event itself, %d, is there and %d are newer", l, p.Outcome.Reason, l.claim, len(retained)-1)
 	}
+}
+
+// fits reports whether events are within the bounds of one replay.
+func (w *world) fits(events []broker.Event) bool {
+	size := 0
+	for i := range events {
+		size += len(events[i].Frame)
+	}
+	return len(events) <= w.bounds.Events && size <= w.bounds.Bytes
 }
 
 // visit is a stay on another node, which has all there is.

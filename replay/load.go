@@ -103,6 +103,8 @@ func (c *Catchup) loadWanted(ctx context.Context, base, end uint64) error {
 	switch at := c.req.Claim.Sequence; {
 	case c.req.Want == WantNothing:
 		return nil // the end was all that had to be known
+	case c.req.Want == WantSince && c.req.Newest > 0:
+		return c.loadBoth(ctx, base)
 	case c.req.Want == WantSince:
 		return c.loadSince(ctx, base)
 	case c.req.Want == WantNewest:
@@ -210,6 +212,20 @@ func (c *Catchup) loadNewest(ctx context.Context, base uint64) error {
 		c.ch.prepend(c.past.lowest, base, events)
 	}
 	return nil
+}
+
+// loadBoth finds the newest events and where those since a time begin. What is
+// told is whether the latter are whole.
+func (c *Catchup) loadBoth(ctx context.Context, base uint64) error {
+	if err := c.loadNewest(ctx, base); err != nil {
+		return err
+	}
+	c.reason = ""
+	read := c.past.read
+	c.ch.locked(func() { base = c.ch.ring.Base() })
+	err := c.loadSince(ctx, base)
+	c.past.read += read
+	return err
 }
 
 // loadSince finds where the events since a time begin. What is not retained of

@@ -340,7 +340,7 @@ func TestNoUnflaggedGap(t *testing.T) {
 		})
 	}
 	t.Logf("%v", tally)
-	for _, what := range []string{"whole", "gaps", "parts", "newest", "since", "sessions", "ahead", "twice broken", "epochs", "copies", "evicted"} {
+	for _, what := range []string{"whole", "gaps", "parts", "newest", "since", "since and newest", "sessions", "ahead", "twice broken", "epochs", "copies", "evicted"} {
 		if tally[what] < 10 {
 			t.Errorf("the worlds are too peaceful: %d × %s", tally[what], what)
 		}

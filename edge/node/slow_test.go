@@ -60,7 +60,7 @@ func (s *server) read(t testing.TB, w way, addr string) *reader {
 	_ = conn.SetReadDeadline(time.Now().Add(3 * patience))
 	if w.events {
 		_, err = fmt.Fprintf(conn, "GET /app/%s/events?channel=chat HTTP/1.1\r\nHost: x\r\n\r\n", key)
-		for line := ""; err == nil && !strings.HasPrefix(line, "id: 1~"); {
+		for line := ""; err == nil && !strings.HasPrefix(line, "id: 2~"); {
 			line, err = c.r.ReadString('\n')
 		}
 	} else {

@@ -97,14 +97,25 @@ func (e *eventStream) wantScores(channel string, first, last int) {
 // wantID waits until the stream has said where it stands on so many channels.
 func (e *eventStream) wantID(channels int) {
 	e.t.Helper()
-	for strings.Count(e.lastID, "~") < 1+channels && e.lines.Scan() {
+	for positionsIn(e.lastID) < channels && e.lines.Scan() {
 		if id, ok := strings.CutPrefix(e.lines.Text(), "id: "); ok {
 			e.lastID = id
 		}
 	}
-	if strings.Count(e.lastID, "~") != 1+channels {
+	if positionsIn(e.lastID) != channels {
 		e.t.Fatalf("the stream is at %q, %v", e.lastID, e.lines.Err())
 	}
+}
+
+// positionsIn is how many channels an id has a position of.
+func positionsIn(id string) (n int) {
+	parts := strings.Split(id, "~")
+	for _, part := range parts[min(2, len(parts)):] {
+		if strings.Contains(part, "-") {
+			n++
+		}
+	}
+	return n
 }
 
 // DESIGN §6, way 4: a browser that comes back with the last id gets what it missed, on

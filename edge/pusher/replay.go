@@ -18,8 +18,9 @@ const MaxExcept = 8
 const maxSeen = 10 * 365 * 24 * time.Hour
 
 // Replay is what a client that keeps positions asks for when it subscribes
-// (DESIGN §6). At most one of After, Last and Since is set; with none the client
-// asks for positions only. It is no part of Pusher's protocol.
+// (DESIGN §6). A client may set one of After, Last and Since; with none it asks for
+// positions only. Last and Since together, which no client can say, ask for what
+// either would give. It is no part of Pusher's protocol.
 type Replay struct {
 	// After is the position whose later events are wanted.
 	After string

@@ -154,6 +154,13 @@ func (c *conn) Shed() bool {
 	return true
 }
 
+// over reports whether the connection is closed.
+func (c *conn) over() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.closed != nil
+}
+
 // end lets nothing in any more, drops what waits and returns why the connection
 // is closed: why, if nothing was before. The writer is gone then.
 func (c *conn) end(why error) error {

@@ -1,6 +1,7 @@
 package sse
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -12,62 +13,82 @@ import (
 func TestCursor(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1_800_000_000, 0)
-	names := []string{"match.1", "private-chat", "a,b;c=d@e"}
-	tags := make(map[string]bool)
-	for _, name := range names {
-		tags[replay.ChannelTag("77", name)] = true
+	c := newCursor(now)
+	for i, name := range []string{"match.1", "private-chat", "a,b;c=d@e", "match.2", "match.3"} {
+		line := replay.NewLine("EPOCH", "77", name)
+		c.add(standing{tag: replay.ChannelTag("77", name)})
+		switch {
+		case i < 3:
+			c.advance(line.At(7).String())
+			c.advance(line.At(8).String())
+		case i == 3:
+			c.all[i].since = now.Add(123 * time.Millisecond)
+		}
 	}
-	c := parseCursor("", tags)
-	c.time = now
-	var positions []string
-	for _, name := range names {
-		p := replay.NewLine("EPOCH", "77", name)
-		c.advance(p.At(7).String())
-		c.advance(p.At(8).String())
-		positions = append(positions, p.At(8).String())
-	}
+	c.advance("EPOCH-other-9") // is of no channel of it
 	text := string(c.append(nil))
 	if strings.ContainsAny(text, "\r\n\x00 ") {
 		t.Errorf("%q cannot be an id", text)
 	}
-	again := parseCursor(text, tags)
-	if string(again.append(nil)) != text || again.age(now.Add(time.Minute)) != time.Minute {
-		t.Errorf("%s became %s", text, again.append(nil))
+	if len(text) > maxCursor(5) {
+		t.Errorf("a cursor of %d bytes, limit %d", len(text), maxCursor(5))
 	}
-	for i, name := range names {
-		if got := again.positions[replay.ChannelTag("77", name)]; got != positions[i] {
-			t.Errorf("%s is at %q, want %q", name, got, positions[i])
-		}
+	again, ok := parseCursor(text, 5)
+	if !ok || !reflect.DeepEqual(again, c) || again.age(now.Add(time.Minute)) != time.Minute || again.whole() {
+		t.Errorf("%s became %+v, want %+v", text, again, c)
 	}
-	if len(text) > maxCursor(len(names)) {
-		t.Errorf("a cursor of %d bytes, limit %d", len(text), maxCursor(len(names)))
-	}
-	few := parseCursor(text, map[string]bool{replay.ChannelTag("77", names[1]): true})
-	if len(few.positions) != 1 || few.empty {
-		t.Errorf("%d positions were taken for one channel: %v", len(few.positions), few.positions)
-	}
-	if other := parseCursor(text, nil); len(other.positions) != 0 || other.empty {
-		t.Errorf("a cursor of other channels: %+v", other)
+	if _, ok := parseCursor(text, 4); ok {
+		t.Error("a cursor of more channels than there may be is taken")
 	}
 }
 
-// Any Last-Event-ID: no panic, and what is understood is understood again.
+// No part of a cursor is one, nor is one that was changed somewhere.
+func TestCursorIsTakenWhole(t *testing.T) {
+	t.Parallel()
+	c := newCursor(time.Unix(1_800_000_000, 0))
+	for _, name := range []string{"match.1", "match.2", "match.3"} {
+		c.add(standing{tag: replay.ChannelTag("77", name), position: replay.NewLine("EPOCH", "77", name).At(812).String()})
+	}
+	text := string(c.append(nil))
+	for i := range text {
+		for _, other := range []string{text[:i], text[i+1:], text[:i] + text[i+1:], text[:i] + "0" + text[i:], text[:i] + "z" + text[i+1:], text + text[:i+1]} {
+			if _, ok := parseCursor(other, 10); ok && other != text {
+				t.Errorf("%q is taken for %q", other, text)
+			}
+		}
+	}
+	// Nor one that somebody made up, with the check that belongs to it.
+	for _, text := range []string{
+		"1~0~E-t-1", "2~0", "2~0~", "2~?~E-t-1", "2~0~E-t-1~E-t-2", "2~0~E-t-1~.t", "2~0~E--1", "2~0~E", "2~0~.", "2~0~.t.", "2~0~.t.-1", "2~0~.t.0",
+		"2~0~.t u", "2~0~E-t-1\n", "2~0~E-t-" + strings.Repeat("1", maxPosition), "2~0~E-t-1~",
+	} {
+		if _, ok := parseCursor(string(appendCheck([]byte(text+"~"), []byte(text))), 10); ok {
+			t.Errorf("%q is taken", text)
+		}
+	}
+}
+
+// Any Last-Event-ID: no panic, and what is understood goes out as it came.
 func FuzzCursor(f *testing.F) {
-	for _, text := range []string{"", "1", "1~", "1~zz~", "1~t3k9s0~E-1-2~E-2-3", "2~1~E-1-2", "1~-5~a-b-c", strings.Repeat("1~", 100), "1~t3k9s0~E-1-2\ndata: x"} {
+	for _, text := range []string{"", "2", "2~", "2~zz~", "2~t3k9s0~E-1-2~E-2-3", "2~1~.1.zz~.2", "2~-5~a-b-c", strings.Repeat("2~", 100), "2~t3k9s0~E-1-2\ndata: x"} {
 		f.Add(text)
 	}
-	tags := map[string]bool{"1": true, "2": true, "b": true}
 	f.Fuzz(func(t *testing.T, text string) {
-		c := parseCursor(text, tags)
+		text = string(appendCheck([]byte(text+"~"), []byte(text)))
+		c, ok := parseCursor(text, 3)
+		if !ok {
+			return
+		}
 		once := string(c.append(nil))
 		if strings.ContainsAny(once, "\r\n\x00 ") {
 			t.Errorf("%q became %q, which cannot be an id", text, once)
 		}
-		if len(once) > maxCursor(len(tags)) {
+		if len(once) > maxCursor(3) {
 			t.Errorf("%q became %d bytes", text, len(once))
 		}
-		if twice := string(parseCursor(once, tags).append(nil)); twice != once {
-			t.Errorf("%q is %q, which is %q", text, once, twice)
+		again, ok := parseCursor(once, 3)
+		if !ok || string(again.append(nil)) != once {
+			t.Errorf("%q is %q, which is %q", text, once, again.append(nil))
 		}
 	})
 }

@@ -181,23 +181,28 @@ func serveGuest(ctx context.Context, guest *edge.Guest, sw *writer) {
 	if s.auth.signedIn {
 		guest.SignIn(s.signin())
 	}
-	subscribing := make(chan struct{})
+	begun, subscribed := make(chan struct{}), make(chan struct{})
 	go func() { //nolint:contextcheck // ends with the connection, like what any client waits for
 		// Beside the writing: what is replayed is paced by what was read.
-		defer close(subscribing)
-		for _, in := range s.channels {
+		defer close(subscribed)
+		channels, beginning := s.inOrder()
+		for _, in := range channels[:beginning] {
+			guest.Subscribe(in, s.confirm)
+		}
+		close(begun)
+		for _, in := range channels[beginning:] {
 			guest.Subscribe(in, s.confirm)
 		}
 	}()
 	expired, stop := s.auth.expiry()
 	defer stop()
-	err := sw.conn.end(sw.run(ctx, subscribing, expired))
+	err := sw.conn.end(sw.run(ctx, begun, subscribed, expired))
 	if errors.Is(err, socket.ErrSlow) {
 		// Else net/http would wait for it to read the end of the answer.
 		_ = sw.control.SetWriteDeadline(past)
 	}
 	guest.Stop()
-	<-subscribing
+	<-subscribed
 	guest.Leave(err) //nolint:contextcheck // the request is over, its client has to leave all the same
 }
 

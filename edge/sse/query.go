@@ -3,6 +3,7 @@ package sse
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -19,6 +20,11 @@ type query struct {
 	lastID   string            // Last-Event-ID
 	values   map[string]string // parameters that may come once
 }
+
+// maxExcept is how many socket ids a page may name that it had before. One has a
+// new id as often as its authorisation ends, and what was not for an old one is
+// retained as long as anything.
+const maxExcept = 100
 
 // Parameters that may come once.
 const (
@@ -78,8 +84,11 @@ func (q *query) add(key, value string) error {
 // addExcept adds an id that the client had before: what was not for it then is
 // not for it now.
 func (q *query) addExcept(id string) error {
-	if len(q.except) == pusher.MaxExcept {
-		return refuse(http.StatusBadRequest, "except names more than %d socket ids", pusher.MaxExcept)
+	if slices.Contains(q.except, id) {
+		return nil
+	}
+	if len(q.except) == maxExcept {
+		return refuse(http.StatusBadRequest, "except names more than %d socket ids", maxExcept)
 	}
 	if _, _, err := pusher.ParseSocketID(id); err != nil {
 		return refuse(http.StatusBadRequest, "except: %v", err)

@@ -6,8 +6,6 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
-
-	"reecho/edge/pusher"
 )
 
 // Any query and any headers: no panic, and an error of bounded length or
@@ -29,7 +27,7 @@ func FuzzQuery(f *testing.F) {
 			if len(err.Error()) > 500 {
 				t.Errorf("%q: an error of %d bytes", query, len(err.Error()))
 			}
-		case !utf8.ValidString(q.values[paramUserData]) || len(q.except) > pusher.MaxExcept:
+		case !utf8.ValidString(q.values[paramUserData]) || len(q.except) > maxExcept:
 			t.Errorf("%q became %+v", query, q)
 		}
 		if names := askedHeaders(r); len(names) > 2*maxAskedHeaders || strings.ContainsAny(names, "\r\n\x00\"") {

@@ -1,10 +1,12 @@
 package sse
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -39,13 +41,15 @@ func TestRequestIsChecked(t *testing.T) {
 		"channel=%zz":                    "malformed",
 		"channel=a&last=0":               "last is not a number",
 		"channel=a&since=noon":           "since",
-		"channel=a&last=1&since=2020-01-31T20:00:00Z":                   "one of last and since",
-		"channel=a&last=1&last=2":                                       "given twice",
-		"channel=a&auth[a]=x&auth[a]=y":                                 "auth[a] is given twice",
-		"channel=a&except=nobody":                                       "except",
-		"channel=a&user_data=%ff":                                       "not valid UTF-8",
-		"channel=a&lastEventId=" + long:                                 "it is none that this server gave",
-		"channel=a" + strings.Repeat("&except=1.2", pusher.MaxExcept+1): "except names more than",
+		"channel=a&last=1&since=2020-01-31T20:00:00Z":            "one of last and since",
+		"channel=a&last=1&last=2":                                "given twice",
+		"channel=a&auth[a]=x&auth[a]=y":                          "auth[a] is given twice",
+		"channel=a&except=nobody":                                "except",
+		"channel=a&user_data=%ff":                                "not valid UTF-8",
+		"channel=a&lastEventId=" + long:                          "it is none that this server gave",
+		"channel=a" + strings.Repeat("&except=1.2", maxExcept+1): "",
+		"channel=a" + excepts(maxExcept):                         "",
+		"channel=a" + excepts(maxExcept+1):                       "except names more than",
 	} {
 		_, err := newRequest(tenant, mustRequest(t, query), "/ids")
 		if (err == nil) != (part == "") || err != nil && (!strings.Contains(err.Error(), part) || statusOf(err, new(*refusal)) != http.StatusBadRequest) {
@@ -56,6 +60,15 @@ func TestRequestIsChecked(t *testing.T) {
 	if s, err := newRequest(tenant, mustRequest(t, "channel=a&channel=a"), "/ids"); err != nil || len(s.channels) != 1 {
 		t.Errorf("got %+v, %v", s, err)
 	}
+}
+
+// excepts are so many ids.
+func excepts(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "&except=1.%d", i)
+	}
+	return b.String()
 }
 
 // The headers say what the query may say, and win.
@@ -83,43 +96,92 @@ func TestHeaders(t *testing.T) {
 }
 
 // What is asked of each channel is what the cursor says of it; of a channel that
-// it does not know, history; behind a cursor that says nothing, a gap.
+// is new, history; of one that was named and not answered, what came since too;
+// behind a cursor that says nothing, a gap.
 func TestResume(t *testing.T) {
 	t.Parallel()
 	a := newTestApp(nil)
-	position := replay.NewLine("EPOCH", a.ID, "match.1").At(7).String()
+	position := func(name string) string { return replay.NewLine("EPOCH", a.ID, name).At(7).String() }
 	began := time.Now().Add(-time.Minute).Truncate(time.Second)
-	known := &cursor{time: began, positions: map[string]string{}}
-	known.advance(position)
-	history := pusher.Replay{Seen: -1, Last: 3, Except: []string{"1.2"}}
+	cursorOf := func(all ...standing) string {
+		c := newCursor(began)
+		for _, st := range all {
+			c.add(st)
+		}
+		return string(c.append(nil))
+	}
+	one, two := replay.ChannelTag(a.ID, "match.1"), replay.ChannelTag(a.ID, "match.2")
+	at := standing{tag: one, position: position("match.1")}
+	other := replay.NewLine("EPOCH", "78", "match.1").At(7).String()
+	except := []string{"1.2"}
+	after := func(text string) pusher.Replay { return pusher.Replay{After: text, Seen: -1, Except: except} }
+	history := pusher.Replay{Seen: -1, Except: except}
+	hour := began.Add(-time.Hour)
+	last := func(since time.Time) pusher.Replay {
+		return pusher.Replay{Seen: -1, Last: 3, Since: since, Except: except}
+	}
+	since := func(at time.Time) pusher.Replay { return pusher.Replay{Seen: -1, Since: at, Except: except} }
+	now := time.Time{} // stands for the time of the request
 	for name, tt := range map[string]struct {
-		lastID  string
-		first   pusher.Replay // of match.1; match.2 is history or the same
-		second  pusher.Replay
-		resumed bool
+		history       pusher.Replay
+		lastID        string
+		first, second pusher.Replay
+		owed          owed // on match.2
+		resumed       bool
 	}{
-		"first":   {"", history, history, false},
-		"known":   {string(known.append(nil)), pusher.Replay{After: position, Except: history.Except}, history, true},
-		"damaged": {"1~x", pusher.Replay{After: "?", Seen: -1}, pusher.Replay{After: "?", Seen: -1}, true},
-		"others'": {"1~0~E-other-3", history, history, true},
+		"first":            {history, "", history, history, owedNothing, false},
+		"first, last":      {last(time.Time{}), "", last(now), last(now), owedNow, false},
+		"first, since":     {since(hour), "", since(hour), since(hour), owedNothing, false},
+		"new channel":      {history, cursorOf(at), after(at.position), history, owedNothing, true},
+		"named":            {history, cursorOf(at, standing{tag: two, since: began}), after(at.position), since(began), owedAgain, true},
+		"named, last":      {last(time.Time{}), cursorOf(at, standing{tag: two, since: began}), after(at.position), last(began), owedAgain, true},
+		"named, since":     {since(hour), cursorOf(at, standing{tag: two, since: began}), after(at.position), since(hour), owedAgain, true},
+		"gap owed":         {history, cursorOf(at, standing{tag: two}), after(at.position), after("?"), owedNothing, true},
+		"damaged":          {history, "1~x", after("?"), after("?"), owedNothing, true},
+		"cut":              {history, cursorOf(at)[:20], after("?"), after("?"), owedNothing, true},
+		"others'":          {history, cursorOf(standing{tag: replay.PositionTag(other), position: other}), after(other), after(other), owedNothing, true},
+		"others', at none": {history, cursorOf(standing{tag: "other", since: began}), after("?"), after("?"), owedNothing, true},
 	} {
 		s := &request{channels: []pusher.Subscribe{{Channel: "match.1"}, {Channel: "match.2"}}}
-		if err := s.resume(a, tt.lastID, history); err != nil {
+		if err := s.resume(a, tt.lastID, tt.history); err != nil {
 			t.Fatal(err)
 		}
 		first, second := *s.channels[0].Replay, *s.channels[1].Replay
-		if name == "known" {
-			if first.Seen < time.Minute || first.Seen > time.Hour {
-				t.Errorf("seen %v ago", first.Seen)
+		if first.After == at.position {
+			if first.Seen < time.Minute || first.Seen > time.Hour || !s.cursor.time.Equal(began) {
+				t.Errorf("%s: seen %v ago, the cursor is of %v", name, first.Seen, s.cursor.time)
 			}
-			first.Seen = 0
+			first.Seen = -1
 		}
-		if !reflect.DeepEqual(first, tt.first) || !reflect.DeepEqual(second, tt.second) || s.resumed != tt.resumed {
-			t.Errorf("%s: got %+v and %+v, resumed %v", name, first, second, s.resumed)
+		for _, got := range []*pusher.Replay{&first, &second} {
+			if age := time.Since(got.Since); age >= 0 && age < 30*time.Second {
+				got.Since = now
+			}
 		}
-		if fresh := time.Since(s.cursor.time) < time.Second*30; fresh != (name != "known") {
-			t.Errorf("%s: the cursor is of %v", name, s.cursor.time)
+		if !reflect.DeepEqual(first, tt.first) || !reflect.DeepEqual(second, tt.second) || s.owed["match.2"] != tt.owed || s.resumed != tt.resumed {
+			t.Errorf("%s: got %+v and %+v, owed %v, resumed %v", name, first, second, s.owed, s.resumed)
 		}
+		if len(s.cursor.all) != 2 {
+			t.Errorf("%s: the cursor names %+v", name, s.cursor.all)
+		}
+	}
+}
+
+// Two channels with positions that look alike cannot be in one stream.
+func TestTagsCollide(t *testing.T) {
+	t.Parallel()
+	seen := make(map[string]string)
+	for i := 0; ; i++ {
+		name := "match." + strconv.Itoa(i)
+		tag := replay.ChannelTag("77", name)
+		if other, twice := seen[tag]; twice {
+			s := &request{channels: []pusher.Subscribe{{Channel: other}, {Channel: name}}}
+			if err := s.resume(newTestApp(nil), "", pusher.Replay{}); err == nil || !strings.Contains(err.Error(), "look like") {
+				t.Errorf("%s and %s: got %v", other, name, err)
+			}
+			return
+		}
+		seen[tag] = name
 	}
 }
 

@@ -54,23 +54,33 @@ var (
 	errExpired = errors.New("the socket id of an event stream expired")
 )
 
-// run writes until the stream is over, and says why it is. expired, which may
+// run writes until the stream is over, and says why it is. Before begun is closed
+// nothing is that came for the client, unless the connection is. expired, which may
 // be nil, ends it too; what waits then is still written.
-func (sw *writer) run(ctx context.Context, subscribed <-chan struct{}, expired <-chan time.Time) error {
+func (sw *writer) run(ctx context.Context, begun, subscribed <-chan struct{}, expired <-chan time.Time) error {
 	heartbeat := time.NewTicker(heartbeatPeriod)
 	defer heartbeat.Stop()
 	err := sw.open()
 	for err == nil {
 		select {
 		case <-sw.conn.wake:
+		case <-begun:
+			begun = nil
 		case <-subscribed:
 			subscribed = nil
 		case now := <-heartbeat.C:
+			if begun != nil {
+				err = sw.comment()
+				break
+			}
 			err = sw.beat(now, subscribed == nil && sw.conn.Queued() == 0)
 		case <-expired:
 			sw.conn.finish(errExpired)
 		case <-ctx.Done():
 			return fmt.Errorf("%w: %w", socket.ErrLost, ctx.Err())
+		}
+		if begun != nil && !sw.conn.over() {
+			continue // held
 		}
 		frames, closed := sw.conn.take()
 		if err == nil {
@@ -113,6 +123,12 @@ func setHeaders(w http.ResponseWriter) {
 	header.Set("X-Accel-Buffering", "no") // nginx
 }
 
+// comment keeps the stream from being silent, and says nothing.
+func (sw *writer) comment() error {
+	sw.buf = append(sw.buf, ":\n\n"...)
+	return sw.flush()
+}
+
 // beat keeps the stream from being silent. settled says that nothing waits for
 // the client now; if that was so at the beat before too, all it missed has been
 // written, and the cursor may say that it was whole then.
@@ -153,9 +169,10 @@ func (sw *writer) append(text []byte) error {
 	case string(event) == "pusher:signin_success":
 		// That the stream goes on says it.
 		return nil
-	case sw.request.poll && string(event) == "pusher_internal:subscription_count":
-		// It goes out with what comes next: polls change it themselves, and if it
-		// was an answer they would keep each other going.
+	case string(event) == "pusher_internal:subscription_count":
+		// The protocol's own, for clients that keep the count: no event of the
+		// channel. And each poll changes it.
+		return nil
 	default:
 		sw.sent = true
 	}
@@ -179,7 +196,7 @@ func (sw *writer) appendEvent(text []byte) error {
 // reached takes a confirmation: the client needs none, only where it stands.
 func (sw *writer) reached(p place) error {
 	sw.cursor.advance(string(p))
-	sw.sent = sw.sent || !sw.request.resumed && len(sw.cursor.positions) == len(sw.request.channels)
+	sw.sent = sw.sent || !sw.request.resumed && sw.cursor.whole()
 	return sw.appendPlace()
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,7 +21,7 @@ func newTestWriter(t *testing.T, answer http.ResponseWriter, r *request) *writer
 	return &writer{
 		w: answer, control: http.NewResponseController(answer),
 		conn:    newConn(&cfg, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil), func() {}),
-		request: r, cursor: parseCursor("", nil),
+		request: r, cursor: newCursor(time.Unix(0, 0)),
 	}
 }
 
@@ -77,7 +78,7 @@ func TestWriterExpires(t *testing.T) {
 	<-sw.conn.wake // so that the end is what it hears of first
 	expired := make(chan time.Time, 1)
 	expired <- time.Now()
-	if err := sw.run(t.Context(), nil, expired); !errors.Is(err, errExpired) {
+	if err := sw.run(t.Context(), nil, nil, expired); !errors.Is(err, errExpired) {
 		t.Errorf("got %v, want %v", err, errExpired)
 	}
 	if got := strings.Count(answer.Body.String(), "data: "); got != events {
@@ -94,25 +95,31 @@ func TestWriterMessages(t *testing.T) {
 	t.Parallel()
 	event := pusher.AppendEvent(nil, "match.1", "score", "1", "")
 	count := pusher.AppendSubscriptionCount(nil, "match.1", 2)
+	began := time.UnixMilli(36)
+	id := func(text string) string { return "id: " + string(appendCheck([]byte(text+"~"), []byte(text))) + "\n\n" }
+	none, at1, first := id("2~0~.t.10"), id("2~0~E-t-1"), id("2~0~E-t-1~.u.10")
 	for name, tt := range map[string]struct {
 		request request
 		text    []byte
 		want    string
 		sent    bool
 	}{
-		"event":              {request{poll: true}, event, "data: " + string(event) + "\nid: 1~0\n\n", true},
-		"positioned":         {request{poll: true}, pusher.AppendPositioned(nil, event, []byte("E-t-1")), "data: " + string(event) + "\nid: 1~0~E-t-1\n\n", true},
-		"count":              {request{poll: true}, count, "data: " + string(count) + "\nid: 1~0\n\n", false},
-		"count of a stream":  {request{}, count, "data: " + string(count) + "\nid: 1~0\n\n", true},
+		"event":              {request{poll: true}, event, "data: " + string(event) + "\n" + none, true},
+		"positioned":         {request{poll: true}, pusher.AppendPositioned(nil, event, []byte("E-t-1")), "data: " + string(event) + "\n" + at1, true},
+		"count":              {request{poll: true}, count, "", false},
+		"count of a stream":  {request{}, count, "", false},
 		"sign-in":            {request{poll: true}, pusher.AppendSigninSuccess(nil, `{"id":"alice"}`), "", false},
-		"first place":        {request{channels: make([]pusher.Subscribe, 1)}, []byte("\x00E-t-7"), "id: 1~0~E-t-7\n\n", true},
-		"first of two":       {request{channels: make([]pusher.Subscribe, 2)}, []byte("\x00E-t-7"), "id: 1~0~E-t-7\n\n", false},
-		"place of a return":  {request{resumed: true, channels: make([]pusher.Subscribe, 1)}, []byte("\x00E-t-7"), "id: 1~0~E-t-7\n\n", false},
-		"place for the page": {request{cursors: true}, []byte("\x00E-t-7"), "event: cursor\ndata: {}\nid: 1~0~E-t-7\n\n", false},
+		"first place":        {request{}, []byte("\x00E-t-1"), at1, true},
+		"first of two":       {request{channels: make([]pusher.Subscribe, 2)}, []byte("\x00E-t-1"), first, false},
+		"place of a return":  {request{resumed: true}, []byte("\x00E-t-1"), at1, false},
+		"place for the page": {request{resumed: true, cursors: true}, []byte("\x00E-t-1"), "event: cursor\ndata: {}\n" + at1, false},
 	} {
 		answer := httptest.NewRecorder()
 		sw := newTestWriter(t, answer, &tt.request)
-		sw.cursor.time = time.Unix(0, 0)
+		sw.cursor.add(standing{tag: "t", since: began})
+		for range tt.request.channels[min(1, len(tt.request.channels)):] {
+			sw.cursor.add(standing{tag: "u", since: began})
+		}
 		if err := sw.appendAll([][]byte{socket.Frame(tt.text)}); err != nil {
 			t.Fatal(err)
 		}
@@ -123,29 +130,40 @@ func TestWriterMessages(t *testing.T) {
 }
 
 // What confirms a subscription is the place first, then what came of a
-// reconnect; polls hear only of a gap.
+// reconnect, of which polls do not hear. The place behind a gap is with the word
+// of it.
 func TestConfirm(t *testing.T) {
 	t.Parallel()
+	const (
+		whole   = `{"event":"reecho:resumed","channel":"match.1","data":"{\"complete\":true,\"events\":3}"}`
+		missing = `{"event":"reecho:gap","channel":"match.1","data":"{\"complete\":false,\"events\":3,\"reason\":\"expired\"}","position":"E-t-7"}`
+	)
 	for _, tt := range []struct {
 		poll, returning bool
+		owed            owed
 		reason          string
-		want            string // behind the place
+		want            []string
 	}{
-		{false, false, "", ""},
-		{false, false, "over_limit", ""},
-		{false, true, "", `{"event":"reecho:resumed","channel":"match.1","data":"{\"complete\":true,\"events\":3}"}`},
-		{true, true, "", ""},
-		{true, true, "expired", `{"event":"reecho:gap","channel":"match.1","data":"{\"complete\":false,\"events\":3,\"reason\":\"expired\"}"}`},
+		{false, false, owedNothing, "", []string{"\x00E-t-7"}},
+		{false, false, owedNothing, "over_limit", []string{"\x00E-t-7"}},
+		{false, true, owedNothing, "", []string{"\x00E-t-7", whole}},
+		{false, false, owedNow, "", []string{"\x00E-t-7"}},
+		{false, false, owedAgain, "", []string{"\x00E-t-7", whole}},
+		{true, true, owedNothing, "", []string{"\x00E-t-7"}},
+		{true, false, owedAgain, "", []string{"\x00E-t-7"}},
+		{true, true, owedNothing, "expired", []string{missing}},
+		{false, true, owedNothing, "expired", []string{missing}},
+		{false, false, owedNow, "expired", []string{missing}},
+		{false, false, owedAgain, "expired", []string{missing}},
 	} {
-		s := &request{poll: tt.poll}
+		s := &request{poll: tt.poll, owed: map[string]owed{"match.1": tt.owed}}
 		var texts []string
 		for _, frame := range s.confirm("match.1", pusher.Outcome{Events: 3, Position: "E-t-7", Reason: tt.reason}, tt.returning) {
 			for text := range socket.Messages(frame) {
 				texts = append(texts, string(text))
 			}
 		}
-		p, ok := placeOf([]byte(texts[0]))
-		if !ok || p != "E-t-7" || strings.Join(texts[1:], "\n") != tt.want {
+		if !slices.Equal(texts, tt.want) {
 			t.Errorf("%+v: got %q", tt, texts)
 		}
 	}

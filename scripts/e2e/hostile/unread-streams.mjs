@@ -4,7 +4,7 @@ import { forever, port } from '../lib/hostile.mjs';
 import { dial, push } from '../lib/raw.mjs';
 import { app } from '../lib/server.mjs';
 
-const claims = `1~${Math.floor(Date.now() / 1000).toString(36)}${Array.from({ length: 6000 }, (_, i) => `~E-${i.toString(36)}-1`).join('')}`;
+const claims = `2~${Math.floor(Date.now() / 1000).toString(36)}${Array.from({ length: 6000 }, (_, i) => `~E-${i.toString(36)}-1`).join('')}`;
 const channels = Array.from({ length: 20 }, (_, i) => `channel=cold.${i}`).join('&');
 
 forever(40, async (i) => {
