@@ -57,10 +57,18 @@ func (c *client) socket() string {
 	return c.sockets[len(c.sockets)-1]
 }
 
-// meant: the newest of the ids are known, and what is not for them is not owed.
+// meant: what was not for a connection that it had is not owed. A session knows the
+// newest of its ids.
 func (c *client) meant(exclude string) bool {
-	return exclude == "" || !slices.Contains(c.sockets[max(0, len(c.sockets)-8):], exclude)
+	ids := c.sockets
+	if c.session != "" {
+		ids = ids[max(0, len(ids)-8):]
+	}
+	return exclude == "" || !slices.Contains(ids, exclude)
 }
+
+// except are the ids that it names, of a bounded number, as the plugin does.
+func (c *client) except() []string { return c.sockets[max(0, len(c.sockets)-32):] }
 
 // join connects the client unless it is.
 func (c *client) join() {
@@ -103,10 +111,10 @@ func (c *client) request() replay.Request {
 			seen = time.Time{} // it does not say
 		}
 		r := w.rooms[c.room].ch.After(c.position, seen)
-		r.Positions, r.Except = true, c.sockets[max(0, len(c.sockets)-8):]
+		r.Positions, r.Except = true, c.except()
 		return r
 	}
-	r := replay.Request{Positions: true, Except: c.sockets[max(0, len(c.sockets)-8):]}
+	r := replay.Request{Positions: true, Except: c.except()}
 	if w.rng.IntN(4) == 0 {
 		r.Turn = func(_ context.Context, past int) (end func(int), denied bool, err error) {
 			return func(int) {}, past > 0, nil
@@ -302,6 +310,21 @@ func (c *client) checkReason(l *link, p *replay.Part, retained []broker.Event) {
 	}
 	if len(retained)-1 <= c.w.bounds.Events && size <= c.w.bounds.Bytes {
 		c.w.t.Errorf("%s: %s though the event itself, %d, is there and %d are newer", l, p.Outcome.Reason, l.claim, len(retained)-1)
+	}
+}
+
+// flap is a connection that breaks again and again, on a channel where nothing
+// happens but what the client itself said.
+func (c *client) flap() {
+	if c.link == nil || !c.link.isInside() {
+		return
+	}
+	c.w.count("flapping")
+	c.w.publishFor(c.socket(), refs[c.room], true)
+	for range 8 + c.w.rng.IntN(8) {
+		c.w.pass(time.Second)
+		c.lose()
+		c.join()
 	}
 }
 
