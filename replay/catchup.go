@@ -54,7 +54,8 @@ type Request struct {
 type Outcome struct {
 	// Events is how many follow.
 	Events int
-	// Position is what the client has before they follow.
+	// Position is what the client has before they follow. If none follow, what
+	// was not meant for it is behind it.
 	Position Position
 	// Reason is why something is missing, "" if nothing is.
 	Reason Reason
@@ -368,7 +369,8 @@ func (c *Catchup) giveLocked(entries []Entry, n int, written chan<- struct{}) (g
 		Written: written, catchup: c, entries: entries[:n],
 	}
 	if p.First {
-		p.Outcome.Events, p.Outcome.Position = c.count(entries), c.positionLocked(entries)
+		p.Outcome.Events = c.count(entries)
+		p.Outcome.Position = c.positionLocked(entries, p.Outcome.Events)
 	}
 	taken := c.client.Take(p)
 	p.entries = nil // the ring's
@@ -383,12 +385,15 @@ func (c *Catchup) giveLocked(entries []Entry, n int, written chan<- struct{}) (g
 	return taken
 }
 
-// positionLocked is what the client has before entries.
-func (c *Catchup) positionLocked(entries []Entry) Position {
+// positionLocked is what the client has before entries, of which so many are meant
+// for it.
+func (c *Catchup) positionLocked(entries []Entry, meant int) Position {
 	switch {
-	case c.req.Want == WantMissed && c.reason == "":
+	case c.req.Want == WantMissed && c.reason == "" && meant > 0:
 		return c.ch.line.At(c.req.Claim.Sequence)
-	case len(entries) > 0:
+	case c.req.Want == WantMissed && c.reason == "":
+		return c.ch.line.At(max(c.req.Claim.Sequence, c.ch.sequencer.End()))
+	case meant > 0:
 		return c.ch.line.At(entries[0].Sequence - 1)
 	}
 	return c.ch.line.At(c.ch.sequencer.End())

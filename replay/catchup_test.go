@@ -47,6 +47,30 @@ func TestCatchupAheadOfTheNode(t *testing.T) {
 	})
 }
 
+// What was not for the client is behind it once it was told so: its earlier socket
+// ids need not be known for ever.
+func TestCatchupPassesWhatIsNotOwed(t *testing.T) {
+	onStage(t, hour, nil, func(s *stage) {
+		own := func() { s.arrive(s.log.Publish(refs[0], "1.1", 10)) }
+		back := func(at uint64, except ...string) {
+			t.Helper()
+			s.ask(replay.Request{Want: replay.WantMissed, Claim: replay.Claim{Sequence: at}, Except: except})
+		}
+		s.arrive(s.publish())
+		own()
+		own()
+		s.want("1", "2", "3")
+		back(1, "1.1")
+		back(3)
+		s.want("answer 0@3", "answer 0@3")
+		s.arrive(s.publish())
+		own()
+		back(3, "1.1")
+		back(4, "1.1")
+		s.want("4", "5", "answer 1@3", "+4", "answer 0@5")
+	})
+}
+
 // A log that cannot be read is a gap; the client still joins.
 func TestCatchupUnavailable(t *testing.T) {
 	onStage(t, hour, nil, func(s *stage) {

@@ -142,6 +142,11 @@ func (w *world) publish(ref broker.Ref, followed bool) {
 	if c := w.clients[w.rng.IntN(len(w.clients))]; w.rng.IntN(4) == 0 {
 		exclude = c.socket()
 	}
+	w.publishFor(exclude, ref, followed)
+}
+
+// publishFor stores an event that is not for a connection, if any is named.
+func (w *world) publishFor(exclude string, ref broker.Ref, followed bool) {
 	size := 20 + w.rng.IntN(200)
 	if w.large && w.rng.IntN(3) == 0 {
 		size = 30_000 + w.rng.IntN(20_000) // several of these make an answer of parts
@@ -216,8 +221,10 @@ func (w *world) step() {
 		w.pass(time.Duration(w.rng.Int64N(int64(2 * w.log.Retention.MaxAge))))
 	case n < 975:
 		w.cutShare(1 + w.rng.IntN(5))
-	case n < 985:
+	case n < 982:
 		c.visit()
+	case n < 984:
+		c.flap()
 	case n < 987:
 		w.evict()
 	case n < 990:
@@ -340,7 +347,7 @@ func TestNoUnflaggedGap(t *testing.T) {
 		})
 	}
 	t.Logf("%v", tally)
-	for _, what := range []string{"whole", "gaps", "parts", "newest", "since", "since and newest", "sessions", "ahead", "twice broken", "epochs", "copies", "evicted"} {
+	for _, what := range []string{"whole", "gaps", "parts", "newest", "since", "since and newest", "sessions", "ahead", "twice broken", "epochs", "copies", "evicted", "flapping"} {
 		if tally[what] < 10 {
 			t.Errorf("the worlds are too peaceful: %d × %s", tally[what], what)
 		}

@@ -10,8 +10,10 @@ import (
 	"time"
 )
 
-// MaxExcept is how many earlier socket ids a subscription may name.
-const MaxExcept = 8
+// MaxExcept is how many earlier socket ids a subscription may name: more than
+// connections break in a row before one lives to tell its client where it is,
+// which is past what was not for the ids before.
+const MaxExcept = 32
 
 // maxSeen is the longest time ago that a client may say: far beyond what any
 // stream retains.

@@ -7,8 +7,9 @@ export interface ReplaySettings {
   /** Events since a time, RFC 3339. */
   since?: string;
   /**
-   * Where positions are kept over a reload, like localStorage. Without it they
-   * live as long as the page.
+   * Where what the page keeps outlives a reload: sessionStorage or localStorage,
+   * in which pages do not disturb each other, or anything like them that belongs
+   * to one page. Without it positions live as long as the page.
    */
   storage?: Pick<Storage, 'getItem' | 'setItem' | 'removeItem'>;
 }

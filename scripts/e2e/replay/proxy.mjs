@@ -22,6 +22,8 @@ export class Proxy {
     this.links = new Set();
     this.refusing = false;
     this.held = undefined;
+    // A text from the server: the link on which it comes next ends before it.
+    this.endBefore = undefined;
     this.server = net.createServer({ allowHalfOpen: true }, (client) => this.accept(client));
   }
 
@@ -107,6 +109,14 @@ class Link {
   down(chunk) {
     this.passed += chunk.length;
     if (this.swallowing) return;
+    const at = this.proxy.endBefore ? chunk.indexOf(this.proxy.endBefore) : -1;
+    if (at >= 0) {
+      // What came before arrives, and no more.
+      this.proxy.endBefore = undefined;
+      this.client.end(chunk.subarray(0, at));
+      this.upstream.resetAndDestroy();
+      return;
+    }
     if (chunk.length > this.budget) {
       // In the middle of a frame, for all we know.
       this.client.write(chunk.subarray(0, this.budget));
