@@ -262,15 +262,18 @@ type past struct {
 
 func (w *world) copyLog() { w.copied = &past{w.log.Copy(), maps.Clone(w.stored)} }
 
-// putBack puts the copy in the place of the log. Whoever got something that the
-// copy never had has to be told of a gap.
+// putBack puts the copy in the place of the log. Who got something that the copy
+// never had has to be told of a gap, if it can say so: of a stock client only what
+// it has confirmed is known.
 func (w *world) putBack() {
 	w.log.Restore(w.copied.log)
 	w.stored = maps.Clone(w.copied.stored)
+	last := w.copied.log.Last()
 	for _, c := range w.clients {
-		if all := w.stored[refs[c.room]]; c.epoch >= 0 && (len(all) == 0 || c.have > all[len(all)-1].sequence) {
+		if c.epoch >= 0 && c.have > last && c.session == "" {
 			c.epoch = otherLife
 		}
+		c.have, c.excused = min(c.have, last), min(c.excused, last)
 	}
 	for _, ref := range refs {
 		w.tell(ref, nil, "a copy is put back")

@@ -105,6 +105,9 @@ type Copy struct {
 	removed map[string]mark
 }
 
+// Last is the newest sequence that a copy has given.
+func (c Copy) Last() uint64 { return c.next - 1 }
+
 // Copy takes a copy of the log.
 func (l *Log) Copy() Copy {
 	l.mu.Lock()
