@@ -61,8 +61,8 @@
 // # Lock order
 //
 // stripe (channels.go) → replay.Channel → channel → inbox of a shard. users → inbox.
-// session.Store → session. What is locked under any of these and locks nothing itself:
-// lingering, later, census, refusals, terminations, the counters of package limit,
+// acks → inbox. session.Store → session → the ids that it remembers. What is locked
+// under any of these and locks nothing itself: lingering, later, census, refusals, terminations, the counters of package limit,
 // replay.Memory, socket.Conn and its Budget. No lock is held while something is
 // written to the network, waited for, or published. Two callbacks run under a lock on
 // purpose: those of replay.Audience and replay.Client under that of the

@@ -195,11 +195,4 @@ func (h *Hold) Release(now time.Time) {
 }
 
 // mine is the session that the connection goes by.
-func (h *Hold) mine() *session {
-	h.session.mu.Lock()
-	defer h.session.mu.Unlock()
-	if h.own != nil {
-		return h.own
-	}
-	return h.session
-}
+func (h *Hold) mine() *session { return h.session.of(h) }

@@ -259,12 +259,17 @@ func (d *ids) segmentLocked(number uint64) *segment {
 // remember keeps the id of a session that has something to keep, for longer than
 // what else is kept of it.
 func (st *Store) remember(s *session) {
-	if s.private || !s.followsAny() {
-		return
+	if !s.private {
+		s.rememberIn(st.ids, time.Now())
 	}
+}
+
+func (s *session) rememberIn(all *ids, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.remembered = st.ids.add(s.key, s.remembered, time.Now())
+	if len(s.marks) > 0 {
+		s.remembered = all.add(s.key, s.remembered, now)
+	}
 }
 
 // saveIDs stores new ids until ctx ends.

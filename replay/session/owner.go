@@ -99,6 +99,16 @@ func (s *session) part(h *Hold) bool {
 	return true
 }
 
+// of is the session that h goes by: this one, or its own.
+func (s *session) of(h *Hold) *session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h.own != nil {
+		return h.own
+	}
+	return s
+}
+
 // release reports whether by was the owner, which it is no more.
 func (s *session) release(by *Hold, now time.Time) bool {
 	s.mu.Lock()
