@@ -63,8 +63,8 @@ func (h heard) hears(event, channel, data string) bool {
 	return false
 }
 
-// shape is what else than its times is in what was heard: who heard the same comes
-// back in the same way.
+// shape is how much was heard: who heard as much of a first answer comes back in the
+// same way.
 func (h heard) shape() string {
 	return fmt.Sprint(positionsIn(h.id), strings.Count(h.id, "~"), len(h.events))
 }
@@ -146,8 +146,10 @@ func TestStreamCutInGap(t *testing.T) {
 			before := ""
 			for n := padded(way); n <= size; n++ {
 				first := s.cut(t, query, a.lastID, n)
-				same := first.shape() == before
-				if before = first.shape(); same || told(first) {
+				// Who heard the same comes back in the same way.
+				state := fmt.Sprint(first.id, len(first.events))
+				same := state == before
+				if before = state; same || told(first) {
 					continue
 				}
 				s.readUntil(t, query, first.id, func(h heard) bool {

@@ -188,6 +188,7 @@ func serveGuest(ctx context.Context, guest *edge.Guest, sw *writer) {
 		channels, beginning := s.inOrder()
 		for _, in := range channels[:beginning] {
 			guest.Subscribe(in, s.confirm)
+			sw.conn.moved() // what waits meanwhile does not wait for the peer
 		}
 		close(begun)
 		for _, in := range channels[beginning:] {
