@@ -65,6 +65,7 @@ func TestClaimTakesOver(t *testing.T) {
 		if waited := time.Since(began); waited > askTime+time.Second {
 			t.Errorf("waited for %v", waited)
 		}
+		synctest.Wait() // until those who were taken over have been told
 		if got := fmt.Sprint(told); got != "[0 1]" {
 			t.Errorf("taken over: %v, want 0 and 1", got)
 		}

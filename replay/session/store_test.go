@@ -297,6 +297,7 @@ func TestCloseFindsWhatIsPutOff(t *testing.T) {
 		n := start(t, Config{}, newTable())
 		h := n.mustClaim(t, "1.1")
 		mustBegin(t, h, "match.1", 5)
+		synctest.Wait() // until that save is over
 		s := h.session
 		s.mu.Lock()
 		asked := make(chan when)
