@@ -101,15 +101,6 @@ func (l Log) read(ctx context.Context, request get) (events []Event, more bool, 
 	return events, more, err
 }
 
-// First returns the oldest retained event, ok false if there is none.
-func (l Log) First(ctx context.Context) (ev Event, ok bool, err error) {
-	events, _, err := l.Read(ctx, 1, 1)
-	if err != nil || len(events) == 0 {
-		return Event{}, false, err
-	}
-	return events[0], true, nil
-}
-
 // Last returns the newest stored event, ok false if there is none. The answer
 // is the leader's: nothing stored before the call is missed.
 func (l Log) Last(ctx context.Context) (ev Event, ok bool, err error) {
