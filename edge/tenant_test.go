@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"math/rand/v2"
-	"net/netip"
 	"testing"
 	"time"
 
@@ -14,30 +13,11 @@ import (
 	"reecho/edge/limit"
 	"reecho/edge/pusher"
 	"reecho/edge/socket"
+	"reecho/edge/socket/sockettest"
 	"reecho/replay/replaytest"
 )
 
-// sinkConn is a connection that takes everything at once, as a kernel with room
-// does.
-type sinkConn struct{ frames, bytes int }
-
-var _ socket.Conn = (*sinkConn)(nil)
-
-func (c *sinkConn) Send(frames [][]byte) error {
-	c.frames += len(frames)
-	for _, f := range frames {
-		c.bytes += len(f)
-	}
-	return nil
-}
-func (c *sinkConn) Answer(frames [][]byte) error   { return c.Send(frames) }
-func (*sinkConn) Owe(int, int)                     {}
-func (*sinkConn) Close(int, string)                {}
-func (*sinkConn) Ping()                            {}
-func (*sinkConn) Tick(time.Time) (d time.Duration) { return d }
-func (*sinkConn) Remote() netip.AddrPort           { return netip.AddrPort{} }
-func (*sinkConn) Queued() int                      { return 0 }
-func (*sinkConn) Drained() <-chan struct{}         { return closed() }
+type sinkConn = sockettest.Sink
 
 // newTestTenant is an app with all that it needs of a node, over the model of a
 // log.

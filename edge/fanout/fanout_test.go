@@ -83,7 +83,7 @@ func TestFanOutDelivers(t *testing.T) {
 		ops := c.events(5, except)
 		c.deliver(ops)
 		for i, conn := range c.conns {
-			if got, want := conn.bytes, 5*len(ops[0].Frame); got != want {
+			if got, want := conn.Bytes, 5*len(ops[0].Frame); got != want {
 				t.Errorf("except %v: connection %d got %d bytes, want %d", except, i, got, want)
 			}
 		}

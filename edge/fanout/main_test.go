@@ -1,7 +1,6 @@
 package fanout
 
 import (
-	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -9,32 +8,12 @@ import (
 	"go.uber.org/goleak"
 
 	"reecho/edge/pusher"
-	"reecho/edge/socket"
+	"reecho/edge/socket/sockettest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// sinkConn is a connection that takes everything at once, as a kernel with room
-// does.
-type sinkConn struct{ frames, bytes int }
-
-var _ socket.Conn = (*sinkConn)(nil)
-
-func (c *sinkConn) Send(frames [][]byte) error {
-	c.frames += len(frames)
-	for _, f := range frames {
-		c.bytes += len(f)
-	}
-	return nil
-}
-func (c *sinkConn) Answer(frames [][]byte) error   { return c.Send(frames) }
-func (*sinkConn) Owe(int, int)                     {}
-func (*sinkConn) Close(int, string)                {}
-func (*sinkConn) Ping()                            {}
-func (*sinkConn) Tick(time.Time) (d time.Duration) { return d }
-func (*sinkConn) Remote() netip.AddrPort           { return netip.AddrPort{} }
-func (*sinkConn) Queued() int                      { return 0 }
-func (*sinkConn) Drained() <-chan struct{}         { return nil }
+type sinkConn = sockettest.Sink
 
 // keepConn keeps what it is given.
 type keepConn struct {
