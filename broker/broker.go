@@ -36,10 +36,8 @@ type Broker struct {
 	publish    *nats.Conn
 	health     *health
 	witness    Witness // nil: the server is none
-
-	// witnessed is what the witness was told last. Owned by its task, and by Close
-	// when that has ended.
-	witnessed map[string]uint64
+	// again: the streams cannot be trusted, and all get a new epoch.
+	again bool
 
 	run       context.Context //nolint:containedctx // the broker's own life, ended by Close
 	stop      context.CancelFunc
@@ -60,7 +58,7 @@ const readConnections = 4
 // the sequences of existing data cannot be trusted, so positions held by
 // clients must not be compared with them. The context bounds the start only.
 // If d is a Keeper, the broker restarts its server when that has failed; if it is
-// a Witness, streams that have lost something get a new epoch. Close
+// a Witness, streams that have lost something get a new epoch, and stores tell it. Close
 // ends the broker; the server behind d must outlive it. The error is
 // ErrPartitions if the data has another number of partitions, ErrRules if the
 // rules cannot be applied to it.
@@ -68,21 +66,22 @@ func New(ctx context.Context, cfg Config, d Dialer, newEpoch bool, log *slog.Log
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	b := &Broker{cfg: cfg.withDefaults(), log: log, disturbed: make(chan struct{}, 1)}
+	b := &Broker{cfg: cfg.withDefaults(), log: log, again: newEpoch, disturbed: make(chan struct{}, 1)}
+	b.witness, _ = d.(Witness)
 	b.makeLanes()
 	b.run, b.stop = context.WithCancel(context.WithoutCancel(ctx))
-	if err := b.open(ctx, d, newEpoch); err != nil {
+	if err := b.open(ctx, d); err != nil {
 		return nil, errors.Join(err, b.Close(ctx))
 	}
 	return b, nil
 }
 
-func (b *Broker) open(ctx context.Context, d Dialer, newEpoch bool) error {
+func (b *Broker) open(ctx context.Context, d Dialer) error {
 	var err error
 	if b.publish, err = d.Connect(nats.Name("publish")); err != nil {
 		return err
 	}
-	if err := b.openStreams(ctx, d, newEpoch); err != nil {
+	if err := b.openStreams(ctx); err != nil {
 		return err
 	}
 	for range readConnections {
@@ -102,7 +101,6 @@ func (b *Broker) open(ctx context.Context, d Dialer, newEpoch bool) error {
 		return err
 	}
 	b.openHealth(d)
-	b.openWitness(d)
 	return nil
 }
 
@@ -114,9 +112,6 @@ func (b *Broker) Close(context.Context) error {
 		if p != nil {
 			p.close()
 		}
-	}
-	if b.witness != nil {
-		b.acknowledge(b.witnessed)
 	}
 	if b.live != nil {
 		b.live.nc.Close()

@@ -3,6 +3,7 @@ package broker_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -284,11 +285,11 @@ func TestDamage(t *testing.T) {
 		mustPublish(t, b, record("chat", fmt.Sprint(i)))
 	}
 	p := end(t, b, "chat")
-	poll(t, "what was acknowledged is kept", func() bool {
+	poll(t, "files that are filled are known", func() bool {
 		text, err := os.ReadFile(filepath.Join(dir, "streams.json"))
-		return err == nil && strings.Contains(string(text), fmt.Sprintf(`"acknowledged":%d`, p.sequence))
+		return err == nil && strings.Contains(string(text), `"2.blk"`)
 	})
-	killed := mustCopy(t, dir)
+	killed := mustCopyWithTimes(t, dir)
 	stop()
 
 	edit := func(block string, edit func(text []byte) []byte) func(string) error {
@@ -322,6 +323,17 @@ func TestDamage(t *testing.T) {
 			return b(dir)
 		}
 	}
+	// rot is a change that leaves the time of the file, as a disk does.
+	rot := func(block string, harm func(text []byte) []byte) func(string) error {
+		return func(dir string) error {
+			path := filepath.Join(msgs(dir), block)
+			info, err := os.Stat(path)
+			if err != nil {
+				return err
+			}
+			return errors.Join(edit(block, harm)(dir), os.Chtimes(path, info.ModTime(), info.ModTime()))
+		}
+	}
 	for name, tt := range map[string]struct {
 		from string
 		harm func(dir string) error
@@ -345,9 +357,24 @@ func TestDamage(t *testing.T) {
 		"a copy without times":         {"", remove(), true},
 		"a file of that gone":          {"", remove("2.blk"), false},
 		"all files gone":               {dir, remove("."), false},
-		"the last cut, after a kill":   {killed, edit("3.blk", cut), false},
-		"the last gone, after a kill":  {killed, remove("3.blk"), false},
-		"the stream gone":              {dir, remove(".."), false},
+
+		"the last cut, after a kill":       {killed, edit("3.blk", cut), false},
+		"a few bytes cut, after a kill":    {killed, edit("3.blk", func(text []byte) []byte { return text[:len(text)-9] }), false},
+		"the last flipped, after a kill":   {killed, edit("3.blk", flip), false},
+		"the last gone, after a kill":      {killed, remove("3.blk"), false},
+		"the last emptied, after a kill":   {killed, edit("3.blk", empty), false},
+		"the middle flipped, after a kill": {killed, edit("2.blk", flip), false},
+		"the middle cut, after a kill":     {killed, edit("2.blk", cut), false},
+		"the middle emptied, after a kill": {killed, edit("2.blk", empty), false},
+		"the middle gone, after a kill":    {killed, remove("2.blk"), false},
+		"the first gone, after a kill":     {killed, remove("1.blk"), false},
+		"no index, after a kill":           {killed, remove("index.db"), true},
+		"gone with index, after a kill":    {killed, remove("2.blk", "index.db"), false},
+		"rot in the middle, after a kill":  {killed, rot("2.blk", flip), false},
+		"rot at the end, after a kill":     {killed, rot("3.blk", flip), false},
+		"the stream gone, after a kill":    {killed, remove(".."), false},
+		"a part of a record more":          {killed, edit("3.blk", func(text []byte) []byte { return append(text, text[:20]...) }), true},
+		"the stream gone":                  {dir, remove(".."), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -394,4 +421,32 @@ func mustCopyWithTimes(t *testing.T, from string) (to string) {
 		t.Fatal(err)
 	}
 	return to
+}
+
+// A stream whose events have all expired goes on where it was after a kill.
+func TestEmptyStreamAfterAKill(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	cfg := broker.Config{Partitions: 1, MaxAge: broker.MinAge}
+	b, stop := brokertest.Open(t, dir, cfg)
+	p := publishMany(t, b, "chat", 0, 20)
+	poll(t, "the events expire", func() bool {
+		_, found, err := b.Log(broker.Ref{App: "app-1", Channel: "chat"}).Last(t.Context())
+		return err == nil && !found
+	})
+	poll(t, "what nats-server removed is known", func() bool {
+		text, err := os.ReadFile(filepath.Join(dir, "streams.json"))
+		return err == nil && !strings.Contains(string(text), `.blk"`)
+	})
+	killed := mustCopyWithTimes(t, dir)
+	stop()
+	b, said, stop := openLogging(t, killed, cfg)
+	defer stop()
+	wantKnown(t, b, true, p)
+	if said() != "" {
+		t.Errorf("said %s", said())
+	}
+	if after := publishMany(t, b, "chat", 0, 1); after.sequence <= p.sequence {
+		t.Errorf("sequence %d is given after %d", after.sequence, p.sequence)
+	}
 }

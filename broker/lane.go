@@ -26,6 +26,9 @@ type lane struct {
 	seen   atomic.Uint64
 	share  *share // nil: no app is bounded in it
 	purged bool   // what was removed by a share has to be asked for
+	// acknowledge is told of each sequence before its publisher is; nil: nobody
+	// keeps it.
+	acknowledge func(sequence uint64)
 }
 
 func (l *lane) description() string {

@@ -226,6 +226,9 @@ func (p *publisher) acknowledged(m *nats.Msg) {
 	delete(p.inFlight, number)
 	p.pumpLocked()
 	p.mu.Unlock()
+	if err == nil && p.lane.acknowledge != nil {
+		p.lane.acknowledge(a.sequence)
+	}
 	// It was stored by an earlier try, perhaps while other nodes could not be
 	// reached.
 	if err == nil && (e.retried || a.duplicate) {

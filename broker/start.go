@@ -15,12 +15,10 @@ import (
 // were: a stream keeps its epoch only if all that was retained of it by the bounds
 // that are in force now must still be there.
 type start struct {
-	broker  *Broker
-	js      jetstream.JetStream
-	witness Witness // may be nil
-	run     string
-	now     time.Time
-	again   bool // all get a new epoch
+	broker *Broker
+	js     jetstream.JetStream
+	run    string
+	now    time.Time
 
 	// before are the runs that ended last: more than one after a start that was
 	// broken off. None: that is not known.
@@ -36,9 +34,9 @@ func (s *start) lookBack(ctx context.Context) error {
 		if l.rule != nil {
 			continue
 		}
-		have, err := s.find(ctx, l)
+		have, err := findStream(ctx, s.js, l.stream)
 		if err != nil {
-			return fmt.Errorf("find stream %s: %w", l.stream, err)
+			return err
 		}
 		if have == nil {
 			continue
@@ -58,21 +56,21 @@ func (s *start) lookBack(ctx context.Context) error {
 	return nil
 }
 
-// find returns what there is of a stream, nil for nothing.
-func (s *start) find(ctx context.Context, l *lane) (*jetstream.StreamInfo, error) {
-	stream, err := s.js.Stream(ctx, l.stream)
+// findStream returns what there is of a stream, nil for nothing.
+func findStream(ctx context.Context, js jetstream.JetStream, name string) (*jetstream.StreamInfo, error) {
+	stream, err := js.Stream(ctx, name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil, nil //nolint:nilnil // that there is none is an answer
 	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("find stream %s: %w", name, err)
 	}
 	return stream.CachedInfo(), nil
 }
 
 // open makes a stream or goes on with it.
 func (s *start) open(ctx context.Context, l *lane) error {
-	have, err := s.find(ctx, l)
+	have, err := findStream(ctx, s.js, l.stream)
 	if err != nil {
 		return err
 	}
@@ -84,9 +82,11 @@ func (s *start) open(ctx context.Context, l *lane) error {
 	if err := s.identify(l, have); err != nil {
 		return err
 	}
-	_, err = s.js.CreateOrUpdateStream(ctx, s.broker.streamConfig(l))
+	if _, err = s.js.CreateOrUpdateStream(ctx, s.broker.streamConfig(l)); err != nil {
+		return err
+	}
 	l.maxMessage = int(min(s.broker.publish.MaxPayload(), l.retention.MaxBytes))
-	return err
+	return s.broker.watchLane(l)
 }
 
 // mayOpen refuses data of another number of partitions, because channels would be
@@ -118,7 +118,7 @@ func (s *start) identify(l *lane, have *jetstream.StreamInfo) error {
 	}
 	l.epoch, l.found = have.Config.Metadata[metadataEpoch], have.State.LastSeq
 	lost := s.lost(l, have.State.LastSeq)
-	if lost || s.again || l.epoch == "" || s.changed(l, have, runs) {
+	if lost || s.broker.again || l.epoch == "" || s.changed(l, have, runs) {
 		l.epoch, runs, moves = newEpoch(), nil, nil
 	} else {
 		moves = s.moved(l, moves)
@@ -164,22 +164,14 @@ func (s *start) void(l *lane, why string) {
 // lost reports, and tells, that a stream has not all that it had when the server
 // ended.
 func (s *start) lost(l *lane, last uint64) bool {
-	if s.witness == nil || !l.onDisk() {
+	if !l.onDisk() {
 		return false
 	}
-	const said = "a stream has lost events that were stored: clients that come back are told of a gap"
-	acknowledged := s.witness.Acknowledged()[l.stream]
-	damage := s.witness.Damaged()[l.stream]
-	switch {
-	case acknowledged > last:
-		s.broker.log.Error(said, slog.String("stream", l.stream), slog.Uint64("last", last),
-			slog.Uint64("acknowledged", acknowledged), slog.Uint64("lost_at_least", acknowledged-last), slog.String("files", damage))
-	case damage != "":
-		s.broker.log.Error(said, slog.String("stream", l.stream), slog.Uint64("last", last), slog.String("files", damage))
-	default:
-		return false
+	loss, lost := lossOf(s.broker.witness, l.stream, last)
+	if lost {
+		s.broker.log.Error("a stream has lost events that were stored: clients that come back are told of a gap", loss.attributes()...)
 	}
-	return true
+	return lost
 }
 
 // changed reports, and tells, that what a stream retained was bounded in another

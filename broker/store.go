@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -19,6 +20,10 @@ type Store struct {
 	js     jetstream.JetStream
 	stream jetstream.Stream
 	prefix string // of the subjects
+	void   time.Time
+	// acknowledge is told of each sequence before it is known to be stored; nil:
+	// nobody keeps it.
+	acknowledge func(sequence uint64)
 }
 
 // StoreConfig describes a Store.
@@ -37,19 +42,59 @@ func (b *Broker) OpenStore(ctx context.Context, cfg StoreConfig) (*Store, error)
 	if err != nil {
 		return nil, fmt.Errorf("use JetStream: %w", err)
 	}
-	prefix := storeRoot + "." + cfg.Name + "."
-	stream, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-		Name: "STORE-" + cfg.Name, Description: "reecho: table of " + cfg.Name,
-		Subjects: []string{prefix + "*"}, Storage: jetstream.FileStorage, Replicas: b.cfg.Replicas,
+	s := &Store{broker: b, js: js, prefix: storeRoot + "." + cfg.Name + "."}
+	if err := s.open(ctx, cfg); err != nil {
+		return nil, fmt.Errorf("open store %s: %w", cfg.Name, err)
+	}
+	return s, nil
+}
+
+func (s *Store) open(ctx context.Context, cfg StoreConfig) error {
+	b, name := s.broker, "STORE-"+cfg.Name
+	have, err := findStream(ctx, s.js, name)
+	if err != nil {
+		return err
+	}
+	if have == nil {
+		have = &jetstream.StreamInfo{}
+	}
+	void := have.Config.Metadata[metadataVoid]
+	if b.storeLost(name, have.State.LastSeq) {
+		void = strconv.FormatInt(time.Now().UnixMilli(), 10)
+	}
+	s.stream, err = s.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name: name, Description: "reecho: table of " + cfg.Name,
+		Subjects: []string{s.prefix + "*"}, Storage: jetstream.FileStorage, Replicas: b.cfg.Replicas,
 		MaxMsgsPerSubject: 1, MaxAge: cfg.MaxAge, MaxBytes: cfg.MaxBytes, Discard: jetstream.DiscardOld,
 		// A replica that is behind would answer with an old value.
 		AllowDirect: b.cfg.Replicas == 1,
+		Metadata:    map[string]string{metadataVoid: void},
 	})
 	if err != nil {
-		return nil, fmt.Errorf("open store %s: %w", cfg.Name, err)
+		return err
 	}
-	return &Store{broker: b, js: js, stream: stream, prefix: prefix}, nil
+	if ms, err := strconv.ParseInt(void, 10, 64); err == nil {
+		s.void = time.UnixMilli(ms)
+	}
+	if b.witness != nil {
+		s.acknowledge, err = b.witness.Watch(name, have.State.LastSeq)
+	}
+	return err
 }
+
+// storeLost reports, and tells, that values of a store may be missing, or older than
+// what was there: of copies and after a power cut nobody knows what is.
+func (b *Broker) storeLost(stream string, last uint64) bool {
+	loss, lost := lossOf(b.witness, stream, last)
+	if lost {
+		b.log.Error("a table has lost values that were stored: clients with sessions that come back are told of a gap", loss.attributes()...)
+	}
+	return lost || b.again || b.witness != nil && b.witness.Copied()
+}
+
+// Void is until when values may have been lost, zero if never: what was put before
+// may be missing, or older than what was put last.
+func (s *Store) Void() time.Time { return s.void }
 
 // Put stores a value and returns when it is stored. key is any text. The error
 // is ErrUnavailable, at once, while the log has failed; that is logged once by
@@ -58,9 +103,13 @@ func (s *Store) Put(ctx context.Context, key string, value []byte) error {
 	if err := s.broker.health.failure(); err != nil {
 		return err
 	}
-	if _, err := s.js.Publish(ctx, s.prefix+Token(key), value); err != nil {
+	ack, err := s.js.Publish(ctx, s.prefix+Token(key), value)
+	if err != nil {
 		// A store that breaks answers nothing; the log has failed meanwhile.
 		return fmt.Errorf("store a value: %w", errors.Join(s.broker.health.failure(), err))
+	}
+	if s.acknowledge != nil {
+		s.acknowledge(ack.Sequence)
 	}
 	return nil
 }

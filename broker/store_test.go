@@ -1,7 +1,12 @@
 package broker_test
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -71,5 +76,129 @@ func TestStoreFull(t *testing.T) {
 		if _, _, ok, err := s.Get(t.Context(), fmt.Sprint(i)); err != nil || ok != want {
 			t.Errorf("value %d: %v %v, want %v", i, ok, err, want)
 		}
+	}
+}
+
+// A store says until when values of it may have been lost, at every later start too.
+func TestStoreLosses(t *testing.T) {
+	t.Parallel()
+	cfg := broker.StoreConfig{Name: "sessions", MaxAge: time.Hour, MaxBytes: 1 << 20}
+	folder := filepath.Join("nats", "jetstream", "$G", "streams", "STORE-sessions")
+	type harm struct {
+		killed bool
+		do     func(dir string) error
+		lost   bool
+	}
+	none := func(string) error { return nil }
+	gone := func(dir string) error { return os.RemoveAll(filepath.Join(dir, folder)) }
+	emptied := func(dir string) error { return os.Truncate(filepath.Join(dir, folder, "msgs", "1.blk"), 0) }
+	for name, tt := range map[string]harm{
+		"none":            {false, none, false},
+		"none, killed":    {true, none, false},
+		"gone":            {false, gone, true},
+		"gone, killed":    {true, gone, true},
+		"emptied":         {false, emptied, true},
+		"emptied, killed": {true, emptied, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			b, stop := brokertest.Open(t, dir, broker.Config{})
+			open := func() *broker.Store {
+				t.Helper()
+				s, err := b.OpenStore(t.Context(), cfg)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return s
+			}
+			s := open()
+			for i := range 20 {
+				if err := s.Put(t.Context(), "key", []byte(fmt.Sprint(i))); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if !s.Void().IsZero() {
+				t.Errorf("a new store has lost something until %v", s.Void())
+			}
+			copied := mustCopyWithTimes(t, dir) // as a server leaves it that is killed
+			stop()
+			if tt.killed {
+				mustReplaceFiles(t, copied, dir) // another folder would be a copy
+			}
+			if err := tt.do(dir); err != nil {
+				t.Fatal(err)
+			}
+			var before time.Time
+			for i := range 3 {
+				var said func() string
+				b, said, stop = openLogging(t, dir, broker.Config{})
+				s := open()
+				if lost := !s.Void().IsZero(); lost != tt.lost || strings.Contains(said(), "a table has lost values") != (tt.lost && i == 0) {
+					t.Errorf("lost: %v, said %s", lost, said())
+				}
+				if i > 0 && !s.Void().Equal(before) {
+					t.Errorf("void until %v, was %v", s.Void(), before)
+				}
+				before = s.Void()
+				stop()
+			}
+		})
+	}
+}
+
+// mustReplaceFiles makes the files of a folder those of another; the folders in it
+// stay what they are.
+func mustReplaceFiles(t *testing.T, from, to string) {
+	t.Helper()
+	each := func(root string, do func(path string, info os.FileInfo) error) {
+		t.Helper()
+		err := filepath.Walk(root, func(path string, info os.FileInfo, err error) error {
+			if err != nil || info.IsDir() {
+				return err
+			}
+			return do(strings.TrimPrefix(path, root), info)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	each(to, func(path string, _ os.FileInfo) error { return os.Remove(filepath.Join(to, path)) })
+	each(from, func(path string, info os.FileInfo) error {
+		text, err := os.ReadFile(filepath.Join(from, path))
+		if err != nil {
+			return err
+		}
+		path = filepath.Join(to, path)
+		return errors.Join(os.WriteFile(path, text, 0o600), os.Chtimes(path, info.ModTime(), info.ModTime()))
+	})
+}
+
+// A copy of a folder may be older than what was used last.
+func TestStoreInACopy(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	cfg := broker.StoreConfig{Name: "sessions", MaxAge: time.Hour, MaxBytes: 1 << 20}
+	open := func(dir string) (void time.Time) {
+		t.Helper()
+		b, stop := brokertest.Open(t, dir, broker.Config{})
+		defer stop()
+		s, err := b.OpenStore(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Void()
+	}
+	open(dir)
+	copied := mustCopyWithTimes(t, dir)
+	first := open(copied)
+	if runtime.GOOS == "linux" && first.IsZero() {
+		t.Error("a copy is not known to be one")
+	}
+	if again := open(copied); !again.Equal(first) {
+		t.Errorf("void until %v, was %v", again, first)
+	}
+	if void := open(dir); !void.IsZero() {
+		t.Errorf("the folder that was copied is void until %v", void)
 	}
 }

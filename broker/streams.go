@@ -20,6 +20,7 @@ const (
 	metadataMoves      = "reecho-moves"
 	metadataRules      = "reecho-rules" // of the first stream alone
 	metadataPartitions = "reecho-partitions"
+	metadataVoid       = "reecho-void" // of a Store: Unix milliseconds
 )
 
 // duplicateWindow is how long the stream knows message ids. It only has to
@@ -34,14 +35,13 @@ const unretainedEpoch = "none"
 func newEpoch() string { return rand.Text()[:10] }
 
 // openStreams creates the streams or brings them in line with the
-// configuration, and begins a run in each; again gives each a new epoch.
-func (b *Broker) openStreams(ctx context.Context, d Dialer, again bool) error {
+// configuration, and begins a run in each.
+func (b *Broker) openStreams(ctx context.Context) error {
 	js, err := jetstream.New(b.publish)
 	if err != nil {
 		return fmt.Errorf("use JetStream: %w", err)
 	}
-	s := &start{broker: b, js: js, run: newRun(), now: time.Now(), again: again}
-	s.witness, _ = d.(Witness)
+	s := &start{broker: b, js: js, run: newRun(), now: time.Now()}
 	if err := s.lookBack(ctx); err != nil {
 		return err
 	}

@@ -1,74 +1,64 @@
 package broker
 
 import (
-	"context"
+	"fmt"
 	"log/slog"
-	"maps"
-	"time"
 )
 
 // Witness is a Dialer whose server remembers of its streams what they could not
 // tell if they had lost something while it did not run.
 type Witness interface {
 	Dialer
-	// Acknowledged are the sequences that Acknowledge was last told, by stream,
-	// when the server started.
-	Acknowledged() map[string]uint64
-	// Damaged says of each stream whose files are not as the server left them
-	// what is wrong.
-	Damaged() map[string]string
-	// Acknowledge keeps the newest sequence that each stream has promised, beside
-	// the streams. The streams have been compared with what was kept before.
-	Acknowledge(newest map[string]uint64) error
+	// Acknowledged is the newest sequence that a stream had promised when the server
+	// started, as far as it is known.
+	Acknowledged(stream string) uint64
+	// Damaged says of a stream whose files are not as the server left them what is
+	// wrong, else "".
+	Damaged(stream string) string
+	// Copied reports that the data is a copy, which may be older than what was used
+	// last.
+	Copied() bool
+	// Watch begins to look after a stream, which has been compared with what was
+	// kept before; last is its newest sequence. What it promises from now on is to be
+	// given to acknowledge before anybody hears of it.
+	Watch(stream string, last uint64) (acknowledge func(sequence uint64), err error)
 }
 
-// witnessPeriod is how often what was promised is kept. A server that is killed
-// may forget the promises of the last period, not the events.
-const witnessPeriod = time.Second
-
-// openWitness keeps what the streams promise, from now on.
-func (b *Broker) openWitness(d Dialer) {
-	w, is := d.(Witness)
-	if !is {
-		return
+// watchLane has what a lane promises kept, from now on.
+func (b *Broker) watchLane(l *lane) error {
+	if b.witness == nil || !l.onDisk() {
+		return nil
 	}
-	b.witness = w
-	b.witnessed = b.acknowledge(nil)
-	b.tasks.Go(func() { b.watchPromises(b.run) })
+	acknowledge, err := b.witness.Watch(l.stream, l.found)
+	if err != nil {
+		return fmt.Errorf("look after stream %s: %w", l.stream, err)
+	}
+	l.acknowledge = acknowledge
+	return nil
 }
 
-func (b *Broker) watchPromises(ctx context.Context) {
-	ticker := time.NewTicker(witnessPeriod)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ticker.C:
-			// The folder of a log that has failed may be another's.
-			if b.Failure() == nil {
-				b.witnessed = b.acknowledge(b.witnessed)
-			}
-		case <-ctx.Done():
-			return
-		}
-	}
+// loss is what is known to be missing of a stream.
+type loss struct {
+	stream             string
+	last, acknowledged uint64
+	files              string // what is wrong with them
 }
 
-// acknowledge keeps what was promised, if that is not what was kept before, and
-// returns what is kept.
-func (b *Broker) acknowledge(before map[string]uint64) map[string]uint64 {
-	newest := make(map[string]uint64, len(b.lanes))
-	for _, l := range b.lanes {
-		if l.onDisk() {
-			newest[l.stream] = max(l.found, b.publishers[l.index].newestAcknowledged(), l.seen.Load())
-		}
+// lossOf compares a stream that ends with a sequence with what w, which may be nil,
+// has kept.
+func lossOf(w Witness, stream string, last uint64) (l loss, lost bool) {
+	if w == nil {
+		return l, false
 	}
-	if maps.Equal(newest, before) {
-		return before
+	l = loss{stream, last, w.Acknowledged(stream), w.Damaged(stream)}
+	return l, l.acknowledged > last || l.files != ""
+}
+
+// attributes are for the log.
+func (l loss) attributes() []any {
+	attributes := []any{slog.String("stream", l.stream), slog.Uint64("last", l.last)}
+	if l.acknowledged > l.last {
+		attributes = append(attributes, slog.Uint64("acknowledged", l.acknowledged), slog.Uint64("lost_at_least", l.acknowledged-l.last))
 	}
-	if err := b.witness.Acknowledge(newest); err != nil {
-		// What stands there is older, and still true.
-		b.log.Debug("cannot keep what was acknowledged", slog.Any("error", err))
-		return before
-	}
-	return newest
+	return append(attributes, slog.String("files", l.files))
 }

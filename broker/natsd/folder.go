@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"log/slog"
 	"os"
+	"path"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,16 +21,22 @@ import (
 // Parts of the data folder.
 const (
 	storeFolder = "nats"
-	// blockSuffix is that of files of messages.
+	// streamsPath is where nats-server has a folder for each stream, below its own.
+	streamsPath = "jetstream/$G/streams"
+	// messagesName is the folder of messages in it.
+	messagesName = "msgs"
+	// blockSuffix is that of files of messages, after a number.
 	blockSuffix = ".blk"
+	// indexFile is what nats-server has noted of them.
+	indexFile = "index.db"
 	// probeFile is written and removed again to see whether the folder takes
 	// anything.
 	probeFile = "probe"
 )
 
-// streamsFolder has a folder for each stream of a data folder.
-func streamsFolder(dir string) string {
-	return filepath.Join(dir, storeFolder, "jetstream", "$G", "streams")
+// messagesFolder has the files of messages of a stream, in a data folder.
+func messagesFolder(stream string) string {
+	return path.Join(storeFolder, streamsPath, stream, messagesName)
 }
 
 // othersMayWrite are the permission bits that let others than the owner change
@@ -86,12 +95,12 @@ func (f *folder) remember() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.parts, f.streams = make(map[string]os.FileInfo), make(map[string]*streamFolder)
-	for _, path := range []string{f.dir, filepath.Join(f.dir, storeFolder)} {
-		info, err := os.Stat(path)
+	for _, part := range []string{f.dir, filepath.Join(f.dir, storeFolder)} {
+		info, err := os.Stat(part)
 		if err != nil {
 			return fmt.Errorf("look at the data folder: %w", err)
 		}
-		f.parts[path] = info
+		f.parts[part] = info
 	}
 	return f.checkStreamsLocked()
 }
@@ -100,33 +109,33 @@ func (f *folder) remember() error {
 func (f *folder) check() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, path := range []string{f.dir, filepath.Join(f.dir, storeFolder)} {
-		info, err := os.Stat(path)
+	for _, part := range []string{f.dir, filepath.Join(f.dir, storeFolder)} {
+		info, err := os.Stat(part)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			return fmt.Errorf("%s was removed or renamed: put it back, or restart the server to begin an empty one", f.name(path))
+			return fmt.Errorf("%s was removed or renamed: put it back, or restart the server to begin an empty one", f.name(part))
 		case err != nil:
 			return unreadable(err)
-		case !os.SameFile(info, f.parts[path]):
-			return fmt.Errorf("another folder is in the place of %s: put the old one back, or restart the server to use the new one", f.name(path))
+		case !os.SameFile(info, f.parts[part]):
+			return fmt.Errorf("another folder is in the place of %s: put the old one back, or restart the server to use the new one", f.name(part))
 		}
 	}
 	return f.checkStreamsLocked()
 }
 
 // name is what a part is called where anybody may read it.
-func (f *folder) name(path string) string {
-	if path == f.dir {
+func (f *folder) name(part string) string {
+	if part == f.dir {
 		return "the data folder"
 	}
-	return "the folder " + filepath.Base(path) + " in the data folder"
+	return "the folder " + filepath.Base(part) + " in the data folder"
 }
 
 // removed is what to do about a part that is not there.
 const removed = "was removed from the data folder: put it back, or restart the server to begin an empty one"
 
 func (f *folder) checkStreamsLocked() error {
-	root := streamsFolder(f.dir)
+	root := filepath.Join(f.dir, storeFolder, filepath.FromSlash(streamsPath))
 	entries, err := os.ReadDir(root)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return unreadable(err)
@@ -157,7 +166,7 @@ func (f *folder) checkStreamsLocked() error {
 // check reports that the file that is written, or what describes the stream, is
 // gone. nats-server would notice at its next start, when all is lost.
 func (s *streamFolder) check(dir, name string, now time.Time) error {
-	newest, err := newestBlock(filepath.Join(dir, "msgs"))
+	newest, err := newestBlock(filepath.Join(dir, messagesName))
 	if err != nil {
 		return unreadable(err)
 	}
@@ -183,15 +192,31 @@ func newestBlock(dir string) (int, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return 0, err
 	}
-	newest := 0
-	for _, e := range entries {
-		if name, is := strings.CutSuffix(e.Name(), blockSuffix); is {
-			// Whatever else is there is nobody's.
-			n, _ := strconv.Atoi(name)
-			newest = max(newest, n)
-		}
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = e.Name()
 	}
-	return newest, nil
+	return newestOf(slices.Values(names)), nil
+}
+
+// newestOf is the highest number of a block, 0 if none of the names is that of one.
+func newestOf(names iter.Seq[string]) int {
+	newest := 0
+	for name := range names {
+		newest = max(newest, numberOf(name))
+	}
+	return newest
+}
+
+// numberOf is the number of a block, 0 if the name is none: whatever else is there
+// is nobody's.
+func numberOf(name string) int {
+	text, is := strings.CutSuffix(name, blockSuffix)
+	if !is {
+		return 0
+	}
+	n, _ := strconv.Atoi(text)
+	return n
 }
 
 func unreadable(err error) error { return fmt.Errorf("the data folder cannot be read: %w", plain(err)) }
@@ -239,8 +264,8 @@ func (f *folder) beginProbe(size int, flush bool) (p *probe, own bool) {
 	return p, true
 }
 
-func writeProbe(path string, size int, flush bool) (err error) {
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600) //nolint:gosec // the operator's own data folder
+func writeProbe(name string, size int, flush bool) (err error) {
+	file, err := os.OpenFile(name, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600) //nolint:gosec // the operator's own data folder
 	if err != nil {
 		return err
 	}
@@ -248,7 +273,7 @@ func writeProbe(path string, size int, flush bool) (err error) {
 	if err == nil && flush {
 		err = file.Sync()
 	}
-	return errors.Join(err, file.Close(), os.Remove(path))
+	return errors.Join(err, file.Close(), os.Remove(name))
 }
 
 // plain is err without the path: it is shown to whoever asks for the health.

@@ -16,25 +16,25 @@ const markFile = "open-in-boot"
 // bootIDFile is different after each start of the machine (Linux, random(4)).
 const bootIDFile = "/proc/sys/kernel/random/boot_id"
 
-// openMarks records that the folder is open and reports whether its contents
-// can be trusted: it was closed, or the process that had it died while the
-// machine went on, so that the kernel kept what was written.
-func openMarks(dir string) (trusted bool, err error) {
+// openMarks records that the folder is open and reports whether it was closed, and
+// whether its contents can be trusted: it was, or the process that had it died while
+// the machine went on, so that the kernel kept what was written.
+func openMarks(dir string) (closed, trusted bool, err error) {
 	boot := bootID()
 	path := filepath.Join(dir, markFile)
 	before, err := os.ReadFile(path) //nolint:gosec // the operator's own data folder
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		trusted = true
+		closed, trusted = true, true
 	case err != nil:
-		return false, fmt.Errorf("read the mark of the data folder: %w", err)
+		return false, false, fmt.Errorf("read the mark of the data folder: %w", err)
 	default:
 		trusted = boot != "" && strings.TrimSpace(string(before)) == boot
 	}
 	if err := writeMark(path, boot+"\n", string(before)); err != nil {
-		return false, fmt.Errorf("mark the data folder as open: %w", err)
+		return false, false, fmt.Errorf("mark the data folder as open: %w", err)
 	}
-	return trusted, nil
+	return closed, trusted, nil
 }
 
 // writeMark writes what the mark is to say, all of it or nothing: a mark that a

@@ -138,14 +138,14 @@ func TestMarkIsWrittenWholeOrNotAtAll(t *testing.T) {
 	if err := os.Mkdir(mark+".new", 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := openMarks(dir); err == nil {
+	if _, _, err := openMarks(dir); err == nil {
 		t.Error("the folder was marked")
 	}
 	if text, err := os.ReadFile(mark); err != nil || string(text) != "another boot\n" {
 		t.Errorf("the mark is %q, %v", text, err)
 	}
 	for range 2 {
-		if trusted, err := openMarks(dir); err != nil || trusted {
+		if _, trusted, err := openMarks(dir); err != nil || trusted {
 			t.Errorf("trusted is %v, %v", trusted, err)
 		}
 		if err := os.WriteFile(mark, []byte("another boot\n"), 0o600); err != nil {

@@ -3,6 +3,7 @@
 package natsd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -78,7 +79,7 @@ func Start(ctx context.Context, cfg Config, log *slog.Logger) (*Server, error) {
 }
 
 func (s *Server) start(ctx context.Context) error {
-	trusted, err := openMarks(s.cfg.Dir)
+	closed, trusted, err := openMarks(s.cfg.Dir)
 	if err != nil {
 		return err
 	}
@@ -86,7 +87,29 @@ func (s *Server) start(ctx context.Context) error {
 	if s.ledger, err = openLedger(s.cfg.Dir, s.log); err != nil {
 		return err
 	}
-	return s.launch(ctx, false)
+	if err := s.firstLaunch(ctx, closed); err != nil {
+		return errors.Join(err, s.ledger.release())
+	}
+	return nil
+}
+
+// firstLaunch begins the first life of the server; after an unclean end all that is
+// there is read.
+func (s *Server) firstLaunch(ctx context.Context, closed bool) error {
+	if closed {
+		return s.launch(ctx, false)
+	}
+	v, err := s.ledger.verify()
+	if err != nil {
+		return err
+	}
+	if err := s.launch(ctx, false); err != nil {
+		return err
+	}
+	for stream, text := range v.cut() {
+		s.ledger.damage[stream] = cmp.Or(s.ledger.damage[stream], text)
+	}
+	return nil
 }
 
 // launch begins a life of the server. After a failure the files are as it left
@@ -287,24 +310,36 @@ func (s *Server) Connect(opts ...nats.Option) (*nats.Conn, error) {
 // events, and their sequences may be given again.
 func (s *Server) Trusted() bool { return s.trusted }
 
-// Acknowledged are the sequences that Acknowledge was last told before the server
-// started, by stream.
-func (s *Server) Acknowledged() map[string]uint64 {
-	newest := make(map[string]uint64, len(s.ledger.before))
-	for name, e := range s.ledger.before {
-		newest[name] = e.Acknowledged
+// Acknowledged is the newest sequence that a stream had promised when the server
+// started, as far as it is known.
+func (s *Server) Acknowledged(stream string) uint64 { return s.ledger.promises.before[stream] }
+
+// Damaged says what is wrong with a stream whose files were removed or changed while
+// no server ran, or are not all events, "" if nothing is known to be.
+func (s *Server) Damaged(stream string) string { return s.ledger.damage[stream] }
+
+// Copied reports that the data folder is a copy of the one that was used last, which
+// may be older: what was written after it was made is not in it. It is false where
+// the system does not tell.
+func (s *Server) Copied() bool { return s.ledger.copied }
+
+// Watch begins to look after a stream, whose newest sequence is last: its files are
+// not compared any more with what they were before the start. What it promises from
+// now on is to be given to acknowledge before anybody hears of it; that is kept in
+// the data folder, beside the stream, without waiting for the disk.
+func (s *Server) Watch(stream string, last uint64) (acknowledge func(sequence uint64), err error) {
+	p, err := s.ledger.promises.add(stream, last)
+	if err != nil {
+		return nil, err
 	}
-	return newest
+	if err := s.ledger.add(stream); err != nil {
+		return nil, err
+	}
+	return func(sequence uint64) {
+		p.keep(sequence)
+		s.ledger.wrote()
+	}, nil
 }
-
-// Damaged says of each stream whose files were removed or changed while no server
-// ran what is wrong. It knows that only after a clean end.
-func (s *Server) Damaged() map[string]string { return s.ledger.damage }
-
-// Acknowledge keeps the newest sequence that each stream has promised in the data
-// folder, beside the streams, without waiting for the disk. The files of streams
-// are not compared any more with what they were before the start.
-func (s *Server) Acknowledge(newest map[string]uint64) error { return s.ledger.acknowledge(newest) }
 
 // Close stops the server, flushes the data folder and gives it up. It waits for
 // the server at most until ctx ends. The folder counts as closed only if the
@@ -318,7 +353,7 @@ func (s *Server) Close(ctx context.Context) error {
 		err = errors.New("the data folder was not closed cleanly: the NATS server had failed")
 	}
 	if err != nil {
-		return errors.Join(err, s.lock.release())
+		return errors.Join(err, s.ledger.release(), s.lock.release())
 	}
 	if err := s.ledger.close(); err != nil {
 		// What is there is older and still true.
