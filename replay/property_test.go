@@ -115,6 +115,9 @@ func (t table) Put(ctx context.Context, key string, value []byte) error {
 	return err
 }
 
+// Void implements session.Records.
+func (t table) Void() time.Time { return t.w.log.Void() }
+
 // stop ends the node; killed, its sessions are not saved any more.
 func (w *world) stop(killed bool) {
 	for _, c := range w.clients {
@@ -262,15 +265,14 @@ type past struct {
 
 func (w *world) copyLog() { w.copied = &past{w.log.Copy(), maps.Clone(w.stored)} }
 
-// putBack puts the copy in the place of the log. Who got something that the copy
-// never had has to be told of a gap, if it can say so: of a stock client only what
-// it has confirmed is known.
+// putBack puts the copy in the place of the log and of what is kept of sessions. Who
+// got something that the copy never had has to be told of a gap.
 func (w *world) putBack() {
 	w.log.Restore(w.copied.log)
 	w.stored = maps.Clone(w.copied.stored)
 	last := w.copied.log.Last()
 	for _, c := range w.clients {
-		if c.epoch >= 0 && c.have > last && c.session == "" {
+		if c.epoch >= 0 && c.have > last {
 			c.epoch = otherLife
 		}
 		c.have, c.excused = min(c.have, last), min(c.excused, last)

@@ -53,12 +53,14 @@ func TestCopyOfTheDataPutBack(t *testing.T) {
 			if data, _ := s.stream(t, query, stream.lastID).next(); !strings.HasPrefix(data, `{"event":"reecho:gap"`) || !strings.Contains(data, "epoch_changed") {
 				t.Errorf("the event stream is told %s", data)
 			}
-			if part != "" { // the other copy is older than the session
-				page = s.dialSession(t, id)
-				page.subscribe("match.1")
+			page = s.dialSession(t, id)
+			page.subscribe("match.1")
+			if part != "" {
 				page.wantOutcome("match.1", "reecho:gap", outcome{Reason: "epoch_changed"})
 				return
 			}
+			// The copy is older than the session.
+			page.wantOutcome("match.1", "reecho:gap", outcome{Reason: "session_expired"})
 			if got := s.connect(t).replay("match.1", map[string]any{"after": before}); !got.Complete || got.Events != 120 {
 				t.Errorf("who had nothing that the copy has not is told %+v", got)
 			}

@@ -43,6 +43,7 @@ type Log struct {
 	failing   bool
 	receivers map[broker.Ref]broker.Receiver
 	values    map[string]value
+	void      time.Time // when a copy was put in the place of values
 	disturbed chan struct{}
 }
 
@@ -103,6 +104,7 @@ type Copy struct {
 	events  []Stored
 	bytes   int64
 	removed map[string]mark
+	values  map[string]value
 }
 
 // Last is the newest sequence that a copy has given.
@@ -112,15 +114,17 @@ func (c Copy) Last() uint64 { return c.next - 1 }
 func (l *Log) Copy() Copy {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return Copy{l.epoch, slices.Clone(l.runs), l.next, slices.Clone(l.events), l.bytes, maps.Clone(l.removed)}
+	return Copy{l.epoch, slices.Clone(l.runs), l.next, slices.Clone(l.events), l.bytes, maps.Clone(l.removed), maps.Clone(l.values)}
 }
 
-// Restore puts a copy in the place of the log, and begins a new run of it.
+// Restore puts a copy in the place of the log and of the values, and begins a new
+// run.
 func (l *Log) Restore(c Copy) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.epoch, l.runs, l.next = c.epoch, slices.Clone(c.runs), c.next
 	l.events, l.bytes, l.removed = slices.Clone(c.events), c.bytes, maps.Clone(c.removed)
+	l.values, l.void = maps.Clone(c.values), time.Now()
 	l.beginRunLocked()
 }
 
@@ -311,6 +315,13 @@ func (l *Log) Put(ctx context.Context, key string, text []byte) error {
 	defer unlock()
 	l.values[key] = value{text: text, at: time.Now()}
 	return nil
+}
+
+// Void implements session.Records.
+func (l *Log) Void() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.void
 }
 
 // Forget forgets a value, as a table does that is full.

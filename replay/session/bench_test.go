@@ -24,6 +24,9 @@ func (nowhere) Get(context.Context, string) ([]byte, time.Time, bool, error) {
 // Put implements Records.
 func (nowhere) Put(context.Context, string, []byte) error { return nil }
 
+// Void implements Records.
+func (nowhere) Void() time.Time { return time.Time{} }
+
 // BenchmarkSession is the memory of a session with one channel whose client is
 // connected and has confirmed something: what the store has of it, and the
 // connection's hold. What edge adds for the pings is not in it.

@@ -137,6 +137,9 @@ func (n *node) reads() int {
 	return n.gets
 }
 
+// Void implements Records.
+func (n *node) Void() time.Time { return n.table.Void() }
+
 // Get implements Records.
 func (n *node) Get(ctx context.Context, key string) ([]byte, time.Time, bool, error) {
 	n.mu.Lock()
@@ -221,6 +224,12 @@ func (j *journal) count(text string) int {
 
 // mustClaim is the hold of a new connection, loaded.
 func (n *node) mustClaim(t *testing.T, socket string) *Hold {
+	t.Helper()
+	return n.mustClaimID(t, id, socket)
+}
+
+// mustClaimID is that of another session.
+func (n *node) mustClaimID(t *testing.T, id, socket string) *Hold {
 	t.Helper()
 	h, err := n.try(Who{App: app, ID: id, Socket: socket, Address: home})
 	if err != nil {

@@ -30,7 +30,7 @@ func (s *session) claim(h *Hold) (ask []*Hold) {
 // adoptLocked makes h the owner.
 func (s *session) adoptLocked(h *Hold) {
 	if !s.dropped.IsZero() && time.Since(s.dropped) > h.store.cfg.Time {
-		s.expireLocked()
+		s.voidLocked(replay.SessionExpired)
 	}
 	if s.doubled {
 		s.mistrustLocked()
@@ -44,7 +44,7 @@ func (s *session) adoptLocked(h *Hold) {
 // mistrustLocked makes all marks say that they are of another page, perhaps.
 func (s *session) mistrustLocked() {
 	s.lost = true
-	s.expireLocked()
+	s.voidLocked(replay.SessionExpired)
 }
 
 // answer notes that the client of h has answered.

@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"reecho/replay"
 )
 
 // alivePeriod is how often the node says in the records that it runs: after it
@@ -22,8 +24,9 @@ func (st *Store) read(ctx context.Context, s *session) error {
 	if err != nil {
 		return fmt.Errorf("load a session: %w", err)
 	}
+	void := st.records.Void()
 	if !found {
-		if st.ids.knows(s.key) {
+		if st.ids.knows(s.key) || time.Since(void) < st.cfg.Memory {
 			s.lose()
 		}
 		return nil
@@ -43,7 +46,16 @@ func (st *Store) read(ctx context.Context, s *session) error {
 			return err
 		}
 	}
-	return s.restore(&r, chunks, dropped, time.Since(dropped) > st.cfg.Time)
+	gap := replay.Reason("")
+	switch {
+	case put.Before(void):
+		// There may have been a newer one: the client has got further, and channels
+		// that are not in it.
+		gap, r.Lost = replay.EpochChanged, true
+	case time.Since(dropped) > st.cfg.Time:
+		gap = replay.SessionExpired
+	}
+	return s.restore(&r, chunks, dropped, gap)
 }
 
 func sizeOf(key string, text []byte) int {

@@ -98,10 +98,10 @@ func (s *session) dropLocked(channel string) {
 	}
 }
 
-// expireLocked makes all marks say that the client came back too late.
-func (s *session) expireLocked() {
+// voidLocked makes all marks say that the client cannot be told what it missed.
+func (s *session) voidLocked(why replay.Reason) {
 	for name, m := range s.marks {
-		m.gap = replay.SessionExpired
+		m.gap = why
 		s.setLocked(name, m).dirty = true
 	}
 }
@@ -184,8 +184,8 @@ type storedChunk struct {
 }
 
 // restore takes over what the records had. dropped is when the connection was
-// lost; expired: the client came back too late.
-func (s *session) restore(r *record, chunks []storedChunk, dropped time.Time, expired bool) error {
+// lost; gap, if not "", is why the client cannot be told what it missed.
+func (s *session) restore(r *record, chunks []storedChunk, dropped time.Time, gap replay.Reason) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	// After the marks: which of the socket ids are needed is seen from them.
@@ -202,8 +202,8 @@ func (s *session) restore(r *record, chunks []storedChunk, dropped time.Time, ex
 	switch {
 	case s.doubled:
 		s.mistrustLocked()
-	case expired:
-		s.expireLocked()
+	case gap != "":
+		s.voidLocked(gap)
 	}
 	return nil
 }

@@ -43,7 +43,7 @@ func (d disk) restore(t *testing.T, s *session) {
 			}
 		}
 	}
-	if err := s.restore(&r, chunks, time.Now(), false); err != nil {
+	if err := s.restore(&r, chunks, time.Now(), ""); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -200,7 +200,7 @@ func TestRestoreRefuses(t *testing.T) {
 	t.Parallel()
 	for _, position := range []string{"", "5", "e-t-", "e-t-x", "e-t--5"} {
 		r := record{chunkRecord: chunkRecord{Channels: map[string]channelRecord{"a": {Position: position}}}}
-		err := newSession("77/id", app).restore(&r, []storedChunk{{record: r.chunkRecord, found: true}}, time.Now(), false)
+		err := newSession("77/id", app).restore(&r, []storedChunk{{record: r.chunkRecord, found: true}}, time.Now(), "")
 		if err == nil || !strings.Contains(err.Error(), "read a stored session: ") {
 			t.Errorf("%q: error %v", position, err)
 		}

@@ -54,6 +54,9 @@ type Records interface {
 	// Put stores a value and returns when it is sure to outlive a crash. The value
 	// is not changed afterwards.
 	Put(ctx context.Context, key string, value []byte) error
+	// Void is until when records may have been lost, zero if never: what was put
+	// before may be missing, or older than what was put last.
+	Void() time.Time
 }
 
 // tables are the records of a broker. The ids have a table of their own: what
@@ -77,6 +80,15 @@ func (t *tables) Get(ctx context.Context, key string) (value []byte, put time.Ti
 // Put implements Records.
 func (t *tables) Put(ctx context.Context, key string, value []byte) error {
 	return t.of(key).Put(ctx, key, value)
+}
+
+// Void implements Records.
+func (t *tables) Void() time.Time {
+	sessions, ids := t.sessions.Void(), t.ids.Void()
+	if sessions.After(ids) {
+		return sessions
+	}
+	return ids
 }
 
 // OpenRecords opens the records of cfg on a broker.

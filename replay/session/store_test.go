@@ -328,3 +328,37 @@ func TestBrokersFailuresAreNotLogged(t *testing.T) {
 		}
 	})
 }
+
+// When the records are a copy that was put back, who has a session may have got
+// further than it says, and of whom nothing is known may have had one: both are told.
+// What is put from then on is right.
+func TestRecordsPutBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		records := newTable()
+		n := start(t, Config{Memory: time.Hour}, records)
+		a := n.mustClaim(t, "1.1")
+		mustBegin(t, a, "match.1", 5)
+		pass(2 * saveInterval)
+		copied := records.Copy()
+		confirm(a, "match.1", 7)
+		mustBegin(t, a, "match.2", 7)
+		n.end(t.Context())
+		records.Restore(copied)
+
+		n = start(t, Config{Memory: time.Hour}, records)
+		b := n.mustClaim(t, "1.2")
+		wantLost(t, b, "match.1", replay.EpochChanged)
+		wantLost(t, b, "match.2", replay.SessionExpired)
+		b.Joined("match.1", lineOf("E1", "match.1").At(9), replay.EpochChanged, true)
+		confirm(b, "match.1", 9)
+		other := n.mustClaimID(t, "4f7e9df0-0002", "1.3")
+		wantLost(t, other, "match.1", replay.SessionExpired)
+		n.end(t.Context())
+
+		pass(30 * time.Minute)
+		n = start(t, Config{Time: time.Hour, Memory: time.Hour}, records)
+		wantClaim(t, n.mustClaim(t, "1.4"), "match.1", 9)
+		pass(time.Hour)
+		mustBegin(t, n.mustClaimID(t, "4f7e9df0-0003", "1.5"), "match.1", 9)
+	})
+}
