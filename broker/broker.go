@@ -67,7 +67,9 @@ func New(ctx context.Context, cfg Config, d Dialer, newEpoch bool, log *slog.Log
 		return nil, err
 	}
 	b := &Broker{cfg: cfg.withDefaults(), log: log, again: newEpoch, disturbed: make(chan struct{}, 1)}
-	b.witness, _ = d.(Witness)
+	if !b.cfg.Shared {
+		b.witness, _ = d.(Witness)
+	}
 	b.makeLanes()
 	b.run, b.stop = context.WithCancel(context.WithoutCancel(ctx))
 	if err := b.open(ctx, d); err != nil {

@@ -29,6 +29,9 @@ type Config struct {
 	Partitions int
 	// Replicas of each stream: 1, 3 or 5.
 	Replicas int
+	// Shared: other brokers use the same streams, so none of them decides alone what
+	// becomes of the streams, and those on other servers have what a server has lost.
+	Shared bool
 	// MaxAge, EventsPerChannel and MaxBytes bound what is retained, the last all
 	// channels together; the oldest events go first. MaxAge is at least MinAge.
 	MaxAge           time.Duration

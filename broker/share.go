@@ -83,11 +83,15 @@ func (b *Broker) openShares(ctx context.Context) error {
 			continue
 		}
 		if len(b.cfg.Apps) < 2 {
-			mark, err := b.readMark(ctx, l, "")
+			var newest mark
+			err := again(ctx, func(ctx context.Context) (err error) {
+				newest, err = b.readMark(ctx, l, "")
+				return err
+			})
 			if err != nil {
 				return err
 			}
-			l.purged = !mark.stored.IsZero()
+			l.purged = !newest.stored.IsZero()
 			continue
 		}
 		l.purged, b.shared = true, true
@@ -95,7 +99,7 @@ func (b *Broker) openShares(ctx context.Context) error {
 			broker: b, lane: l, parts: parts(b.cfg.Apps, l.retention.MaxBytes), wake: make(chan struct{}, 1), hurry: make(chan struct{}, 1),
 			apps: make(map[string]*usage),
 		}
-		if err := l.share.look(ctx); err != nil {
+		if err := again(ctx, l.share.look); err != nil {
 			return err
 		}
 		b.tasks.Go(func() { l.share.run(b.run) })

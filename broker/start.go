@@ -70,6 +70,9 @@ func findStream(ctx context.Context, js jetstream.JetStream, name string) (*jets
 
 // open makes a stream or goes on with it.
 func (s *start) open(ctx context.Context, l *lane) error {
+	if s.broker.cfg.Shared {
+		return s.openReplicated(ctx, l)
+	}
 	have, err := findStream(ctx, s.js, l.stream)
 	if err != nil {
 		return err

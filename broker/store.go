@@ -51,7 +51,11 @@ func (b *Broker) OpenStore(ctx context.Context, cfg StoreConfig) (*Store, error)
 
 func (s *Store) open(ctx context.Context, cfg StoreConfig) error {
 	b, name := s.broker, "STORE-"+cfg.Name
-	have, err := findStream(ctx, s.js, name)
+	var have *jetstream.StreamInfo
+	err := again(ctx, func(ctx context.Context) (err error) {
+		have, err = findStream(ctx, s.js, name)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -62,13 +66,17 @@ func (s *Store) open(ctx context.Context, cfg StoreConfig) error {
 	if b.storeLost(name, have.State.LastSeq) {
 		void = strconv.FormatInt(time.Now().UnixMilli(), 10)
 	}
-	s.stream, err = s.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+	want := jetstream.StreamConfig{
 		Name: name, Description: "reecho: table of " + cfg.Name,
 		Subjects: []string{s.prefix + "*"}, Storage: jetstream.FileStorage, Replicas: b.cfg.Replicas,
 		MaxMsgsPerSubject: 1, MaxAge: cfg.MaxAge, MaxBytes: cfg.MaxBytes, Discard: jetstream.DiscardOld,
 		// A replica that is behind would answer with an old value.
 		AllowDirect: b.cfg.Replicas == 1,
 		Metadata:    map[string]string{metadataVoid: void},
+	}
+	err = again(ctx, func(ctx context.Context) (err error) {
+		s.stream, err = s.js.CreateOrUpdateStream(ctx, want)
+		return err
 	})
 	if err != nil {
 		return err

@@ -42,8 +42,10 @@ func (b *Broker) openStreams(ctx context.Context) error {
 		return fmt.Errorf("use JetStream: %w", err)
 	}
 	s := &start{broker: b, js: js, run: newRun(), now: time.Now()}
-	if err := s.lookBack(ctx); err != nil {
-		return err
+	if !b.cfg.Shared {
+		if err := s.lookBack(ctx); err != nil {
+			return err
+		}
 	}
 	// The first comes last: it says what the others have been told.
 	for _, l := range slices.Backward(b.lanes) {

@@ -3,6 +3,7 @@ package natsd
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"time"
 
 	"reecho/broker/amount"
@@ -32,6 +33,8 @@ type Config struct {
 	// SyncAlways flushes each event before it is acknowledged, at about a
 	// tenth of the throughput.
 	SyncAlways bool
+	// Mesh, if it is set, makes the server one of several. Name has to be given then.
+	Mesh *Mesh
 }
 
 // Validate reports every problem of c at once. Start calls it.
@@ -40,7 +43,14 @@ func (c *Config) Validate() error {
 	if c.Dir == "" {
 		dir = errors.New("no data folder: Dir is empty")
 	}
-	return errors.Join(dir, amount.NotNegative("SyncInterval", c.SyncInterval))
+	problems := []error{dir, amount.NotNegative("SyncInterval", c.SyncInterval)}
+	if c.Mesh != nil {
+		problems = append(problems, c.Mesh.validate())
+		if c.Name == "" {
+			problems = append(problems, fmt.Errorf("%w: the server has no name of its own", ErrMesh))
+		}
+	}
+	return errors.Join(problems...)
 }
 
 // withDefaults returns c with everything that is not set replaced.

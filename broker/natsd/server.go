@@ -39,6 +39,9 @@ type Server struct {
 	lock   *dirLock
 	folder *folder
 	ledger *ledger
+	// in are the credentials of Connect, peers the addresses of the mesh.
+	in    credentials
+	peers []string
 	// trusted is whether the sequences of the data folder are what was
 	// acknowledged.
 	trusted  bool
@@ -84,6 +87,12 @@ func (s *Server) start(ctx context.Context) error {
 		return err
 	}
 	s.trusted = trusted
+	if m := s.cfg.Mesh; m != nil {
+		s.in = newCredentials()
+		if s.peers, err = m.resolve(ctx, s.log); err != nil {
+			return err
+		}
+	}
 	if s.ledger, err = openLedger(s.cfg.Dir, s.log); err != nil {
 		return err
 	}
@@ -115,7 +124,7 @@ func (s *Server) firstLaunch(ctx context.Context, closed bool) error {
 // launch begins a life of the server. After a failure the files are as it left
 // them, which nats-server tells of each; that is not news.
 func (s *Server) launch(ctx context.Context, again bool) error {
-	ns, err := server.NewServer(options(s.cfg))
+	ns, err := server.NewServer(s.options())
 	if err != nil {
 		return err
 	}
@@ -220,8 +229,9 @@ func (s *Server) Restart(ctx context.Context) error {
 	return nil
 }
 
-func options(cfg Config) *server.Options {
-	return &server.Options{
+func (s *Server) options() *server.Options {
+	cfg := s.cfg
+	opts := &server.Options{
 		ServerName: cfg.Name,
 		DontListen: true,
 		NoSigs:     true,
@@ -236,19 +246,35 @@ func options(cfg Config) *server.Options {
 		MaxPayload:        maxPayload,
 		MaxControlLine:    maxControlLine,
 	}
+	if cfg.Mesh != nil {
+		cfg.Mesh.apply(opts, s.in, s.peers)
+	}
+	return opts
 }
 
 // waitReady polls because nats-server reports a fatal error only through its
-// logger.
+// logger. A server of a mesh waits for a majority of the others, for as long as it
+// takes, and says so.
 func (s *Server) waitReady(ctx context.Context, i *instance) error {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
+	if s.cfg.Mesh == nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, startTimeout)
+		defer cancel()
+	}
+	said := time.Now()
 	for {
 		if err := i.log.fatalError(); err != nil {
 			return err
 		}
 		if i.ns.ReadyForConnections(readyPause) && i.ns.JetStreamEnabled() {
-			return s.probe(ctx)
+			err := s.probe(ctx)
+			if err == nil || s.cfg.Mesh == nil {
+				return err
+			}
+		}
+		if s.cfg.Mesh != nil && time.Since(said) >= sayPeriod {
+			said = time.Now()
+			s.log.Info("waiting for a majority of the cluster", append(i.state(), slog.Any("peers", s.peers))...)
 		}
 		select {
 		case <-ctx.Done():
@@ -265,6 +291,12 @@ func (s *Server) probe(ctx context.Context) error {
 		return err
 	}
 	defer nc.Close()
+	if s.cfg.Mesh != nil {
+		// Without a leader nobody answers.
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Second)
+		defer cancel()
+	}
 	if _, err := nc.RequestWithContext(ctx, "$JS.API.INFO", nil); err != nil {
 		return fmt.Errorf("ask JetStream for its state: %w", err)
 	}
@@ -291,7 +323,7 @@ func (s *Server) InProcessConn() (net.Conn, error) {
 // sent it has been told that it failed.
 func (s *Server) Connect(opts ...nats.Option) (*nats.Conn, error) {
 	opts = append([]nats.Option{
-		nats.InProcessServer(s), nats.MaxReconnects(-1), nats.ReconnectBufSize(-1),
+		nats.InProcessServer(s), s.in.option(), nats.MaxReconnects(-1), nats.ReconnectBufSize(-1),
 		nats.ReconnectWait(reconnectWait), nats.ReconnectJitter(reconnectWait/2, reconnectWait/2),
 		// Without a handler the client prints to standard error.
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -46,6 +47,12 @@ type Config struct {
 	LogLevel       slog.Level
 	LogFormat      string // "text" or "json"
 
+	// Cluster is Store.Mesh, which is nil while it has no name.
+	Cluster        natsd.Mesh
+	ClusterTLSCert string // file; "" without TLS
+	ClusterTLSKey  string // file
+	ClusterTLSCA   string // file
+
 	DrainTime       time.Duration
 	ShutdownTimeout time.Duration
 
@@ -67,6 +74,13 @@ func (c *Config) Derive() {
 	c.Streams.PathPrefix, c.API.PathPrefix = c.Edge.PathPrefix, c.Edge.PathPrefix
 	c.Streams.MaxQueuedBytes, c.Streams.WriteTimeout = c.Socket.MaxQueuedBytes, c.Socket.WriteTimeout
 	c.Edge.Sessions.Retention = c.Log.MaxAge
+	if c.Cluster.Cluster != "" {
+		if c.Store.Name == "" {
+			// Without a name natsd says what is missing.
+			c.Store.Name, _ = os.Hostname()
+		}
+		c.Store.Mesh, c.Log.Shared, c.Log.Replicas = &c.Cluster, true, c.Cluster.Size
+	}
 	c.Log.Rules, c.Log.Apps = rules(c.Apps), shares(c.Apps)
 }
 

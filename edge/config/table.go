@@ -21,6 +21,8 @@ import (
 const (
 	DefaultListen  = "0.0.0.0:6001"
 	DefaultDataDir = "./reecho-data"
+	// DefaultClusterListen is NATS' own port for routes.
+	DefaultClusterListen = "0.0.0.0:6222"
 	// DefaultUnixSocketMode lets the group in: that of the proxy in front.
 	DefaultUnixSocketMode = "0660"
 	// DefaultDrainTime is over which time clients are told to reconnect.
@@ -75,6 +77,16 @@ var settings = []setting[Config]{
 	{key: "session_ack_interval", def: span(session.DefaultAckInterval), help: "pause between the pings that ask a client with a session what has arrived", positive: true, bind: func(c *Config) any { return &c.Edge.Sessions.AckInterval }},
 	{key: "sync_interval", def: span(natsd.DefaultSyncInterval), help: "how often stored events are flushed to the disk, or `always`: what a power cut can take", bind: func(c *Config) any { return (*flushing)(&c.Store) }},
 	{key: "partitions", def: fmt.Sprint(broker.DefaultPartitions), help: "streams the channels are spread over; fixed once there is data", positive: true, bind: func(c *Config) any { return &c.Log.Partitions }},
+	{key: "node_name", help: "`NAME` of this server in its cluster, another one on each and the same for ever; the host's name if empty", bind: func(c *Config) any { return &c.Store.Name }},
+	{key: "cluster_name", help: "`NAME` of the cluster, the same on all servers; without one the server is alone", bind: func(c *Config) any { return &c.Cluster.Cluster }},
+	{key: "cluster_listen", def: DefaultClusterListen, help: "`HOST:PORT` for the other servers of the cluster", bind: func(c *Config) any { return &c.Cluster.Listen }},
+	{key: "cluster_peers", help: "`HOST:PORT` of all servers of the cluster, with or without this one, the same on all; or one name with all their addresses", bind: func(c *Config) any { return &c.Cluster.Peers }},
+	{key: "cluster_secret", help: "`SECRET` that the servers know each other by, at least 16 characters, the same on all; others on this machine can see flags, prefer the environment", bind: func(c *Config) any { return &c.Cluster.Secret }},
+	{key: "cluster_size", def: fmt.Sprint(natsd.DefaultSize), help: "servers that keep the events, 3 or 5", positive: true, bind: func(c *Config) any { return &c.Cluster.Size }},
+	{key: "cluster_advertise", help: "`HOST:PORT` at which the others reach this server, if that is not what cluster_peers says", bind: func(c *Config) any { return &c.Cluster.Advertise }},
+	{key: "cluster_tls_cert", help: "`FILE` with this server's certificate for the others (PEM); with it the servers speak TLS", bind: func(c *Config) any { return &c.ClusterTLSCert }},
+	{key: "cluster_tls_key", help: "`FILE` with its private key (PEM)", bind: func(c *Config) any { return &c.ClusterTLSKey }},
+	{key: "cluster_tls_ca", help: "`FILE` with the authority that signed the others' certificates (PEM)", bind: func(c *Config) any { return &c.ClusterTLSCA }},
 	{key: "publish_window", def: fmt.Sprint(broker.DefaultPublishWindow), help: "events under way to each stream", positive: true, bind: func(c *Config) any { return &c.Log.PublishWindow }},
 	{key: "publish_queue_bytes", def: size(broker.DefaultPublishQueueBytes), help: "bytes waiting for each stream before publishes are answered 503", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.Log.PublishQueueBytes) }},
 	{key: "publish_timeout", def: span(broker.DefaultPublishTimeout), help: "how long storing an event is tried before 503", positive: true, bind: func(c *Config) any { return &c.Log.PublishTimeout }},

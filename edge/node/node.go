@@ -153,7 +153,7 @@ func (n *Node) openBroker(ctx context.Context) error {
 	if !n.nats.Trusted() {
 		n.log.Warn("the last run ended with the machine: the newest events may be lost, positions from before are void")
 	}
-	n.broker, err = broker.New(ctx, n.cfg.Log, n.nats, !n.nats.Trusted(), n.log)
+	n.broker, err = broker.New(ctx, n.cfg.Log, n.nats, !n.nats.Trusted() && !n.cfg.Log.Shared, n.log)
 	if err != nil {
 		return fmt.Errorf("open the event log: %w", err)
 	}

@@ -1,0 +1,148 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// tryTimeout bounds one try to ask the API of JetStream in a cluster: without a
+	// leader nobody answers, and who asks again gets its answer when there is one.
+	tryTimeout = time.Second
+	tryPause   = 50 * time.Millisecond
+)
+
+// again does what may be done again, until it works, or fails for good, or ctx ends.
+func again(ctx context.Context, do func(ctx context.Context) error) error {
+	for {
+		try, cancel := context.WithTimeout(ctx, tryTimeout)
+		err := do(try)
+		cancel()
+		if err == nil || !passing(err) {
+			return err
+		}
+		select {
+		case <-time.After(tryPause):
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", err, ctx.Err())
+		}
+	}
+}
+
+// passingCodes are answers of JetStream (nats-server, errors.json) that are not about
+// the question but about now: there is no leader, or another one, or not all servers
+// are known yet, or one is asked the same at this time.
+var passingCodes = map[jetstream.ErrorCode]bool{
+	10005: true, // JSClusterNoPeersErrF
+	10008: true, // JSClusterNotAvailErr
+	10009: true, // JSClusterNotLeaderErr
+	10023: true, // JSInsufficientResourcesErr
+	10077: true, // JSStreamStoreFailedF
+	10096: true, // JSStreamInvalidErr
+	10118: true, // JSStreamOfflineErr
+	10158: true, // JSStreamDuplicateMessageConflict
+	10167: true, // JSStreamTooManyRequests
+}
+
+// passing reports whether an error may be gone when the same is done again.
+func passing(err error) bool {
+	var api *jetstream.APIError
+	if errors.As(err, &api) {
+		return passingCodes[api.ErrorCode]
+	}
+	for _, is := range []error{
+		context.DeadlineExceeded, ErrUnavailable, nats.ErrNoResponders, nats.ErrTimeout, jetstream.ErrNoStreamResponse,
+	} {
+		if errors.Is(err, is) {
+			return true
+		}
+	}
+	return false
+}
+
+// openReplicated makes a stream of a cluster or goes on with it. Whoever of the
+// servers comes first makes it; what is stored is right, and read back, because the
+// answer to one of several that make the same at once is lost.
+func (s *start) openReplicated(ctx context.Context, l *lane) error {
+	for {
+		have, err := s.findReplicated(ctx, l)
+		if err != nil {
+			return err
+		}
+		if have != nil && have.Config.Metadata[metadataEpoch] != "" {
+			done, err := s.adopt(ctx, l, have)
+			if done || err != nil {
+				return err
+			}
+			continue
+		}
+		l.epoch, l.runs = newEpoch(), Runs{{Token: s.run, First: 1, began: s.now}}
+		err = again(ctx, func(ctx context.Context) error {
+			_, err := s.js.CreateStream(ctx, s.broker.streamConfig(l))
+			if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+				return nil // by another server, with its own epoch
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (s *start) findReplicated(ctx context.Context, l *lane) (have *jetstream.StreamInfo, err error) {
+	err = again(ctx, func(ctx context.Context) error {
+		have, err = findStream(ctx, s.js, l.stream)
+		return err
+	})
+	return have, err
+}
+
+// adopt takes over what is stored of a stream, after it was brought in line with the
+// configuration if it has to be: done is false if it has to be read back.
+func (s *start) adopt(ctx context.Context, l *lane, have *jetstream.StreamInfo) (done bool, err error) {
+	if err := s.broker.mayOpen(l, &have.Config); err != nil {
+		return false, err
+	}
+	m := have.Config.Metadata
+	if l.runs, err = parseRuns(m[metadataRuns]); err != nil {
+		return false, err
+	}
+	l.epoch, l.moves = m[metadataEpoch], nil
+	l.found = have.State.LastSeq
+	l.maxMessage = int(min(s.broker.publish.MaxPayload(), l.retention.MaxBytes))
+	want := s.broker.streamConfig(l)
+	if l.retention.equals(&have.Config) && maps.Equal(ours(want.Metadata), ours(m)) {
+		return true, nil
+	}
+	if l.retention.raised(&have.Config) || want.Metadata[metadataRules] != m[metadataRules] {
+		s.void(l, "what is retained has changed")
+		l.epoch, l.runs = newEpoch(), Runs{{Token: s.run, First: have.State.LastSeq + 1, began: s.now}}
+		want = s.broker.streamConfig(l)
+	}
+	want.Replicas = have.Config.Replicas // changed by a command alone
+	return false, again(ctx, func(ctx context.Context) error {
+		_, err := s.js.UpdateStream(ctx, want)
+		return err
+	})
+}
+
+// ours are the metadata that are not NATS' own.
+func ours(metadata map[string]string) map[string]string {
+	kept := make(map[string]string)
+	for _, key := range []string{metadataPartitions, metadataEpoch, metadataRuns, metadataRules} {
+		kept[key] = metadata[key]
+	}
+	return kept
+}
+
+// equals reports that r keeps what the stream does.
+func (r Retention) equals(have *jetstream.StreamConfig) bool {
+	return r.MaxAge == have.MaxAge && r.EventsPerChannel == have.MaxMsgsPerSubject && r.MaxBytes == have.MaxBytes
+}

@@ -1,0 +1,202 @@
+package natsd
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+)
+
+// Mesh makes a Server one of several that are one: their streams are replicated,
+// and whoever is connected to one reaches all.
+type Mesh struct {
+	// Cluster is the name, the same on all.
+	Cluster string
+	// Listen is the HOST:PORT for the others.
+	Listen string
+	// Advertise is the HOST:PORT at which the others reach this one, "" for that of
+	// Listen.
+	Advertise string
+	// Peers are the HOST:PORT of all servers, with or without this one, the same
+	// on all. A host may be a name with several addresses.
+	Peers []string
+	// Size is how many servers keep the streams: 3 or 5. 0 is DefaultSize.
+	Size int
+	// Secret is what only they know.
+	Secret string
+	// TLS, if it is set, is for both ends of a connection between two of them.
+	TLS *tls.Config
+}
+
+// DefaultSize is how many servers a mesh has.
+const DefaultSize = 3
+
+const (
+	// domain is that of JetStream, which leaf nodes need to name.
+	domain = "reecho"
+	// routePing is how often a connection between two servers is tested, and after
+	// two tests without an answer it is closed: a network that is cut says nothing.
+	routePing     = 2 * time.Second
+	routePingsOut = 2
+	// sayPeriod is how often a server that waits says for what.
+	sayPeriod = 10 * time.Second
+	// resolvePause is between two looks at names.
+	resolvePause = time.Second
+	// minSecret is the shortest secret, in bytes.
+	minSecret = 16
+)
+
+// ErrMesh is the error of a Mesh that cannot be one.
+var ErrMesh = errors.New("no cluster can be formed")
+
+// validate reports every problem at once.
+func (m *Mesh) validate() error {
+	var problems []error
+	add := func(format string, args ...any) {
+		problems = append(problems, fmt.Errorf("%w: "+format, append([]any{ErrMesh}, args...)...))
+	}
+	if m.Cluster == "" || strings.ContainsAny(m.Cluster, " \t\r\n") {
+		add("its name is %q: one word is needed, the same on all servers", m.Cluster)
+	}
+	if size := m.size(); size != 3 && size != 5 {
+		add("it would have %d servers: 3 or 5 are needed, because a majority has to be left when one is lost", size)
+	}
+	if len(m.Secret) < minSecret {
+		add("its secret has %d bytes: at least %d, the same on all servers", len(m.Secret), minSecret)
+	}
+	if len(m.Peers) == 0 {
+		add("no peers are named: all servers, the same on all")
+	}
+	for _, addr := range append([]string{m.Listen}, m.Peers...) {
+		if _, _, err := splitAddress(addr); err != nil {
+			add("%w", err)
+		}
+	}
+	if m.Advertise != "" {
+		if host, _, err := splitAddress(m.Advertise); err != nil || host == "" {
+			add("%q cannot be advertised: HOST:PORT is needed", m.Advertise)
+		}
+	}
+	return errors.Join(problems...)
+}
+
+func (m *Mesh) size() int { return cmp.Or(m.Size, DefaultSize) }
+
+func splitAddress(addr string) (host string, port int, err error) {
+	host, text, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", 0, fmt.Errorf("%q is no address: HOST:PORT is needed", addr)
+	}
+	if port, err = strconv.Atoi(text); err != nil || port < 1 || port > 65535 {
+		return "", 0, fmt.Errorf("%q has no port from 1 to 65535", addr)
+	}
+	return host, port, nil
+}
+
+// routeUser is the name under which servers know each other; the secret counts.
+const routeUser = "reecho"
+
+// credentials are those of connections within the process. A mesh has to listen for
+// clients, and nobody else shall be one.
+type credentials struct{ user, password string }
+
+func newCredentials() credentials { return credentials{"reecho", rand.Text()} }
+
+func (c credentials) option() nats.Option {
+	if c.user == "" {
+		return func(*nats.Options) error { return nil }
+	}
+	return nats.UserInfo(c.user, c.password)
+}
+
+// apply makes opts those of a server of the mesh, whose peers have addresses.
+func (m *Mesh) apply(opts *server.Options, in credentials, addresses []string) {
+	// Without a listener for clients nats-server starts no routes.
+	opts.DontListen = false
+	opts.Host, opts.Port = "127.0.0.1", server.RANDOM_PORT
+	opts.Username, opts.Password = in.user, in.password
+	opts.JetStreamDomain = domain
+	host, port, _ := splitAddress(m.Listen)
+	opts.Cluster = server.ClusterOpts{
+		Name: m.Cluster, Host: host, Port: port, Username: routeUser, Password: m.Secret,
+		Advertise: m.Advertise, NoAdvertise: m.Advertise == "",
+		TLSConfig: m.TLS, TLSTimeout: 5, AuthTimeout: 5,
+		PingInterval: routePing, MaxPingsOut: routePingsOut,
+	}
+	for _, addr := range addresses {
+		opts.Routes = append(opts.Routes, &url.URL{Scheme: "nats", Host: addr, User: url.UserPassword(routeUser, m.Secret)})
+	}
+}
+
+// resolve waits until the peers are as many addresses as there are servers: one that
+// knew of fewer might form a cluster with them alone. Names that have several
+// addresses, or none yet, are asked again until ctx ends.
+func (m *Mesh) resolve(ctx context.Context, log *slog.Logger) ([]string, error) {
+	if len(m.Peers) >= m.size() {
+		return m.Peers, nil
+	}
+	say := time.NewTimer(0)
+	defer say.Stop()
+	for {
+		addresses := m.lookUp(ctx)
+		if len(addresses) >= m.size() {
+			return addresses, nil
+		}
+		select {
+		case <-say.C:
+			log.Info("waiting for the addresses of the cluster", slog.Any("peers", m.Peers), slog.Any("found", addresses), slog.Int("needed", m.size()))
+			say.Reset(sayPeriod)
+		default:
+		}
+		select {
+		case <-time.After(resolvePause):
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: its peers have %d addresses, %d are needed: %w", ErrMesh, len(addresses), m.size(), ctx.Err())
+		}
+	}
+}
+
+// lookUp returns the addresses of all peers that have some.
+func (m *Mesh) lookUp(ctx context.Context) []string {
+	var addresses []string
+	for _, peer := range m.Peers {
+		host, port, _ := splitAddress(peer)
+		hosts, err := net.DefaultResolver.LookupHost(ctx, host)
+		if err != nil {
+			continue
+		}
+		for _, h := range hosts {
+			addresses = append(addresses, net.JoinHostPort(h, strconv.Itoa(port)))
+		}
+	}
+	slices.Sort(addresses)
+	return slices.Compact(addresses)
+}
+
+// state says of a server of the mesh whom it reaches and who leads, for the log.
+func (i *instance) state() []any {
+	var peers []string
+	if routes, err := i.ns.Routez(nil); err == nil {
+		for _, r := range routes.Routes {
+			peers = append(peers, r.RemoteName)
+		}
+	}
+	slices.Sort(peers)
+	leader := ""
+	if js, err := i.ns.Jsz(nil); err == nil && js.Meta != nil {
+		leader = js.Meta.Leader
+	}
+	return []any{slog.Any("connected_to", slices.Compact(peers)), slog.String("leader", leader)}
+}
