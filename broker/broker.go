@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"reecho/broker/cluster"
 )
 
 // Broker stores and delivers events. It is safe for concurrent use.
@@ -35,6 +37,7 @@ type Broker struct {
 	reads      []*nats.Conn
 	publish    *nats.Conn
 	health     *health
+	nodes      *cluster.Nodes
 	witness    Witness // nil: the server is none
 	// again: the streams cannot be trusted, and all get a new epoch.
 	again bool
@@ -66,7 +69,7 @@ func New(ctx context.Context, cfg Config, d Dialer, newEpoch bool, log *slog.Log
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	b := &Broker{cfg: cfg.withDefaults(), log: log, again: newEpoch, disturbed: make(chan struct{}, 1)}
+	b := &Broker{cfg: cfg.withDefaults(), log: log, again: newEpoch, disturbed: make(chan struct{}, 1), nodes: cluster.Alone()}
 	if !b.cfg.Shared {
 		b.witness, _ = d.(Witness)
 	}
@@ -103,12 +106,35 @@ func (b *Broker) open(ctx context.Context, d Dialer) error {
 		return err
 	}
 	b.openHealth(d)
+	return b.openNodes(d)
+}
+
+// openNodes begins to listen to the other brokers of a cluster.
+func (b *Broker) openNodes(d Dialer) error {
+	if !b.cfg.Shared {
+		return nil
+	}
+	nc, err := d.Connect(nats.Name("nodes"))
+	if err != nil {
+		return err
+	}
+	nodes, err := cluster.Open(nc, b.cfg.Node, b.cfg.agreement(), b.log)
+	if err != nil {
+		nc.Close()
+		return err
+	}
+	b.nodes = nodes
 	return nil
 }
+
+// Nodes are the other nodes of the cluster. Whoever has this started must have said
+// before what is told, heard and answered.
+func (b *Broker) Nodes() *cluster.Nodes { return b.nodes }
 
 // Close ends all subscriptions and fails publishes under way with ErrClosed.
 func (b *Broker) Close(context.Context) error {
 	b.stop()
+	b.nodes.Close()
 	b.tasks.Wait()
 	for _, p := range b.publishers {
 		if p != nil {

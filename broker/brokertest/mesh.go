@@ -63,7 +63,9 @@ func (m *Mesh) Start(nodes ...*MeshNode) {
 		if n.Server, err = natsd.Start(ctx, n.Config, log); err != nil {
 			return err
 		}
-		n.Broker, err = broker.New(ctx, m.cfg, n.Server, false, log)
+		cfg := m.cfg
+		cfg.Node = n.Config.Name
+		n.Broker, err = broker.New(ctx, cfg, n.Server, false, log)
 		return err
 	})
 }

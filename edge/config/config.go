@@ -79,7 +79,7 @@ func (c *Config) Derive() {
 			// Without a name natsd says what is missing.
 			c.Store.Name, _ = os.Hostname()
 		}
-		c.Store.Mesh, c.Log.Shared, c.Log.Replicas = &c.Cluster, true, c.Cluster.Size
+		c.Store.Mesh, c.Log.Shared, c.Log.Replicas, c.Log.Node = &c.Cluster, true, c.Cluster.Size, c.Store.Name
 	}
 	c.Log.Rules, c.Log.Apps = rules(c.Apps), shares(c.Apps)
 }

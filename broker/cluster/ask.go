@@ -1,0 +1,79 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/nats-io/nats.go"
+)
+
+// Headers of questions and answers.
+const (
+	headerKind  = "Kind"
+	headerName  = "From-Name"
+	headerLife  = "From-Life"
+	headerError = "Error"
+)
+
+// asked answers a question. nats.go calls it one message at a time, so the answer is
+// worked on by a goroutine of its own.
+func (n *Nodes) asked(m *nats.Msg) {
+	f := n.answers[m.Header.Get(headerKind)]
+	from := ID{Name: m.Header.Get(headerName), Life: m.Header.Get(headerLife)}
+	n.tasks.Go(func() {
+		reply := nats.Msg{Header: nats.Header{}}
+		err := fmt.Errorf("nobody here knows %q", m.Header.Get(headerKind))
+		if f != nil {
+			reply.Data, err = f(from, m.Data)
+		}
+		if err != nil {
+			reply.Header.Set(headerError, err.Error())
+		}
+		// Who does not hear of it asks again, or does without.
+		_ = m.RespondMsg(&reply)
+	})
+}
+
+// Ask asks one node, which answers at once or has gone.
+func (n *Nodes) Ask(ctx context.Context, id ID, kind string, question []byte) (answer []byte, err error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	m, err := n.nc.RequestMsgWithContext(ctx, &nats.Msg{
+		Subject: askRoot + id.Life, Data: question,
+		Header: nats.Header{headerKind: {kind}, headerName: {n.self.Name}, headerLife: {n.self.Life}},
+	})
+	if err == nil && m.Header.Get(headerError) != "" {
+		err = errors.New(m.Header.Get(headerError))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ask node %s for %s: %w", id.Name, kind, err)
+	}
+	return m.Data, nil
+}
+
+// AskAll asks all other nodes that are alive, at once. The error is that of those
+// that have not answered, whose answers are missing.
+func (n *Nodes) AskAll(ctx context.Context, kind string, question []byte) (map[ID][]byte, error) {
+	var (
+		mu       sync.Mutex
+		answers  = make(map[ID][]byte)
+		problems []error
+		asking   sync.WaitGroup
+	)
+	for _, p := range n.Peers() {
+		asking.Go(func() {
+			answer, err := n.Ask(ctx, p.ID, kind, question)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				problems = append(problems, err)
+				return
+			}
+			answers[p.ID] = answer
+		})
+	}
+	asking.Wait()
+	return answers, errors.Join(problems...)
+}

@@ -1,0 +1,281 @@
+// Package cluster knows which nodes of a cluster are alive, and carries what they
+// tell and ask each other beside the events. Nothing of it is stored: it is true
+// while the nodes live, and whoever has missed something is told again.
+package cluster
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+const (
+	// BeatPeriod is how often a node says that it is alive.
+	BeatPeriod = time.Second
+	// DeadAfter is how long after its last word a node counts as dead.
+	DeadAfter = 4 * time.Second
+	// askTimeout bounds a question to a node that is alive.
+	askTimeout = time.Second
+)
+
+// Subjects.
+const (
+	beatSubject = "node.beat"
+	askRoot     = "node.ask." // and the life of who is asked
+)
+
+// ID names one life of a node.
+type ID struct {
+	Name string `json:"name"` // the node's, the same in each of its lives
+	Life string `json:"life"` // another one in each; of all nodes too
+}
+
+// Peer is another node that is alive.
+type Peer struct {
+	ID
+	// Config is a hash of what has to be the same on all nodes.
+	Config string
+	// Heard is when it last said that it is alive, by this node's clock.
+	Heard time.Time
+	// Ahead is how much its clock is ahead of this node's, less than what a message
+	// takes being unknown.
+	Ahead time.Duration
+}
+
+// Change is that a node has come, or is gone: it said so, or is dead.
+type Change struct {
+	ID
+	Gone bool
+}
+
+// Nodes is what one node knows of the others. It is safe for concurrent use.
+type Nodes struct {
+	self   ID
+	config string
+	nc     *nats.Conn // nil: the node is alone
+	log    *slog.Logger
+	stop   context.CancelFunc
+	tasks  sync.WaitGroup
+
+	changing sync.Mutex // orders the calls of watchers
+
+	mu       sync.Mutex
+	peers    map[string]*Peer // by life
+	gone     map[string]time.Time
+	watchers []func(Change)
+	tellers  map[string]func() json.RawMessage
+	hearers  map[string]func(ID, json.RawMessage)
+	answers  map[string]func(from ID, question []byte) (answer []byte, err error)
+}
+
+// beat is what a node says.
+type beat struct {
+	ID
+	Config string                     `json:"config,omitempty"`
+	Time   time.Time                  `json:"time"`
+	Gone   bool                       `json:"gone,omitempty"`
+	Told   map[string]json.RawMessage `json:"told,omitempty"`
+}
+
+// Alone is the Nodes of a node without a cluster.
+func Alone() *Nodes { return newNodes("", "", nil, slog.New(slog.DiscardHandler)) }
+
+func newNodes(name, config string, nc *nats.Conn, log *slog.Logger) *Nodes {
+	return &Nodes{
+		self: ID{Name: name, Life: rand.Text()[:12]}, config: config, nc: nc, log: log, stop: func() {},
+		peers: make(map[string]*Peer), gone: make(map[string]time.Time),
+		tellers: make(map[string]func() json.RawMessage), hearers: make(map[string]func(ID, json.RawMessage)),
+		answers: make(map[string]func(ID, []byte) ([]byte, error)),
+	}
+}
+
+// Open begins to listen to the other nodes over nc, which Close closes. name is this
+// node's, config a hash of what has to be the same on all nodes. Start says that this
+// one is alive, once all of Tell, Hear, Answer and Watch have been called.
+func Open(nc *nats.Conn, name, config string, log *slog.Logger) (*Nodes, error) {
+	n := newNodes(name, config, nc, log)
+	if _, err := nc.Subscribe(beatSubject, n.hear); err != nil {
+		return nil, fmt.Errorf("subscribe to the nodes: %w", err)
+	}
+	if _, err := nc.Subscribe(askRoot+n.self.Life, n.asked); err != nil {
+		return nil, fmt.Errorf("subscribe to questions: %w", err)
+	}
+	return n, nil
+}
+
+// Self names this node.
+func (n *Nodes) Self() ID { return n.self }
+
+// Tell has what f returns told to all nodes under a key in each beat; nil is
+// nothing. Whoever has missed a beat hears the next: f tells how it is, not what has
+// changed.
+func (n *Nodes) Tell(key string, f func() json.RawMessage) { n.tellers[key] = f }
+
+// Hear calls f with what other nodes tell under a key, one call at a time.
+func (n *Nodes) Hear(key string, f func(ID, json.RawMessage)) { n.hearers[key] = f }
+
+// Answer calls f for each question of a kind. It must not wait for other nodes.
+func (n *Nodes) Answer(kind string, f func(from ID, question []byte) (answer []byte, err error)) {
+	n.answers[kind] = f
+}
+
+// Watch calls f for each node that comes or goes, one call at a time.
+func (n *Nodes) Watch(f func(Change)) { n.watchers = append(n.watchers, f) }
+
+// Start says that this node is alive, from now on until Close.
+func (n *Nodes) Start() {
+	if n.nc == nil {
+		return
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	n.stop = stop
+	n.tasks.Go(func() { n.run(ctx) })
+}
+
+// Close says that this node is gone and ends everything.
+func (n *Nodes) Close() {
+	if n.nc == nil {
+		return
+	}
+	n.stop()
+	n.tasks.Wait()
+	n.say(beat{ID: n.self, Time: time.Now(), Gone: true})
+	_ = n.nc.Flush()
+	n.nc.Close()
+}
+
+func (n *Nodes) run(ctx context.Context) {
+	ticker := time.NewTicker(BeatPeriod)
+	defer ticker.Stop()
+	for {
+		n.say(n.beat())
+		select {
+		case now := <-ticker.C:
+			n.bury(now)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (n *Nodes) beat() beat {
+	b := beat{ID: n.self, Config: n.config, Time: time.Now(), Told: make(map[string]json.RawMessage, len(n.tellers))}
+	for key, f := range n.tellers {
+		if text := f(); text != nil {
+			b.Told[key] = text
+		}
+	}
+	return b
+}
+
+func (n *Nodes) say(b beat) {
+	text, err := json.Marshal(b)
+	if err == nil {
+		err = n.nc.Publish(beatSubject, text)
+	}
+	if err != nil {
+		// The next beat says it again.
+		n.log.Debug("cannot tell the other nodes", slog.Any("error", err))
+	}
+}
+
+// hear takes over what another node says. nats.go calls it one message at a time.
+func (n *Nodes) hear(m *nats.Msg) {
+	now := time.Now()
+	var b beat
+	if err := json.Unmarshal(m.Data, &b); err != nil || b.Life == n.self.Life {
+		return
+	}
+	if b.Gone {
+		n.remove(b.ID, now)
+		return
+	}
+	came, known := n.take(&b, now)
+	if !known {
+		return
+	}
+	if came {
+		n.change(Change{ID: b.ID})
+	}
+	for key, text := range b.Told {
+		if f := n.hearers[key]; f != nil {
+			f(b.ID, text)
+		}
+	}
+}
+
+// take notes that a node is alive, and reports whether it has come, and is to be
+// heard: what was on its way when a node said that it goes is not.
+func (n *Nodes) take(b *beat, now time.Time) (came, known bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if _, gone := n.gone[b.Life]; gone {
+		return false, false
+	}
+	p := n.peers[b.Life]
+	if came = p == nil; came {
+		p = &Peer{ID: b.ID}
+		n.peers[b.Life] = p
+	}
+	p.Config, p.Heard, p.Ahead = b.Config, now, b.Time.Sub(now)
+	return came, true
+}
+
+// remove notes that a node said that it goes.
+func (n *Nodes) remove(id ID, now time.Time) {
+	n.mu.Lock()
+	_, known := n.peers[id.Life]
+	delete(n.peers, id.Life)
+	n.gone[id.Life] = now
+	n.mu.Unlock()
+	if known {
+		n.change(Change{ID: id, Gone: true})
+	}
+}
+
+// bury removes the dead. One that is heard again has come again: it was cut off.
+func (n *Nodes) bury(now time.Time) {
+	var dead []ID
+	n.mu.Lock()
+	for life, p := range n.peers {
+		if now.Sub(p.Heard) >= DeadAfter {
+			dead = append(dead, p.ID)
+			delete(n.peers, life)
+		}
+	}
+	maps.DeleteFunc(n.gone, func(_ string, at time.Time) bool { return now.Sub(at) > time.Minute })
+	n.mu.Unlock()
+	for _, id := range dead {
+		n.change(Change{ID: id, Gone: true})
+	}
+}
+
+func (n *Nodes) change(c Change) {
+	n.changing.Lock()
+	defer n.changing.Unlock()
+	n.log.Info("a node of the cluster came or went", slog.String("node", c.Name), slog.Bool("gone", c.Gone))
+	for _, f := range n.watchers {
+		f(c)
+	}
+}
+
+// Peers are the other nodes that are alive, by name.
+func (n *Nodes) Peers() []Peer {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	peers := make([]Peer, 0, len(n.peers))
+	for _, p := range n.peers {
+		peers = append(peers, *p)
+	}
+	slices.SortFunc(peers, func(a, b Peer) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Life, b.Life)) })
+	return peers
+}

@@ -1,0 +1,144 @@
+package cluster_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"go.uber.org/goleak"
+
+	"reecho/broker/cluster"
+	"reecho/broker/natsd"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var silent = slog.New(slog.DiscardHandler)
+
+// startServer is what the nodes of a test are connected by.
+func startServer(t *testing.T) *natsd.Server {
+	t.Helper()
+	s, err := natsd.Start(t.Context(), natsd.Config{Dir: t.TempDir()}, silent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// node is one of a test, with what it has heard.
+type node struct {
+	*cluster.Nodes
+	nc *nats.Conn
+
+	mu      sync.Mutex
+	changes []cluster.Change
+	told    map[cluster.ID]string
+}
+
+func startNode(t *testing.T, s *natsd.Server, name string) *node {
+	t.Helper()
+	nc, err := s.Connect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	nodes, err := cluster.Open(nc, name, "hash", silent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &node{Nodes: nodes, nc: nc, told: make(map[cluster.ID]string)}
+	n.Watch(func(c cluster.Change) { n.mu.Lock(); n.changes = append(n.changes, c); n.mu.Unlock() })
+	n.Tell("name", func() json.RawMessage { return json.RawMessage(`"` + name + `"`) })
+	n.Hear("name", func(id cluster.ID, text json.RawMessage) { n.mu.Lock(); n.told[id] = string(text); n.mu.Unlock() })
+	n.Answer("double", func(from cluster.ID, question []byte) ([]byte, error) {
+		if len(question) == 0 {
+			return nil, errors.New("nothing to double")
+		}
+		return fmt.Appendf(nil, "%s%s for %s", question, question, from.Name), nil
+	})
+	n.Start()
+	return n
+}
+
+// wait polls until a node knows so many others.
+func (n *node) wait(t *testing.T, peers int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for len(n.Peers()) != peers {
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-ctx.Done():
+			t.Fatalf("%s knows %v, want %d", n.Self().Name, n.Peers(), peers)
+		}
+	}
+}
+
+// Nodes know each other, what they tell and ask; one that closes is gone at once, one
+// that dies after a while, and one that is heard again has come again.
+func TestNodes(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	a, b, c := startNode(t, s, "a"), startNode(t, s, "b"), startNode(t, s, "c")
+	defer a.Close()
+	for _, n := range []*node{a, b, c} {
+		n.wait(t, 2)
+	}
+	answers, err := a.AskAll(t.Context(), "double", []byte("x"))
+	if err != nil || len(answers) != 2 || string(answers[b.Self()]) != "xx for a" || string(answers[c.Self()]) != "xx for a" {
+		t.Errorf("got %q, %v", answers, err)
+	}
+	for kind, question := range map[string]string{"double": "", "unknown": "x"} {
+		if answer, err := a.Ask(t.Context(), b.Self(), kind, []byte(question)); err == nil {
+			t.Errorf("%s of %q is answered %q", kind, question, answer)
+		}
+	}
+	if p := a.Peers()[0]; p.Config != "hash" || p.Name != "b" || p.Ahead.Abs() > time.Minute {
+		t.Errorf("a knows %+v", p)
+	}
+	b.Close()
+	a.wait(t, 1)
+	// It dies: nothing comes any more.
+	c.nc.Close()
+	a.wait(t, 0)
+	c.Close()
+	d := startNode(t, s, "c")
+	defer d.Close()
+	a.wait(t, 1)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	want := []cluster.Change{{ID: b.Self()}, {ID: c.Self()}, {ID: b.Self(), Gone: true}, {ID: c.Self(), Gone: true}, {ID: d.Self()}}
+	if len(a.changes) != len(want) {
+		t.Fatalf("changes %v, want %v", a.changes, want)
+	}
+	for i, c := range want {
+		// The first two come in any order.
+		if i >= 2 && a.changes[i] != c {
+			t.Errorf("change %d is %v, want %v", i, a.changes[i], c)
+		}
+	}
+	if a.told[b.Self()] != `"b"` || a.told[c.Self()] != `"c"` {
+		t.Errorf("a was told %v", a.told)
+	}
+}
+
+// A node alone has no others and does nothing.
+func TestAlone(t *testing.T) {
+	t.Parallel()
+	n := cluster.Alone()
+	n.Start()
+	defer n.Close()
+	if answers, err := n.AskAll(t.Context(), "x", nil); len(n.Peers()) != 0 || len(answers) != 0 || err != nil {
+		t.Errorf("%v, %v, %v", n.Peers(), answers, err)
+	}
+}
