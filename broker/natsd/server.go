@@ -5,6 +5,7 @@ package natsd
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -82,6 +83,9 @@ func Start(ctx context.Context, cfg Config, log *slog.Logger) (*Server, error) {
 }
 
 func (s *Server) start(ctx context.Context) error {
+	if err := checkMode(&s.cfg); err != nil {
+		return err
+	}
 	closed, trusted, err := openMarks(s.cfg.Dir)
 	if err != nil {
 		return err
@@ -89,6 +93,9 @@ func (s *Server) start(ctx context.Context) error {
 	s.trusted = trusted
 	if m := s.cfg.Mesh; m != nil {
 		s.in = newCredentials()
+		if m.FastElections {
+			setElections()
+		}
 		if s.peers, err = m.resolve(ctx, s.log); err != nil {
 			return err
 		}
@@ -128,7 +135,7 @@ func (s *Server) launch(ctx context.Context, again bool) error {
 	if err != nil {
 		return err
 	}
-	i := &instance{ns: ns, log: newLogger(s.log, s.failed)}
+	i := &instance{ns: ns, log: newLogger(s.log, s.cfg.Mesh != nil, s.failed)}
 	i.log.hush(again)
 	ns.SetLoggerV2(i.log, false, false, false)
 	s.mu.Lock()
@@ -297,8 +304,20 @@ func (s *Server) probe(ctx context.Context) error {
 		ctx, cancel = context.WithTimeout(ctx, time.Second)
 		defer cancel()
 	}
-	if _, err := nc.RequestWithContext(ctx, "$JS.API.INFO", nil); err != nil {
+	m, err := nc.RequestWithContext(ctx, "$JS.API.INFO", nil)
+	if err != nil {
 		return fmt.Errorf("ask JetStream for its state: %w", err)
+	}
+	var answer struct {
+		Error *struct {
+			Description string `json:"description"`
+		} `json:"error"`
+	}
+	if err := json.Unmarshal(m.Data, &answer); err != nil {
+		return fmt.Errorf("read the state of JetStream: %w", err)
+	}
+	if answer.Error != nil {
+		return fmt.Errorf("ask JetStream for its state: %s", answer.Error.Description)
 	}
 	return nil
 }

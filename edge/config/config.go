@@ -141,7 +141,7 @@ func NewApp() *app.App {
 // defaults there.
 func (c *Config) Validate() error {
 	problems := []error{
-		checkListen(c.Listen), checkPrefix(c.Edge.PathPrefix), checkProxies(c),
+		checkListen(c.Listen), checkPrefix(c.Edge.PathPrefix), checkProxies(c), checkCluster(c),
 		checkPath("data_dir", c.Store.Dir), checkPath("tls_cert", c.TLSCert), checkPath("tls_key", c.TLSKey),
 	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {

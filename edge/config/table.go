@@ -84,6 +84,7 @@ var settings = []setting[Config]{
 	{key: "cluster_secret", help: "`SECRET` that the servers know each other by, at least 16 characters, the same on all; others on this machine can see flags, prefer the environment", bind: func(c *Config) any { return &c.Cluster.Secret }},
 	{key: "cluster_size", def: fmt.Sprint(natsd.DefaultSize), help: "servers that keep the events, 3 or 5", positive: true, bind: func(c *Config) any { return &c.Cluster.Size }},
 	{key: "cluster_advertise", help: "`HOST:PORT` at which the others reach this server, if that is not what cluster_peers says", bind: func(c *Config) any { return &c.Cluster.Advertise }},
+	{key: "cluster_fast_elections", def: "true", help: "another server leads within one or two seconds when one is lost, not after 5 to 8; false: NATS' own times, for machines that pause for half a second. The same on all servers", bind: func(c *Config) any { return &c.Cluster.FastElections }},
 	{key: "cluster_tls_cert", help: "`FILE` with this server's certificate for the others (PEM); with it the servers speak TLS", bind: func(c *Config) any { return &c.ClusterTLSCert }},
 	{key: "cluster_tls_key", help: "`FILE` with its private key (PEM)", bind: func(c *Config) any { return &c.ClusterTLSKey }},
 	{key: "cluster_tls_ca", help: "`FILE` with the authority that signed the others' certificates (PEM)", bind: func(c *Config) any { return &c.ClusterTLSCA }},

@@ -99,6 +99,11 @@ func (n *Node) equip() (err error) {
 	if door.TLS, err = n.loadCertificate(); err != nil {
 		return err
 	}
+	if n.cfg.Store.Mesh != nil && n.cfg.ClusterTLSCert != "" {
+		if n.cfg.Cluster.TLS, err = natsd.LoadTLS(n.cfg.ClusterTLSCert, n.cfg.ClusterTLSKey, n.cfg.ClusterTLSCA); err != nil {
+			return err
+		}
+	}
 	if door.TrustedProxies, err = socket.ParseProxies(n.cfg.TrustedProxies); err != nil {
 		return fmt.Errorf("read trusted_proxies: %w", err)
 	}
