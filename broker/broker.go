@@ -38,6 +38,7 @@ type Broker struct {
 	publish    *nats.Conn
 	health     *health
 	nodes      *cluster.Nodes
+	pulse      *pulse // nil: the streams are of this broker alone
 	witness    Witness // nil: the server is none
 	// again: the streams cannot be trusted, and all get a new epoch.
 	again bool
@@ -124,7 +125,7 @@ func (b *Broker) openNodes(d Dialer) error {
 		return err
 	}
 	b.nodes = nodes
-	return nil
+	return b.openPulse()
 }
 
 // Nodes are the other nodes of the cluster. Whoever has this started must have said
