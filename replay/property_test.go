@@ -40,6 +40,7 @@ type world struct {
 	copied *past
 	stored map[broker.Ref][]stored // all there ever were in this epoch
 	lines  []line
+	ids    ids            // which sessions are known whatever the table forgets
 	failed atomic.Int64   // how often nothing could be put into the table
 	tally  map[string]int // what happened, so that the worlds are not too peaceful
 }
@@ -69,6 +70,7 @@ func newWorld(t *testing.T, seed uint64, tally map[string]int) *world {
 		EventsPerChannel: int64(3 + rng.IntN(30)), MaxAge: time.Duration(1+rng.IntN(30)) * time.Minute, MaxBytes: int64(5000 + rng.IntN(50000)),
 	}
 	w := &world{t: t, rng: rng, log: replaytest.NewLog(rand.New(rand.NewPCG(seed, 8)), kept), tally: tally, stored: make(map[broker.Ref][]stored)}
+	w.ids = ids{began: make(map[string]time.Time), known: make(map[string]bool)}
 	w.bounds = replay.Bounds{Events: 2 + rng.IntN(40), Bytes: 1 << 20, EventBytes: 1 << 16}
 	switch rng.IntN(3) {
 	case 0:
@@ -108,11 +110,45 @@ func (t table) Get(ctx context.Context, key string) ([]byte, time.Time, bool, er
 
 // Put implements session.Records.
 func (t table) Put(ctx context.Context, key string, value []byte) error {
+	began := time.Now()
 	err := t.w.log.Put(ctx, key, value)
 	if err != nil {
 		t.w.failed.Add(1)
+		return err
 	}
-	return err
+	t.w.mu.Lock()
+	defer t.w.mu.Unlock()
+	t.w.ids.put(key, began)
+	return nil
+}
+
+// ids is of which sessions the id has been stored. That is done once a second: of
+// one whose node is killed before, nothing is known if the table forgets it.
+type ids struct {
+	began map[string]time.Time // when the first record was put, of the others
+	known map[string]bool
+}
+
+// put takes in that something is stored that was put at a time.
+func (d *ids) put(key string, at time.Time) {
+	switch session, ok := sessionOf(key); {
+	case ok && !d.known[session] && d.began[session].IsZero():
+		d.began[session] = at
+	case strings.HasPrefix(key, "ids "):
+		for session, began := range d.began {
+			if began.Before(at) {
+				d.known[session] = true
+				delete(d.began, session)
+			}
+		}
+	}
+}
+
+// sessionOf is the key of the session that a record is of, if it is of one.
+func sessionOf(key string) (session string, ok bool) {
+	id, ok := strings.CutPrefix(key, app+"/")
+	id, _, _ = strings.Cut(id, "/")
+	return app + "/" + id, ok
 }
 
 // stop ends the node; killed, its sessions are not saved any more.
@@ -133,6 +169,7 @@ func (w *world) stop(killed bool) {
 	}()
 	<-ended
 	w.log.Fail(false)
+	clear(w.ids.began)
 }
 
 // publish stores an event; it reaches the node later, in another order, twice or
@@ -141,6 +178,10 @@ func (w *world) publish(ref broker.Ref, followed bool) {
 	exclude := ""
 	if c := w.clients[w.rng.IntN(len(w.clients))]; w.rng.IntN(4) == 0 {
 		exclude = c.socket()
+		if n := len(c.sockets); n > 1 && w.rng.IntN(3) == 0 {
+			exclude = c.sockets[max(0, n-2-w.rng.IntN(3))] // its request began before a cut
+			w.count("late requests")
+		}
 	}
 	w.publishFor(exclude, ref, followed)
 }
@@ -286,8 +327,11 @@ const otherLife = 0
 
 // evict makes the table forget some of the sessions, as one that is full does.
 func (w *world) evict() {
+	w.mu.Lock()
+	known := maps.Clone(w.ids.known)
+	w.mu.Unlock()
 	for _, key := range w.log.Keys() {
-		if strings.HasPrefix(key, app+"/") && w.rng.IntN(3) == 0 {
+		if session, _ := sessionOf(key); known[session] && w.rng.IntN(3) == 0 {
 			w.log.Forget(key)
 			w.count("evicted")
 		}
@@ -350,7 +394,7 @@ func TestNoUnflaggedGap(t *testing.T) {
 		})
 	}
 	t.Logf("%v", tally)
-	for _, what := range []string{"whole", "gaps", "parts", "newest", "since", "since and newest", "sessions", "ahead", "twice broken", "epochs", "copies", "evicted", "flapping"} {
+	for _, what := range []string{"whole", "gaps", "parts", "newest", "since", "since and newest", "sessions", "ahead", "twice broken", "epochs", "copies", "evicted", "flapping", "late requests"} {
 		if tally[what] < 10 {
 			t.Errorf("the worlds are too peaceful: %d × %s", tally[what], what)
 		}
