@@ -43,7 +43,12 @@ func (st *Store) read(ctx context.Context, s *session) error {
 			return err
 		}
 	}
-	return s.restore(&r, chunks, dropped, time.Since(dropped) > st.cfg.Time)
+	if err := s.restore(&r, chunks, dropped, time.Since(dropped) > st.cfg.Time); err != nil {
+		return err
+	}
+	// Who wrote the record may have been killed before the id was stored.
+	st.remember(s)
+	return nil
 }
 
 func sizeOf(key string, text []byte) int {
