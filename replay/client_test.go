@@ -296,11 +296,15 @@ func (c *client) answer(l *link, f frame) {
 		c.have = at
 	case f.asked == replay.WantMissed && c.epoch >= 0:
 		c.fail("is told that it missed nothing, in another epoch")
-	case c.session != "" && c.epoch >= 0:
+	// Where nothing is kept its place is stored a moment after it has joined.
+	case c.session != "" && c.epoch > 0:
 		c.fail("is taken for new, and told nothing")
 	default:
 		c.checkSince(l, at)
 		c.have, c.excused = at, at
+		if epoch == 0 {
+			c.excused = f.gone // of before, of which nothing is kept now
+		}
 	}
 	c.epoch = epoch
 	if c.session == "" {
@@ -340,6 +344,9 @@ func (c *client) checkSince(l *link, at uint64) {
 		return
 	}
 	for _, s := range c.w.all(l.room.ref) {
+		if s.at.Before(c.w.renewed) {
+			continue // not promised, of what was trimmed before more was kept
+		}
 		if !s.at.Before(l.since) && s.sequence <= at && c.meant(s.exclude) {
 			c.fail("%d is younger than what was asked for, and is not sent: it begins after %d", s.sequence, at)
 		}
@@ -384,7 +391,7 @@ func (c *client) flap() {
 // visit is a stay on another node, which has all there is.
 func (c *client) visit() {
 	all := c.w.all(refs[c.room])
-	if c.link != nil || c.session != "" || c.position == "" || c.epoch != c.w.log.Epoch() || len(all) == 0 {
+	if c.link != nil || c.session != "" || c.position == "" || c.epoch != c.w.log.Epoch() || c.w.log.Retention.Off || len(all) == 0 {
 		return
 	}
 	last := all[len(all)-1].sequence

@@ -47,6 +47,9 @@ func (r *room) Start(broker.Event) {}
 
 // Deliver implements replay.Audience.
 func (r *room) Deliver(ev broker.Event, text []byte) (positioned []byte) {
+	if ev.Sequence == 0 {
+		return nil // nobody is owed it
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	positioned = withPosition(text, r.ch.Line().At(ev.Sequence))
@@ -230,7 +233,7 @@ func (l *link) Take(p *replay.Part) (taken bool) {
 		l.joined, l.inside = p.End, true
 		l.mu.Unlock()
 		if l.client.session != "" {
-			l.hold.Joined(l.room.ref.Channel, l.room.ch.Line().At(p.End), p.Outcome.Reason, true)
+			l.hold.Joined(l.room.ref.Channel, l.room.ch.Line().At(p.End), p.Outcome.Reason, l.room.ch.Retained())
 		}
 		l.room.mu.Lock()
 		l.room.links = append(l.room.links, l)
