@@ -221,8 +221,12 @@ func (c *Catchup) loadBoth(ctx context.Context, base uint64) error {
 		return err
 	}
 	c.reason = ""
-	read := c.past.read
-	c.ch.locked(func() { base = c.ch.ring.Base() })
+	read, known := c.past.read, false
+	c.ch.locked(func() { known, base = c.ch.ring.Known(), c.ch.ring.Base() })
+	if !known {
+		c.past = past{read: read} // it was broken meanwhile: all is looked for again
+		return nil
+	}
 	err := c.loadSince(ctx, base)
 	c.past.read += read
 	return err
