@@ -6,7 +6,6 @@ package replaytest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -20,7 +19,7 @@ import (
 )
 
 // ErrFailing is the error of all reads while the log fails.
-var ErrFailing = errors.New("the log does not answer")
+var ErrFailing = fmt.Errorf("%w: the log fails", broker.ErrUnavailable)
 
 // maxLatency bounds how late an answer comes.
 const maxLatency = 40 * time.Millisecond
