@@ -40,11 +40,9 @@ type world struct {
 	copied *past
 	stored map[broker.Ref][]stored // all there ever were in this epoch
 	lines  []line
-	// renewed is when the log was given an epoch and kept what it had.
-	renewed time.Time
-	ids     ids            // which sessions are known whatever the table forgets
-	failed  atomic.Int64   // how often nothing could be put into the table
-	tally   map[string]int // what happened, so that the worlds are not too peaceful
+	ids    ids            // which sessions are known whatever the table forgets
+	failed atomic.Int64   // how often nothing could be put into the table
+	tally  map[string]int // what happened, so that the worlds are not too peaceful
 }
 
 // judge is told of the faults of a world: a *testing.T.
@@ -340,11 +338,7 @@ func (w *world) rebound() {
 	if w.rng.IntN(4) == 0 {
 		<-time.After(time.Duration(w.rng.Int64N(int64(kept.MaxAge))))
 	}
-	before := w.log.Epoch()
 	w.log.Restart()
-	if w.log.Epoch() != before {
-		w.renewed = time.Now()
-	}
 	for _, ref := range refs {
 		w.tell(ref, nil, "keeps %+v, epoch %d, %d retained", *kept, w.log.Epoch(), len(w.log.Retained(ref)))
 	}

@@ -108,7 +108,11 @@ func (l *Log) beginRunLocked() {
 	}
 	l.kept, l.unused = l.Retention, false
 	l.trimLocked()
-	l.runs = append(l.runs, broker.Run{Token: fmt.Sprintf("r%d", l.started), First: l.next})
+	run := broker.Run{Token: fmt.Sprintf("r%d", l.started), First: l.next, Began: time.Now()}
+	if l.started == 1 {
+		run.Began = time.Time{} // the data is new
+	}
+	l.runs = append(l.runs, run)
 }
 
 // raised reports that more will be kept in some way than was.
