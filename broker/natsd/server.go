@@ -112,18 +112,24 @@ func (s *Server) start(ctx context.Context) error {
 // firstLaunch begins the first life of the server; after an unclean end all that is
 // there is read.
 func (s *Server) firstLaunch(ctx context.Context, closed bool) error {
-	if closed {
-		return s.launch(ctx, false)
-	}
-	v, err := s.ledger.verify()
-	if err != nil {
-		return err
+	v := &verifier{}
+	if !closed {
+		var err error
+		if v, err = s.ledger.verify(); err != nil {
+			return err
+		}
 	}
 	if err := s.launch(ctx, false); err != nil {
 		return err
 	}
 	for stream, text := range v.cut() {
 		s.ledger.damage[stream] = cmp.Or(s.ledger.damage[stream], text)
+	}
+	if s.cfg.Mesh != nil {
+		return nil // streams come with their leader
+	}
+	if err := s.setAside(ctx); err != nil {
+		return errors.Join(err, s.halt(context.WithoutCancel(ctx)))
 	}
 	return nil
 }
