@@ -38,7 +38,7 @@ type Broker struct {
 	publish    *nats.Conn
 	health     *health
 	nodes      *cluster.Nodes
-	pulse      *pulse // nil: the streams are of this broker alone
+	pulse      *pulse  // nil: the streams are of this broker alone
 	witness    Witness // nil: the server is none
 	// again: the streams cannot be trusted, and all get a new epoch.
 	again bool
