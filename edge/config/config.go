@@ -52,6 +52,9 @@ type Config struct {
 	ClusterTLSCert string // file; "" without TLS
 	ClusterTLSKey  string // file
 	ClusterTLSCA   string // file
+	// Isolation is how long a node may be cut off from its cluster until it sends its
+	// clients away; 0: it keeps them.
+	Isolation time.Duration
 
 	DrainTime       time.Duration
 	ShutdownTimeout time.Duration

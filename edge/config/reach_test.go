@@ -55,6 +55,7 @@ var reach = []struct{ key, text, sets string }{
 	{"cluster_size", "5", "Cluster.Size=5 Log.Replicas=5"},
 	{"cluster_advertise", "x:6222", "Cluster.Advertise=x:6222"},
 	{"cluster_fast_elections", "false", "Cluster.FastElections=false"},
+	{"cluster_isolation", "7s", "Isolation=7s"},
 	{"cluster_tls_cert", "cert.pem", "ClusterTLSCert=cert.pem"},
 	{"cluster_tls_key", "key.pem", "ClusterTLSKey=key.pem"},
 	{"cluster_tls_ca", "ca.pem", "ClusterTLSCA=ca.pem"},

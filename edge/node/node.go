@@ -42,8 +42,11 @@ type Node struct {
 	certificate *socket.Certificate // nil without TLS
 
 	serving sync.WaitGroup
-	served  error // why serving ended; read after serving.Wait
-	failed  chan struct{}
+	// watching looks at the cluster, if there is one, until stopWatch is called.
+	watching  sync.WaitGroup
+	stopWatch context.CancelFunc
+	served    error // why serving ended; read after serving.Wait
+	failed    chan struct{}
 }
 
 // ErrStopped is why Start failed if its context ended and everything is closed.
@@ -88,6 +91,11 @@ func (n *Node) start(ctx context.Context) error {
 		return err
 	}
 	n.serving.Go(n.serve)
+	if n.cfg.Store.Mesh != nil && n.cfg.Isolation > 0 {
+		ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
+		n.stopWatch = stop
+		n.watching.Go(func() { n.watchCluster(ctx) })
+	}
 	return nil
 }
 
@@ -252,6 +260,10 @@ func (n *Node) Failed() <-chan struct{} { return n.failed }
 func (n *Node) Close(ctx context.Context) error {
 	front, cancel := context.WithTimeout(ctx, remaining(ctx)/2)
 	defer cancel()
+	if n.stopWatch != nil {
+		n.stopWatch()
+		n.watching.Wait()
+	}
 	if err := n.closeFront(front); err != nil {
 		n.log.Warn("clients were cut off, they had not finished in time", slog.Any("error", err))
 	}

@@ -1,0 +1,36 @@
+package node
+
+import (
+	"context"
+	"log/slog"
+	"time"
+)
+
+// isolationLook is how often the node looks whether it is cut off.
+const isolationLook = time.Second
+
+// watchCluster sends the clients away when this node has been without its cluster for
+// too long, and takes clients again when it is back, until ctx ends. Connected to a
+// node that is cut off they would hear nothing, and not know it.
+func (n *Node) watchCluster(ctx context.Context) {
+	ticker := time.NewTicker(isolationLook)
+	defer ticker.Stop()
+	away := false
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		switch cut := n.broker.CutOff(); {
+		case !away && cut >= n.cfg.Isolation:
+			n.log.Error("the node is cut off from its cluster: clients are told to reconnect, and new ones refused", slog.Duration("for", cut))
+			n.hub.CutOff(ctx, n.cfg.DrainTime)
+			away = true
+		case away && cut == 0:
+			n.log.Info("the node has its cluster again and takes clients")
+			n.hub.Rejoin()
+			away = false
+		}
+	}
+}
