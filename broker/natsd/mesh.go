@@ -114,17 +114,26 @@ func splitAddress(addr string) (host string, port int, err error) {
 // routeUser is the name under which servers know each other; the secret counts.
 const routeUser = "reecho"
 
-// credentials are those of connections within the process. A mesh has to listen for
-// clients, and nobody else shall be one.
-type credentials struct{ user, password string }
+// Users of connections within the process. A mesh has to listen for clients, and
+// nobody else shall be one.
+const (
+	innerUser  = "reecho"
+	systemUser = "system"
+	// systemAccount is NATS' own, which may ask what is of all accounts.
+	systemAccount = "$SYS"
+)
 
-func newCredentials() credentials { return credentials{"reecho", rand.Text()} }
+// credentials are the password of the users, another one in each process; "": there
+// are none.
+type credentials struct{ password string }
 
-func (c credentials) option() nats.Option {
-	if c.user == "" {
+func newCredentials() credentials { return credentials{rand.Text()} }
+
+func (c credentials) of(user string) nats.Option {
+	if c.password == "" {
 		return func(*nats.Options) error { return nil }
 	}
-	return nats.UserInfo(c.user, c.password)
+	return nats.UserInfo(user, c.password)
 }
 
 // apply makes opts those of a server of the mesh, whose peers have addresses.
@@ -132,7 +141,9 @@ func (m *Mesh) apply(opts *server.Options, in credentials, addresses []string) {
 	// Without a listener for clients nats-server starts no routes.
 	opts.DontListen = false
 	opts.Host, opts.Port = "127.0.0.1", server.RANDOM_PORT
-	opts.Username, opts.Password = in.user, in.password
+	system := server.NewAccount(systemAccount)
+	opts.Accounts, opts.SystemAccount = []*server.Account{system}, systemAccount
+	opts.Users = []*server.User{{Username: innerUser, Password: in.password}, {Username: systemUser, Password: in.password, Account: system}}
 	opts.JetStreamDomain = domain
 	host, port, _ := splitAddress(m.Listen)
 	opts.Cluster = server.ClusterOpts{

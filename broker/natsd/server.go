@@ -348,7 +348,7 @@ func (s *Server) InProcessConn() (net.Conn, error) {
 // sent it has been told that it failed.
 func (s *Server) Connect(opts ...nats.Option) (*nats.Conn, error) {
 	opts = append([]nats.Option{
-		nats.InProcessServer(s), s.in.option(), nats.MaxReconnects(-1), nats.ReconnectBufSize(-1),
+		nats.InProcessServer(s), s.in.of(innerUser), nats.MaxReconnects(-1), nats.ReconnectBufSize(-1),
 		nats.ReconnectWait(reconnectWait), nats.ReconnectJitter(reconnectWait/2, reconnectWait/2),
 		// Without a handler the client prints to standard error.
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {

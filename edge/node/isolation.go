@@ -34,3 +34,18 @@ func (n *Node) watchCluster(ctx context.Context) {
 		}
 	}
 }
+
+// leaveCluster has others lead what this node leads, before its clients go: what they
+// and the rest of the cluster publish meanwhile is stored without a pause.
+func (n *Node) leaveCluster(ctx context.Context) {
+	if n.stopWatch != nil {
+		n.stopWatch()
+		n.watching.Wait()
+	}
+	if n.nats == nil {
+		return
+	}
+	if err := n.nats.Yield(ctx); err != nil {
+		n.log.Warn("others could not take over what this node leads: what is published waits for an election", slog.Any("error", err))
+	}
+}
