@@ -126,6 +126,7 @@ func (b *Broker) openNodes(d Dialer) error {
 		return err
 	}
 	b.nodes = cluster.New(nc, b.cfg.Node, b.cfg.agreement(), b.log)
+	b.tasks.Go(func() { b.balance(b.run) })
 	return b.openPulse()
 }
 

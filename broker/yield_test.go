@@ -59,3 +59,43 @@ func TestYield(t *testing.T) {
 	}
 	wantEvents(t, m.Nodes[0].Broker, "match.1", 3)
 }
+
+// A node that leads more than others gives up some of it, to one that is there for a
+// while, until none leads two more than another.
+func TestBalance(t *testing.T) {
+	t.Parallel()
+	m := brokertest.StartMesh(t, 3, broker.Config{Partitions: 4})
+	streams := []string{"EVENTS-0", "EVENTS-1", "EVENTS-2", "EVENTS-3"}
+	all := m.Nodes[0]
+	for _, n := range m.Nodes {
+		n.Nodes().Start()
+	}
+	poll(t, "the nodes know each other", func() bool { return len(all.Nodes().Peers()) == 2 })
+	for _, name := range streams {
+		poll(t, "one node leads "+name, func() bool {
+			if leaders(t, all, name)[name] == all.Config.Name {
+				return true
+			}
+			for _, n := range m.Nodes {
+				broker.YieldTo(n.Broker, t.Context(), name, all.Config.Name)
+			}
+			return false
+		})
+	}
+	if stream, to := broker.TooMuch(all.Broker, t.Context(), time.Now()); stream != "" {
+		t.Errorf("%s gets %s though it has just come", to, stream)
+	}
+	later := time.Now().Add(time.Hour)
+	poll(t, "the lead is spread", func() bool {
+		for _, n := range m.Nodes {
+			if stream, to := broker.TooMuch(n.Broker, t.Context(), later); stream != "" {
+				broker.YieldTo(n.Broker, t.Context(), stream, to)
+			}
+		}
+		counts := make(map[string]int)
+		for _, leader := range leaders(t, all, streams...) {
+			counts[leader]++
+		}
+		return len(counts) == 3 && counts[""] == 0
+	})
+}

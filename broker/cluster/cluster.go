@@ -44,6 +44,8 @@ type Peer struct {
 	ID
 	// Config is a hash of what has to be the same on all nodes.
 	Config string
+	// Since is when this node heard of it first.
+	Since time.Time
 	// Heard is when it last said that it is alive, by this node's clock.
 	Heard time.Time
 	// Ahead is how much its clock is ahead of this node's, less than what a message
@@ -239,7 +241,7 @@ func (n *Nodes) take(b *beat, now time.Time) (came, known bool) {
 	}
 	p := n.peers[b.Life]
 	if came = p == nil; came {
-		p = &Peer{ID: b.ID}
+		p = &Peer{ID: b.ID, Since: now}
 		n.peers[b.Life] = p
 	}
 	p.Config, p.Heard, p.Ahead = b.Config, now, b.Time.Sub(now)
