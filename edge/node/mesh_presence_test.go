@@ -110,6 +110,40 @@ func TestMeshPresence(t *testing.T) {
 
 func (s *server) connections() int { return s.Hub().Connections(s.Hub().Apps().ByID(appID)) }
 
+// The first subscribers of a channel that come to two nodes at the same moment, so that
+// what each node tells crosses the other's first look, get to know each other.
+func TestMeshPresenceFirst(t *testing.T) {
+	t.Parallel()
+	servers := startMesh(t, 3, plainMesh)
+	const rooms = 100
+	clients := []*client{servers[0].connect(t), servers[1].connect(t)}
+	var joining sync.WaitGroup
+	for i, c := range clients {
+		joining.Go(func() {
+			for r := range rooms {
+				c.trySubscribe(fmt.Sprintf("presence-%d", r), fmt.Sprintf(`{"user_id":"user-%d"}`, i))
+			}
+		})
+	}
+	joining.Wait()
+	for i, c := range clients {
+		other := fmt.Sprintf(`"user-%d"`, 1-i)
+		for known, joined := map[string]bool{}, 0; len(known) < rooms || joined < rooms; {
+			f := c.next()
+			if f.Event == "pusher_internal:subscription_succeeded" {
+				joined++
+			}
+			if !strings.Contains(f.text(t), other) {
+				continue
+			}
+			if known[*f.Channel] {
+				t.Fatalf("%s is told of twice: %s", other, f.raw)
+			}
+			known[*f.Channel] = true
+		}
+	}
+}
+
 // GET /users and user_count are those of all nodes, also on one that does not follow
 // the channel.
 func TestMeshPresenceAPI(t *testing.T) {
