@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"reecho/broker/brokertest"
 	"reecho/broker/brokertest/seed"
 	"reecho/edge/app"
 	"reecho/edge/config"
@@ -34,7 +35,9 @@ func (s *server) isolate(t *testing.T) (mend func()) {
 		defer cancel()
 		if err := s.NATS().Restart(ctx); err != nil {
 			t.Errorf("bring the node back: %v", err)
+			return
 		}
+		brokertest.WaitCurrent(t, s.NATS(), s.name)
 	})
 }
 
@@ -97,6 +100,11 @@ func TestMeshPresence(t *testing.T) {
 	// A user on two nodes.
 	again := servers[2].connect(t)
 	again.join(lobby, `{"user_id":"a"}`)
+	// What different nodes tell is in no order: all know of the second one when they
+	// know of who came to its node behind it.
+	servers[2].enter(t, "marker")
+	c.wantTold("member_added", "marker")
+	b.wantOn(lobby, "pusher_internal:member_added")
 	_ = a.conn.Close()
 	poll(t, "the client to be gone", func() bool { return servers[0].connections() == 0 })
 	_ = again.conn.Close()
