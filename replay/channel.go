@@ -2,6 +2,7 @@ package replay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -13,6 +14,9 @@ import (
 // attemptTimeout bounds one step that waits for the log: what it needs is local
 // or a round trip away.
 const attemptTimeout = 10 * time.Second
+
+// attachPause is between two questions for the end of a channel.
+const attachPause = 50 * time.Millisecond
 
 // Audience takes the events of one channel. Its methods are called by one
 // goroutine at a time with the channel locked: they must not block and must not
@@ -121,20 +125,33 @@ func (ch *Channel) open(ctx context.Context) error {
 	}
 	// Live events come from here on, before the position is asked for, so that
 	// nothing falls between the two.
-	asked := time.Now()
-	last, ok, err := ch.log.Last(ctx)
+	last, asked, err := ch.last(ctx)
 	if err != nil {
 		end()
 		return fmt.Errorf("find the end: %w", err)
-	}
-	if !ok {
-		last = broker.Event{}
 	}
 	if !ch.node.remember(ch) || !ch.start(last, asked, end) {
 		end()
 		return broker.ErrClosed
 	}
 	return nil
+}
+
+// last is the newest event, with a zero Sequence if none is retained, and when that
+// was asked. It asks again while the log does not answer: a stream that elects its
+// leader answers in a moment, and whoever is turned away meanwhile only comes back.
+func (ch *Channel) last(ctx context.Context) (last broker.Event, asked time.Time, err error) {
+	for {
+		var ok bool
+		asked = time.Now()
+		if last, ok, err = ch.log.Last(ctx); !ok {
+			last = broker.Event{}
+		}
+		if !errors.Is(err, broker.ErrUnavailable) || ch.node.logs.Failure() != nil || ctx.Err() != nil {
+			return last, asked, err
+		}
+		wait(ctx, attachPause)
+	}
 }
 
 // Close ends the delivery. Nothing is delivered after it returned. The caller

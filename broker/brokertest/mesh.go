@@ -1,6 +1,7 @@
 package brokertest
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -80,7 +81,7 @@ func (m *Mesh) Stop(nodes ...*MeshNode) {
 			return nil
 		}
 		if n.Broker != nil {
-			if err := n.Broker.Close(ctx); err != nil {
+			if err := n.Close(ctx); err != nil {
 				return err
 			}
 		}
@@ -104,6 +105,21 @@ func (m *Mesh) each(nodes []*MeshNode, do func(*MeshNode) error) {
 	if m.t.Failed() {
 		m.t.FailNow()
 	}
+}
+
+// StepDown makes the leader of a stream hand over to another node. It fails only if
+// the stream has none.
+func (m *Mesh) StepDown(ctx context.Context, by *MeshNode, stream string) error {
+	nc, err := by.Server.Connect()
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	answer, err := nc.RequestWithContext(ctx, "$JS.API.STREAM.LEADER.STEPDOWN."+stream, nil)
+	if err == nil && bytes.Contains(answer.Data, []byte(`"error"`)) {
+		err = fmt.Errorf("the leader of %s does not step down: %s", stream, answer.Data)
+	}
+	return err
 }
 
 // FreeAddresses are addresses of this machine on which nobody listens now.
