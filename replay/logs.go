@@ -15,7 +15,7 @@ type Logs interface {
 	// Tails, Scan, Disturbed and Failure are as broker.Broker has them.
 	Tails(ctx context.Context, refs []broker.Ref) ([]uint64, error)
 	Scan(ctx context.Context, stream int, from, to uint64, visit func(broker.Ref, broker.Event) bool) error
-	Disturbed() <-chan struct{}
+	Disturbed() <-chan int
 	Failure() error
 }
 

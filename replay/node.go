@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -191,8 +192,8 @@ func (n *Node) run() {
 		select {
 		case <-n.ctx.Done():
 			return
-		case <-n.logs.Disturbed():
-			worked = n.compare(n.all())
+		case stream := <-n.logs.Disturbed():
+			worked = n.compare(n.disturbed(stream))
 		case <-sweep.C:
 			worked = n.compare(n.all())
 		case <-again.C:
@@ -237,6 +238,26 @@ func (n *Node) all() []*Channel {
 		all = append(all, ch)
 	}
 	return all
+}
+
+// disturbed returns the channels that are to be compared with a stream, or with
+// others of which it was told meanwhile.
+func (n *Node) disturbed(stream int) []*Channel {
+	streams := map[int]bool{stream: true}
+	for {
+		select {
+		case stream := <-n.logs.Disturbed():
+			streams[stream] = true
+			continue
+		default:
+		}
+		break
+	}
+	all := n.all()
+	if streams[broker.AllStreams] {
+		return all
+	}
+	return slices.DeleteFunc(all, func(ch *Channel) bool { return !streams[ch.log.Stream()] })
 }
 
 // compare tells each channel the newest stored sequence of it. It reports whether
