@@ -46,6 +46,7 @@ type Broker struct {
 	stop      context.CancelFunc
 	tasks     sync.WaitGroup
 	disturbed chan int
+	doubted   chan struct{} // capacity 1
 }
 
 // Dialer opens connections to NATS: the embedded server or another.
@@ -69,7 +70,7 @@ func New(ctx context.Context, cfg Config, d Dialer, newEpoch bool, log *slog.Log
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	b := &Broker{cfg: cfg.withDefaults(), log: log, again: newEpoch, disturbed: make(chan int, disturbances), nodes: cluster.Alone()}
+	b := &Broker{cfg: cfg.withDefaults(), log: log, again: newEpoch, disturbed: make(chan int, disturbances), doubted: make(chan struct{}, 1), nodes: cluster.Alone()}
 	if !b.cfg.Shared {
 		b.witness, _ = d.(Witness)
 	}

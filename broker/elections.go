@@ -21,11 +21,13 @@ func (b *Broker) watchElections() error {
 	if _, err := b.publish.Subscribe(electedSubject+"*", b.elected); err != nil {
 		return fmt.Errorf("subscribe to elections: %w", err)
 	}
+	b.tasks.Go(func() { b.watchLives(b.run) })
 	return nil
 }
 
 func (b *Broker) elected(m *nats.Msg) {
 	stream := strings.TrimPrefix(m.Subject, electedSubject)
+	b.doubtLives() // a stream that is made anew gets a leader too
 	for i, l := range b.lanes {
 		if l.stream == stream && b.publishers[i] != nil {
 			b.publishers[i].elected()

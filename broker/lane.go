@@ -11,12 +11,14 @@ import (
 // lane is a stream with its subjects: one partition of what one rule, or none,
 // retains.
 type lane struct {
-	index     int // in Broker.lanes
-	stream    string
-	token     string // the second token of its subjects
-	rule      *Rule  // nil: the Config alone
-	epoch     string
-	runs      Runs
+	index  int // in Broker.lanes
+	stream string
+	token  string // the second token of its subjects
+	rule   *Rule  // nil: the Config alone
+	epoch  string
+	runs   Runs
+	// renewed is what it was found to be since the start, in place of epoch and runs.
+	renewed   atomic.Pointer[life]
 	moves     []move
 	found     uint64 // the newest sequence when the run began
 	retention Retention

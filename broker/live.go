@@ -39,7 +39,10 @@ func (b *Broker) openLive(d Dialer) (*live, error) {
 			l.behind.Store(true)
 			b.disturb(AllStreams)
 		}),
-		nats.ReconnectHandler(func(*nats.Conn) { b.disturb(AllStreams) }))
+		nats.ReconnectHandler(func(*nats.Conn) {
+			b.doubtLives()
+			b.disturb(AllStreams)
+		}))
 	if err != nil {
 		return nil, err
 	}

@@ -44,12 +44,12 @@ func (l Log) Retention() Retention { return l.lane.retention }
 
 // Epoch names the life of the sequences of the channel: when it changes,
 // sequences from before mean nothing. It stays the same as long as the broker
-// lives.
-func (l Log) Epoch() string { return l.lane.epoch }
+// lives, unless other brokers share the stream: then the change shows in Disturbed.
+func (l Log) Epoch() string { return l.lane.lifeNow().epoch }
 
 // Runs are those of the epoch in which the channel was in this stream all the
 // time until now: what was given in others says nothing. They stay the same as
-// long as the broker lives and must not be changed.
+// long as the epoch does and must not be changed.
 func (l Log) Runs() Runs { return l.lane.runsOf(l.ref) }
 
 // Stream is the number of the stream that holds the channel, negative if

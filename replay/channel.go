@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"reecho/broker"
@@ -44,7 +45,7 @@ type Channel struct {
 	node     *Node
 	ref      broker.Ref
 	log      Log
-	line     Line
+	line     Line // see Line
 	bounds   Bounds
 	kept     bool // events of it are kept at all
 	audience Audience
@@ -52,6 +53,8 @@ type Channel struct {
 	opening   flight.Once // one attempt to follow the log at a time
 	extending flight.Lock // one extension of the ring at a time
 	share     Share       // guarded by node.memory
+	// renewed is the line since the stream got another epoch, nil before.
+	renewed atomic.Pointer[Line]
 
 	mu sync.Mutex
 	// end ends the delivery of live events; nil until the log is followed.
@@ -87,8 +90,14 @@ func (n *Node) Channel(ref broker.Ref, bounds Bounds, audience Audience) *Channe
 	return ch
 }
 
-// Line is that of the channel's positions.
-func (ch *Channel) Line() Line { return ch.line }
+// Line is that of the channel's positions. It changes when the stream gets another
+// epoch, with a Gap.
+func (ch *Channel) Line() Line {
+	if line := ch.renewed.Load(); line != nil {
+		return *line
+	}
+	return ch.line
+}
 
 // Retained reports whether events of the channel are kept at all.
 func (ch *Channel) Retained() bool { return ch.kept }
@@ -96,7 +105,7 @@ func (ch *Channel) Retained() bool { return ch.kept }
 // After is the request of a client that has a position, as it is on the wire, and
 // was known to be whole at a time, zero if it is not known.
 func (ch *Channel) After(position string, confirmed time.Time) Request {
-	sequence, reason := ch.line.Parse(position)
+	sequence, reason := ch.Line().Parse(position)
 	if reason != "" {
 		return Request{Lost: reason}
 	}
@@ -190,7 +199,7 @@ func (ch *Channel) dropRing() {
 
 // position is the frame of an entry with its position.
 func (ch *Channel) position(e *Entry) []byte {
-	return ch.node.cfg.Position(e.Frame, ch.line.At(e.Sequence))
+	return ch.node.cfg.Position(e.Frame, ch.Line().At(e.Sequence))
 }
 
 // locked calls do with the channel locked.
@@ -279,15 +288,15 @@ func (ch *Channel) foundAhead(sequence uint64) {
 	ch.movedLocked()
 }
 
-// prepend puts events, which were read after a sequence and up to another, into
-// the ring.
-func (ch *Channel) prepend(after, upTo uint64, events []broker.Event) {
+// prepend puts events, which were read after a sequence and up to another for who is
+// on a line, into the ring.
+func (ch *Channel) prepend(line string, after, upTo uint64, events []broker.Event) {
 	entries := make([]Entry, len(events))
 	for i := range events {
 		entries[i] = Entry{Sequence: events[i].Sequence, Exclude: events[i].Exclude, Frame: ch.node.cfg.Frame(events[i].Frame)}
 	}
 	ch.locked(func() {
-		if ch.ring.Prepend(after, upTo, entries) {
+		if ch.Line().text == line && ch.ring.Prepend(after, upTo, entries) {
 			ch.node.memory.Use(&ch.share, ch.ring.Bytes())
 		}
 	})

@@ -1,12 +1,15 @@
 package replay_test
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
 	"testing"
+	"time"
 
 	"reecho/broker"
 	"reecho/broker/brokertest"
@@ -86,6 +89,7 @@ func readWhole(t *testing.T, m *brokertest.Mesh, histories []*replay.History, ch
 // audience notes what a channel delivers.
 type audience struct {
 	mu     sync.Mutex
+	began  uint64
 	events []broker.Event
 	gaps   []replay.Reason
 }
@@ -93,7 +97,11 @@ type audience struct {
 var _ replay.Audience = (*audience)(nil)
 
 // Start implements replay.Audience.
-func (*audience) Start(broker.Event) {}
+func (a *audience) Start(last broker.Event) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.began = last.Sequence
+}
 
 // Deliver implements replay.Audience.
 func (a *audience) Deliver(ev broker.Event, _ []byte) []byte {
@@ -145,4 +153,108 @@ func TestMeshWithoutMajority(t *testing.T) {
 	if err := <-attached; err != nil {
 		t.Errorf("follow a channel while a leader is elected: %v", err)
 	}
+}
+
+// A stream that is made anew, with other sequences, is noticed on all nodes while they
+// live: followers are told of a gap and get what is stored from then on, and a position
+// from before says nothing.
+func TestMeshEpochChanges(t *testing.T) {
+	t.Parallel()
+	m := brokertest.StartMesh(t, 3, broker.Config{Partitions: 1})
+	ref := broker.Ref{App: app, Channel: "match.1"}
+	publish := func(text string) {
+		t.Helper()
+		if err := m.Nodes[0].Publish(t.Context(), []broker.Record{{App: app, Channel: ref.Channel, Frame: []byte(text)}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 50 {
+		publish("old")
+	}
+	var channels []*replay.Channel
+	var notes []*audience
+	for _, b := range m.Nodes {
+		n := openNode(b.Broker)
+		defer n.Close()
+		a := &audience{}
+		ch := n.Channel(ref, replay.Bounds{Events: 100, Bytes: 1 << 20, EventBytes: 1 << 16}, a)
+		if err := ch.Attach(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		channels, notes = append(channels, ch), append(notes, a)
+	}
+	before := channels[0].Line().At(48).String()
+	if err := m.Recreate(t.Context(), m.Nodes[2], "EVENTS-0", "anew"); err != nil {
+		t.Fatal(err)
+	}
+	for i, a := range notes {
+		a.wait(t, "is told of the gap", func() bool { return len(a.gaps) > 0 })
+		if a.gaps[0] != replay.EpochChanged || len(a.gaps) != 1 {
+			t.Errorf("node %d: gaps %v", i, a.gaps)
+		}
+	}
+	publish("new")
+	for i, a := range notes {
+		a.wait(t, "gets what is new", func() bool { return len(a.events) > 0 && string(a.events[len(a.events)-1].Frame) == "new" })
+		if req := channels[i].After(before, time.Time{}); req.Lost != replay.EpochChanged {
+			t.Errorf("node %d: a position from before: %+v", i, req)
+		}
+		if at := channels[i].Line().At(1).String(); channels[i].After(at, time.Time{}).Lost != "" {
+			t.Errorf("node %d: %s is no position of the new epoch", i, at)
+		}
+	}
+}
+
+// wait polls until done, which is called with a locked, is true.
+func (a *audience) wait(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; <-time.After(10 * time.Millisecond) {
+		a.mu.Lock()
+		is := done()
+		a.mu.Unlock()
+		if is {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("it never %s: %+v", what, a)
+		}
+	}
+}
+
+// visitor is a client that comes, takes what it missed, and goes.
+type visitor struct {
+	got  []uint64
+	text map[uint64]string
+	out  replay.Outcome
+	late replay.Reason // a gap behind the first part
+	end  uint64
+}
+
+var _ replay.Client = (*visitor)(nil)
+
+// Take implements replay.Client.
+func (v *visitor) Take(p *replay.Part) bool {
+	if p.First {
+		v.out = p.Outcome
+	} else {
+		v.late = cmp.Or(v.late, p.Outcome.Reason)
+	}
+	for _, frame := range p.AppendFrames(nil) {
+		position, text, _ := bytes.Cut(frame, []byte{'|'})
+		at, _ := replay.ParsePosition(string(position))
+		v.got = append(v.got, at.Sequence)
+		v.text[at.Sequence] = string(text)
+	}
+	v.end = p.End
+	if p.Written != nil {
+		close(p.Written)
+	}
+	return true
+}
+
+// Drained implements replay.Client.
+func (*visitor) Drained() <-chan struct{} {
+	done := make(chan struct{})
+	close(done)
+	return done
 }

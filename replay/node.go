@@ -280,6 +280,11 @@ func (n *Node) compareBatch(channels []*Channel) error {
 	refs := make([]broker.Ref, len(channels))
 	for i, ch := range channels {
 		refs[i] = ch.ref
+		if ch.outdated() {
+			if err := ch.renew(n.ctx); err != nil {
+				return err
+			}
+		}
 	}
 	asked := time.Now()
 	sequences, err := n.logs.Tails(n.ctx, refs)

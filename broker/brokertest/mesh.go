@@ -5,12 +5,16 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 
 	"reecho/broker"
 	"reecho/broker/natsd"
@@ -30,6 +34,9 @@ type MeshNode struct {
 	*broker.Broker
 	Server *natsd.Server // nil while it is stopped
 	Config natsd.Config
+	// Unclean: the broker is told that the end of the server before was none that its
+	// data can be trusted after.
+	Unclean bool
 }
 
 // meshSecret is what the servers know each other by.
@@ -66,7 +73,7 @@ func (m *Mesh) Start(nodes ...*MeshNode) {
 		}
 		cfg := m.cfg
 		cfg.Node = n.Config.Name
-		n.Broker, err = broker.New(ctx, cfg, n.Server, false, log)
+		n.Broker, err = broker.New(ctx, cfg, n.Server, n.Unclean, log)
 		return err
 	})
 }
@@ -119,6 +126,32 @@ func (m *Mesh) StepDown(ctx context.Context, by *MeshNode, stream string) error 
 	if err == nil && bytes.Contains(answer.Data, []byte(`"error"`)) {
 		err = fmt.Errorf("the leader of %s does not step down: %s", stream, answer.Data)
 	}
+	return err
+}
+
+// Recreate deletes a stream and makes it again, empty and in another epoch, as whoever
+// repairs a cluster might.
+func (m *Mesh) Recreate(ctx context.Context, by *MeshNode, stream, epoch string) error {
+	nc, err := by.Server.Connect()
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return err
+	}
+	have, err := js.Stream(ctx, stream)
+	if err != nil {
+		return err
+	}
+	if err := js.DeleteStream(ctx, stream); err != nil {
+		return err
+	}
+	cfg := have.CachedInfo().Config
+	maps.DeleteFunc(cfg.Metadata, func(key, _ string) bool { return strings.HasPrefix(key, "_nats") })
+	cfg.Metadata["reecho-epoch"] = epoch
+	_, err = js.CreateStream(ctx, cfg)
 	return err
 }
 
