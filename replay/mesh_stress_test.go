@@ -72,7 +72,7 @@ func newStress(t *testing.T) *stress {
 	t.Helper()
 	s := &stress{
 		t: t, acked: make(map[string]int), tally: make(map[string]int),
-		mesh: brokertest.StartMesh(t, 3, broker.Config{Partitions: 2, EventsPerChannel: 1 << 20}),
+		mesh: brokertest.StartFragileMesh(t, 3, broker.Config{Partitions: 2, EventsPerChannel: 1 << 20}),
 	}
 	for range stressChannels {
 		s.stored = append(s.stored, make(map[uint64]string))
@@ -243,7 +243,12 @@ func (s *stress) disturb(over <-chan struct{}, rng *rand.Rand) {
 			n := s.nodes[rng.IntN(len(s.nodes))]
 			s.count("nodes stopped")
 			s.end(n)
-			s.mesh.Stop(n.MeshNode)
+			if round%12 == 9 {
+				s.count("of them killed")
+				s.mesh.Kill(n.MeshNode)
+			} else {
+				s.mesh.Stop(n.MeshNode)
+			}
 			s.mesh.Start(n.MeshNode)
 			s.begin(n)
 			continue

@@ -27,6 +27,8 @@ type Mesh struct {
 
 	t   testing.TB
 	cfg broker.Config
+	// cutter is nil unless the mesh is fragile.
+	cutter *cutter
 }
 
 // MeshNode is one of them.
@@ -45,7 +47,12 @@ const meshSecret = "a secret of servers"
 // StartMesh runs a mesh of size brokers, which ends with the test.
 func StartMesh(t testing.TB, size int, cfg broker.Config) *Mesh {
 	t.Helper()
-	m := &Mesh{t: t, cfg: cfg}
+	return startMesh(t, size, cfg, nil)
+}
+
+func startMesh(t testing.TB, size int, cfg broker.Config, c *cutter) *Mesh {
+	t.Helper()
+	m := &Mesh{t: t, cfg: cfg, cutter: c}
 	m.cfg.Shared, m.cfg.Replicas = true, size
 	peers := FreeAddresses(t, size)
 	dir := t.TempDir()
@@ -55,6 +62,9 @@ func StartMesh(t testing.TB, size int, cfg broker.Config) *Mesh {
 			Dir: filepath.Join(dir, name), Name: name,
 			Mesh: &natsd.Mesh{Cluster: "test", Listen: addr, Peers: slices.Clone(peers), Size: size, Secret: meshSecret},
 		}})
+		if c != nil {
+			m.Nodes[i].Config.Mesh.TLS = c.config(name)
+		}
 	}
 	t.Cleanup(func() { m.Stop(m.Nodes...) })
 	m.Start(m.Nodes...)
@@ -114,9 +124,11 @@ func (m *Mesh) each(nodes []*MeshNode, do func(*MeshNode) error) {
 	}
 }
 
-// StepDown makes the leader of a stream hand over to another node. It fails only if
-// the stream has none.
+// StepDown makes the leader of a stream hand over to another node. It fails if the
+// stream has none.
 func (m *Mesh) StepDown(ctx context.Context, by *MeshNode, stream string) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
 	nc, err := by.Server.Connect()
 	if err != nil {
 		return err
