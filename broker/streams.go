@@ -62,6 +62,9 @@ func (b *Broker) openStreams(ctx context.Context) error {
 // reopenStreams sees to it that after a restart of the server every stream goes
 // on above what it has promised, so that the epochs stay true.
 func (b *Broker) reopenStreams(ctx context.Context) error {
+	if b.cfg.Shared {
+		return nil // the other servers have what this one has lost
+	}
 	js, err := jetstream.New(b.publish)
 	if err != nil {
 		return fmt.Errorf("use JetStream: %w", err)
