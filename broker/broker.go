@@ -109,7 +109,7 @@ func (b *Broker) open(ctx context.Context, d Dialer) error {
 	return b.openNodes(d)
 }
 
-// openNodes begins to listen to the other brokers of a cluster.
+// openNodes makes the broker one of a cluster, which its nodes join by Start.
 func (b *Broker) openNodes(d Dialer) error {
 	if !b.cfg.Shared {
 		return nil
@@ -118,12 +118,7 @@ func (b *Broker) openNodes(d Dialer) error {
 	if err != nil {
 		return err
 	}
-	nodes, err := cluster.Open(nc, b.cfg.Node, b.cfg.agreement(), b.log)
-	if err != nil {
-		nc.Close()
-		return err
-	}
-	b.nodes = nodes
+	b.nodes = cluster.New(nc, b.cfg.Node, b.cfg.agreement(), b.log)
 	return nil
 }
 

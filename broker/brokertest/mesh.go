@@ -80,7 +80,7 @@ func (m *Mesh) Stop(nodes ...*MeshNode) {
 			return nil
 		}
 		if n.Broker != nil {
-			if err := n.Broker.Close(ctx); err != nil {
+			if err := n.Close(ctx); err != nil {
 				return err
 			}
 		}

@@ -69,6 +69,7 @@ type Nodes struct {
 	changing sync.Mutex // orders the calls of watchers
 
 	mu       sync.Mutex
+	closed   bool             // nothing is begun any more
 	peers    map[string]*Peer // by life
 	gone     map[string]time.Time
 	watchers []func(Change)
@@ -98,18 +99,11 @@ func newNodes(name, config string, nc *nats.Conn, log *slog.Logger) *Nodes {
 	}
 }
 
-// Open begins to listen to the other nodes over nc, which Close closes. name is this
-// node's, config a hash of what has to be the same on all nodes. Start says that this
-// one is alive, once all of Tell, Hear, Answer and Watch have been called.
-func Open(nc *nats.Conn, name, config string, log *slog.Logger) (*Nodes, error) {
-	n := newNodes(name, config, nc, log)
-	if _, err := nc.Subscribe(beatSubject, n.hear); err != nil {
-		return nil, fmt.Errorf("subscribe to the nodes: %w", err)
-	}
-	if _, err := nc.Subscribe(askRoot+n.self.Life, n.asked); err != nil {
-		return nil, fmt.Errorf("subscribe to questions: %w", err)
-	}
-	return n, nil
+// New makes a node of a cluster that is reached over nc, which Close closes. name is
+// this node's, config a hash of what has to be the same on all nodes. Start joins,
+// once all of Tell, Hear, Answer and Watch have been called.
+func New(nc *nats.Conn, name, config string, log *slog.Logger) *Nodes {
+	return newNodes(name, config, nc, log)
 }
 
 // Self names this node.
@@ -131,14 +125,33 @@ func (n *Nodes) Answer(kind string, f func(from ID, question []byte) (answer []b
 // Watch calls f for each node that comes or goes, one call at a time.
 func (n *Nodes) Watch(f func(Change)) { n.watchers = append(n.watchers, f) }
 
-// Start says that this node is alive, from now on until Close.
-func (n *Nodes) Start() {
+// Start listens to the other nodes and says that this one is alive, from now on until
+// Close.
+func (n *Nodes) Start() error {
 	if n.nc == nil {
-		return
+		return nil
+	}
+	if _, err := n.nc.Subscribe(beatSubject, n.hear); err != nil {
+		return fmt.Errorf("subscribe to the nodes: %w", err)
+	}
+	if _, err := n.nc.Subscribe(askRoot+n.self.Life, n.asked); err != nil {
+		return fmt.Errorf("subscribe to questions: %w", err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	n.stop = stop
 	n.tasks.Go(func() { n.run(ctx) })
+	return nil
+}
+
+// Single reports whether the node is without a cluster.
+func (n *Nodes) Single() bool { return n.nc == nil }
+
+// Alive reports whether a life is that of another node that is alive. It is false
+// before watchers are told that it is gone, and true before they are told that it came.
+func (n *Nodes) Alive(life string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.peers[life] != nil
 }
 
 // Close says that this node is gone and ends everything.
@@ -146,6 +159,9 @@ func (n *Nodes) Close() {
 	if n.nc == nil {
 		return
 	}
+	n.mu.Lock()
+	n.closed = true
+	n.mu.Unlock()
 	n.stop()
 	n.tasks.Wait()
 	n.say(beat{ID: n.self, Time: time.Now(), Gone: true})

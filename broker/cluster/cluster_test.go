@@ -52,11 +52,7 @@ func startNode(t *testing.T, s *natsd.Server, name string) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nodes, err := cluster.Open(nc, name, "hash", silent)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := &node{Nodes: nodes, nc: nc, told: make(map[cluster.ID]string)}
+	n := &node{Nodes: cluster.New(nc, name, "hash", silent), nc: nc, told: make(map[cluster.ID]string)}
 	n.Watch(func(c cluster.Change) { n.mu.Lock(); n.changes = append(n.changes, c); n.mu.Unlock() })
 	n.Tell("name", func() json.RawMessage { return json.RawMessage(`"` + name + `"`) })
 	n.Hear("name", func(id cluster.ID, text json.RawMessage) { n.mu.Lock(); n.told[id] = string(text); n.mu.Unlock() })
@@ -66,7 +62,9 @@ func startNode(t *testing.T, s *natsd.Server, name string) *node {
 		}
 		return fmt.Appendf(nil, "%s%s for %s", question, question, from.Name), nil
 	})
-	n.Start()
+	if err := n.Start(); err != nil {
+		t.Fatal(err)
+	}
 	return n
 }
 
@@ -136,7 +134,9 @@ func TestNodes(t *testing.T) {
 func TestAlone(t *testing.T) {
 	t.Parallel()
 	n := cluster.Alone()
-	n.Start()
+	if err := n.Start(); err != nil {
+		t.Fatal(err)
+	}
 	defer n.Close()
 	if answers, err := n.AskAll(t.Context(), "x", nil); len(n.Peers()) != 0 || len(answers) != 0 || err != nil {
 		t.Errorf("%v, %v, %v", n.Peers(), answers, err)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"reecho/broker"
+	"reecho/broker/cluster"
 	"reecho/broker/natsd"
 	"reecho/edge"
 	"reecho/edge/api"
@@ -83,6 +84,9 @@ func (n *Node) start(ctx context.Context) error {
 	n.hub, err = edge.NewHub(ctx, n.cfg.Edge, apps, n.broker, n.log)
 	if err != nil {
 		return fmt.Errorf("start the hub: %w", err)
+	}
+	if err := n.broker.Nodes().Start(); err != nil { //nolint:contextcheck // the context bounds the start only
+		return fmt.Errorf("join the cluster: %w", err)
 	}
 	if err := n.openServer(); err != nil {
 		return err
@@ -229,6 +233,9 @@ func (n *Node) serve() {
 
 // Addr is the address that the node listens on.
 func (n *Node) Addr() net.Addr { return n.listener.Addr() }
+
+// Peers are the other nodes of the cluster that are alive.
+func (n *Node) Peers() []cluster.Peer { return n.broker.Nodes().Peers() }
 
 // Hub is the connected side, for what the HTTP API does not ask.
 func (n *Node) Hub() *edge.Hub { return n.hub }

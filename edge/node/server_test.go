@@ -88,6 +88,12 @@ func startServerLogging(t testing.TB, log *slog.Logger, edit func(*config.Config
 	if err != nil {
 		t.Fatalf("start node: %v", err)
 	}
+	return serverOf(t, n)
+}
+
+// serverOf is a node that runs, and ends with the test.
+func serverOf(t testing.TB, n *node.Node) *server {
+	t.Helper()
 	s := &server{Node: n, t: t, addr: n.Addr().String()}
 	var once sync.Once
 	s.close = func(ctx context.Context) (err error) {
