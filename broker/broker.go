@@ -38,6 +38,7 @@ type Broker struct {
 	publish    *nats.Conn
 	health     *health
 	nodes      *cluster.Nodes
+	accord     *accord // nil: there is no cluster
 	witness    Witness // nil: the server is none
 	// again: the streams cannot be trusted, and all get a new epoch.
 	again bool
@@ -118,7 +119,10 @@ func (b *Broker) openNodes(d Dialer) error {
 	if err != nil {
 		return err
 	}
-	b.nodes = cluster.New(nc, b.cfg.Node, b.cfg.agreement(), b.log)
+	mine := b.cfg.agreement()
+	b.nodes = cluster.New(nc, b.cfg.Node, mine.hash(), b.log)
+	b.accord = newAccord(b.nodes, mine, b.log)
+	b.tasks.Go(func() { b.accord.run(b.run) })
 	return nil
 }
 
