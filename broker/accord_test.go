@@ -8,7 +8,7 @@ import (
 	"reecho/broker/brokertest"
 )
 
-func mustJoin(t *testing.T, brokers ...*broker.Broker) {
+func mustJoin(t *testing.T, brokers ...*brokertest.SharedBroker) {
 	t.Helper()
 	for _, b := range brokers {
 		if err := b.Nodes().Start(); err != nil {
@@ -18,7 +18,7 @@ func mustJoin(t *testing.T, brokers ...*broker.Broker) {
 }
 
 // readiness is "" for a broker that is ready, else why it is not.
-func readiness(t *testing.T, b *broker.Broker) string {
+func readiness(t *testing.T, b *brokertest.SharedBroker) string {
 	t.Helper()
 	if err := b.Ready(t.Context()); err != nil {
 		return err.Error()

@@ -83,32 +83,3 @@ func start(t testing.TB, dir string, cfg broker.Config) (*natsd.Server, *broker.
 	b, err := broker.New(ctx, cfg, server, !server.Trusted(), log)
 	return server, b, err
 }
-
-// StartShared runs brokers that share one server, as nodes of a cluster that is
-// another's do: one for each cfg, of which Shared is set. All end with the test, and
-// none has joined by Nodes().Start.
-func StartShared(t testing.TB, cfgs ...broker.Config) []*broker.Broker {
-	t.Helper()
-	server, err := natsd.Start(t.Context(), natsd.Config{Dir: t.TempDir()}, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := server.Close(context.Background()); err != nil {
-			t.Errorf("close the NATS server: %v", err)
-		}
-	})
-	brokers := make([]*broker.Broker, len(cfgs))
-	for i, cfg := range cfgs {
-		cfg.Shared = true
-		if brokers[i], err = broker.New(t.Context(), cfg, server, false, slog.New(slog.DiscardHandler)); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			if err := brokers[i].Close(context.Background()); err != nil {
-				t.Errorf("close a broker: %v", err)
-			}
-		})
-	}
-	return brokers
-}

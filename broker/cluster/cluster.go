@@ -128,7 +128,7 @@ func (n *Nodes) Started() time.Time { return n.started }
 
 // Tell has what f returns told to all nodes under a key in each beat; nil is
 // nothing. Whoever has missed a beat hears the next: f tells how it is, not what has
-// changed.
+// changed. It may be called by several at once.
 func (n *Nodes) Tell(key string, f func() json.RawMessage) { n.tellers[key] = f }
 
 // Hear calls f with what other nodes tell under a key, by Tell and by Say, one call at
