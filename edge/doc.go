@@ -50,6 +50,15 @@
 //     marks (acks.go), which the session store saves. What else such a client sends
 //     waits until the answer is whole (backlog.go).
 //
+// # A cluster
+//
+// What the nodes of a cluster know of each other beside events goes through
+// cluster.Nodes; a node without one takes the same way and has nobody to ask.
+//
+//   - Who is on a channel is asked when somebody wants to know, and added up
+//     (occupancy.go).
+//   - How many connections an app has is told with each beat (crowd.go).
+//
 // # Goroutines
 //
 // The hub has one that does what is put off and ticks refused connections; the
@@ -62,7 +71,7 @@
 //
 // stripe (channels.go) → replay.Channel → channel → inbox of a shard. users → inbox.
 // acks → inbox. session.Store → session → the ids that it remembers. What is locked
-// under any of these and locks nothing itself: lingering, later, census, refusals, terminations, the counters of package limit,
+// under any of these and locks nothing itself: lingering, later, census, refusals, terminations, crowd, the counters of package limit,
 // replay.Memory, socket.Conn and its Budget. No lock is held while something is
 // written to the network, waited for, or published. Two callbacks run under a lock on
 // purpose: those of replay.Audience and replay.Client under that of the

@@ -78,6 +78,8 @@ func (h *Hub) drain(ctx context.Context, spread time.Duration) {
 	if h.node.census.close() <= drainAtOnce {
 		pause = 0
 	}
+	// Before its clients are there other nodes have to know why they come.
+	h.node.nodes.Beat()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for wave := range uint64(drainWaves) {

@@ -31,7 +31,8 @@ type Confirm func(channel string, o pusher.Outcome, returning bool) [][]byte
 // Attach makes a client of a connection, one of the app's and the hub's, if
 // there is room. From then on the connection gets ticks, and a close when the
 // hub closes, until Leave. The refusal, for the client, has the code
-// CodeOverQuota or, from the hub's Close on, CodeReconnect.
+// CodeOverQuota, CodeOverCapacity (see count) or, from the hub's Close on,
+// CodeReconnect.
 func (h *Hub) Attach(a *Tenant, p Peer) (*Guest, *pusher.Error) {
 	if refusal := a.count(); refusal != nil {
 		return nil, refusal
