@@ -58,6 +58,10 @@
 //   - Who is on a channel is asked when somebody wants to know, and added up
 //     (occupancy.go).
 //   - How many connections an app has is told with each beat (crowd.go).
+//   - Users are terminated by asking all nodes. Who does not hear it is told with the
+//     next beats, or asks when it is back (terminate.go).
+//   - Who signs in and leaves is told at once; a node keeps it of those whom its clients
+//     watch, whom it asked for first (watch.go, neighbours.go).
 //
 // # Goroutines
 //
@@ -70,6 +74,7 @@
 // # Lock order
 //
 // stripe (channels.go) → replay.Channel → channel → inbox of a shard. users → inbox.
+// users → neighbours → cluster.Nodes.
 // acks → inbox. session.Store → session → the ids that it remembers. What is locked
 // under any of these and locks nothing itself: lingering, later, census, refusals, terminations, crowd, the counters of package limit,
 // replay.Memory, socket.Conn and its Budget. No lock is held while something is

@@ -46,9 +46,11 @@ func (h *Hub) Attach(a *Tenant, p Peer) (*Guest, *pusher.Error) {
 // SignIn makes the guest one of a user's connections, which Hub.Terminate
 // closes. The door has checked who it is (Tenant.CheckSignin); one that was
 // terminated since is closed. The connection gets the answer to a sign-in, and
-// userData in it.
+// userData in it. It waits for other nodes for a moment if the guest watches users.
 func (g *Guest) SignIn(who pusher.User, userData string) {
-	g.client.signIn(who, userData)
+	if wait := g.client.signIn(who, userData); wait != nil {
+		wait()
+	}
 	if g.client.app.Terminated(who.ID, g.client.ID()) {
 		g.client.closeWith(terminatedByApp())
 	}

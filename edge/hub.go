@@ -164,6 +164,7 @@ func newHub(cfg Config, from sources, log *slog.Logger) *Hub {
 	if from.broker != nil {
 		node.nodes = from.broker.Nodes()
 	}
+	node.neighbours = newNeighbours(node.nodes, log)
 	node.memory.limit = int64(cfg.ChannelMemory)
 	node.lingering.limit, node.lingering.ledger = int64(cfg.LingerMemory), cfg.Ledger
 	node.replay = replay.Open(from.logs, replay.Config{
@@ -250,23 +251,10 @@ func (h *Hub) Cached(ctx context.Context, a *app.App, channel string) (data stri
 	return data, ttl, true, nil
 }
 
-// Terminate closes, with 4009, every connection that userID is signed in on, and
-// ends what was authorised for those of its socket ids that outlive their
-// connection: their clients would come back by themselves.
-func (h *Hub) Terminate(a *app.App, userID string) {
-	t := h.tenants[a]
-	// First, so that a client that signs in meanwhile is refused or is found.
-	t.terminations.addUser(userID, t.StreamTime())
-	for _, id := range t.users.lastingIDs(userID) {
-		t.terminations.addID(id, t.StreamTime())
-	}
-	for _, c := range t.users.connections(userID) {
-		c.closeWith(terminatedByApp())
-	}
-}
-
 // join has the hub take part in what the nodes of a cluster tell and ask each other.
 func (h *Hub) join() {
 	h.answerOccupancy()
 	h.shareConnections()
+	h.shareTerminations()
+	h.node.neighbours.share(h)
 }

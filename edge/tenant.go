@@ -47,7 +47,9 @@ type services struct {
 	started time.Time
 	census  census
 	crowd   crowd
-	later   later
+	// neighbours knows of users on other nodes.
+	neighbours *neighbours
+	later      later
 	// memory and lingering bound the channels.
 	memory    channelMemory
 	lingering lingering
@@ -60,7 +62,7 @@ type services struct {
 func newTenant(node *services, a *app.App) *Tenant {
 	t := &Tenant{App: a, node: node}
 	t.channels = &channels{app: t, seed: maphash.MakeSeed()}
-	t.users = &users{later: &node.later, byID: make(map[string]*user), watchers: make(map[string]map[*client]struct{})}
+	t.users = newUsers(t)
 	return t
 }
 

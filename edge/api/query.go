@@ -227,7 +227,7 @@ func (c *call) getUsers(name string) ([]byte, error) {
 // terminate is POST /users/{id}/terminate_connections. Any id is fine: nobody
 // is signed in under one that is not valid.
 func (c *call) terminate(id string) ([]byte, error) {
-	c.api.hub.Terminate(c.app, id)
+	c.api.hub.Terminate(c.r.Context(), c.app, id)
 	return empty, nil
 }
 
