@@ -12,6 +12,8 @@ import (
 	"reecho/broker"
 	"reecho/broker/amount"
 	"reecho/broker/cluster"
+	"reecho/broker/presence"
+	"reecho/broker/presence/exchange"
 	"reecho/edge/app"
 	"reecho/edge/fanout"
 	"reecho/edge/limit"
@@ -134,6 +136,9 @@ func NewHub(ctx context.Context, cfg Config, apps *app.Registry, b *broker.Broke
 		sweep: min(replay.DefaultSweep, max(b.ShortestAge()/4, time.Second)),
 	}, log)
 	h.apps = apps
+	if !b.Nodes().Single() {
+		h.node.exchange = exchange.New(b, rooms{h}, log)
+	}
 	for _, a := range apps.All() {
 		h.tenants[a] = newTenant(h.node, a)
 	}
@@ -207,6 +212,9 @@ func (h *Hub) Close(ctx context.Context, spread time.Duration) error {
 	case <-ctx.Done():
 		err = fmt.Errorf("wait for clients to close: %w", ctx.Err())
 	}
+	if h.node.exchange != nil {
+		h.node.exchange.Close()
+	}
 	h.node.sessions.Close(ctx)
 	// The goodbye: whoever hears it counts nobody here any more.
 	h.node.nodes.Close()
@@ -220,13 +228,26 @@ func (h *Hub) Close(ctx context.Context, spread time.Duration) error {
 // Apps returns the apps the hub serves.
 func (h *Hub) Apps() *app.Registry { return h.apps }
 
-// Members returns the ids of the users on a presence channel in ascending
-// order. It is never nil.
-func (h *Hub) Members(a *app.App, channel string) []string {
-	if ch := h.tenants[a].channels.find(channel); ch != nil {
+// Members returns the ids of the users on a presence channel, on all nodes, in
+// ascending order. It is never nil. If nobody on this node is on the channel, other
+// nodes are asked, about 300 ms at most; what they say in that time is what is known.
+func (h *Hub) Members(ctx context.Context, a *app.App, channel string) []string {
+	ch := h.tenants[a].channels.find(channel)
+	if h.node.exchange == nil || ch != nil && ch.ready() {
 		return ch.memberIDs()
 	}
-	return []string{}
+	var all presence.Members
+	if ch != nil {
+		for _, id := range ch.memberIDs() {
+			all.Join(id, nil)
+		}
+	}
+	for _, part := range h.node.exchange.Ask(ctx, broker.Ref{App: a.ID, Channel: channel}) {
+		for _, m := range part.Came {
+			all.Join(m.ID, nil)
+		}
+	}
+	return sorted(all.IDs())
 }
 
 // Cached returns the data of the event a cache channel would give a new

@@ -9,6 +9,7 @@ import (
 
 	"reecho/broker"
 	"reecho/broker/cluster"
+	"reecho/broker/presence/exchange"
 	"reecho/edge/app"
 	"reecho/edge/fanout"
 	"reecho/edge/limit"
@@ -36,6 +37,7 @@ type services struct {
 	cfg      Config
 	broker   *broker.Broker
 	nodes    *cluster.Nodes
+	exchange *exchange.Exchange // nil: there are no other nodes
 	replay   *replay.Node
 	sessions *session.Store
 	pool     *fanout.Pool[*client]

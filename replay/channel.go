@@ -30,6 +30,12 @@ type Audience interface {
 	Gap(reason Reason)
 }
 
+// Hearer is an Audience that takes what other nodes tell of the channel (see
+// broker.Hearer), as it comes.
+type Hearer interface {
+	Told(life string, text []byte)
+}
+
 // Channel is one channel on this node: it follows the channel's log, gives its
 // Audience every event stored since, each once and in stream order, and keeps
 // the newest for clients that come back. One lock orders all of that: what a
@@ -69,7 +75,10 @@ type Channel struct {
 	moved chan struct{}
 }
 
-var _ broker.Receiver = (*Channel)(nil)
+var (
+	_ broker.Receiver = (*Channel)(nil)
+	_ broker.Hearer   = (*Channel)(nil)
+)
 
 // Channel returns a channel that does not follow its log yet, see Attach. Bounds
 // are those of one replay from it; what is kept is trimmed to them.

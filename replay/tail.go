@@ -58,6 +58,15 @@ func (ch *Channel) Live(ev broker.Event) {
 	ch.node.cfg.Throttle()
 }
 
+// Told implements broker.Hearer.
+func (ch *Channel) Told(life string, text []byte) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	if h, ok := ch.audience.(Hearer); ok && !ch.closed {
+		h.Told(life, text)
+	}
+}
+
 // Nudge implements broker.Receiver.
 func (ch *Channel) Nudge(sequence uint64) {
 	ch.mu.Lock()

@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -106,17 +108,31 @@ func (m *Mesh) each(nodes []*MeshNode, do func(*MeshNode) error) {
 	}
 }
 
-// FreeAddresses are addresses of this machine on which nobody listens now.
+// FreeAddresses are addresses of this machine on which nobody listens now. They are
+// below those that systems give to whoever wants any: in the moment until it is
+// listened on, one of those would be taken by a client of another test.
 func FreeAddresses(t testing.TB, n int) []string {
 	t.Helper()
-	addresses := make([]string, n)
-	for i := range addresses {
-		l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
+	const lowest, highest, tries = 10_000, 32_000, 1000
+	var addresses []string
+	for range tries {
+		port := lowest + rand.IntN(highest-lowest) //nolint:gosec // any will do
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+		if _, taken := given.LoadOrStore(port, true); taken {
+			continue
 		}
-		defer l.Close()
-		addresses[i] = l.Addr().String()
+		l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", addr)
+		if err != nil {
+			continue
+		}
+		_ = l.Close()
+		if addresses = append(addresses, addr); len(addresses) == n {
+			return addresses
+		}
 	}
-	return addresses
+	t.Fatalf("found %d free addresses, want %d", len(addresses), n)
+	return nil
 }
+
+// given are the ports of FreeAddresses in this process.
+var given sync.Map

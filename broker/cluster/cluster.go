@@ -70,6 +70,7 @@ type Nodes struct {
 	stop    context.CancelFunc
 	tasks   sync.WaitGroup
 	closing sync.Once
+	greet   chan struct{} // capacity 1: a node has come
 
 	// Not changed after Start.
 	watchers []func(Change)
@@ -103,7 +104,7 @@ func Alone() *Nodes { return newNodes("", "", nil, slog.New(slog.DiscardHandler)
 func newNodes(name, config string, nc *nats.Conn, log *slog.Logger) *Nodes {
 	life, stop := context.WithCancel(context.Background())
 	return &Nodes{
-		self: ID{Name: name, Life: rand.Text()[:12]}, started: time.Now(), config: config, nc: nc, log: log, life: life, stop: stop,
+		self: ID{Name: name, Life: rand.Text()[:12]}, started: time.Now(), config: config, nc: nc, log: log, life: life, stop: stop, greet: make(chan struct{}, 1),
 		peers: make(map[string]*Peer), gone: make(map[string]time.Time),
 		tellers: make(map[string]func() json.RawMessage), hearers: make(map[string]func(ID, json.RawMessage)),
 		answers: make(map[string]func(ID, []byte) ([]byte, error)),
@@ -221,6 +222,7 @@ func (n *Nodes) run(ctx context.Context) {
 	for {
 		n.say(n.beat())
 		select {
+		case <-n.greet:
 		case now := <-ticker.C:
 			n.bury(now)
 		case <-ctx.Done():
@@ -273,6 +275,11 @@ func (n *Nodes) hear(m *nats.Msg) {
 	}
 	if came {
 		n.changeLocked(Change{ID: b.ID})
+		// It need not wait for the next beat to know this node.
+		select {
+		case n.greet <- struct{}{}:
+		default:
+		}
 	}
 	for key, text := range b.Told {
 		if f := n.hearers[key]; f != nil {

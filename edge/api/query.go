@@ -215,7 +215,7 @@ func (c *call) getUsers(name string) ([]byte, error) {
 		return nil, failf(http.StatusBadRequest, "Users are known of presence channels only")
 	}
 	answer := []byte(`{"users":[`)
-	for i, id := range c.api.hub.Members(c.app, name) {
+	for i, id := range c.api.hub.Members(c.r.Context(), c.app, name) {
 		if i > 0 {
 			answer = append(answer, ',')
 		}

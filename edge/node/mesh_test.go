@@ -68,10 +68,10 @@ func startMeshOf(t testing.TB, size int, edit func(i int, cfg *config.Config), a
 	return servers
 }
 
-// Real nodes form a cluster: what is published on one reaches clients of all.
+// Five real nodes form a cluster: what is published on one reaches clients of all.
 func TestMesh(t *testing.T) {
 	t.Parallel()
-	servers := startMesh(t, 3, func(int, *config.Config) {})
+	servers := startMesh(t, 5, func(int, *config.Config) {})
 	clients := make([]*client, len(servers))
 	for i, s := range servers {
 		clients[i] = s.connect(t)
