@@ -45,6 +45,13 @@ func TestMeshOccupancy(t *testing.T) {
 	wantEverywhere(t, servers, "/channels/match.1", nil, `{"occupied":true}`)
 	wantEverywhere(t, servers, "/channels/nothing", counts, `{"occupied":false,"subscription_count":0}`)
 	wantEverywhere(t, servers, "/connections", nil, `{"connections":3}`)
+	// A user is one on however many nodes.
+	clients[0].join(lobby, `{"user_id":"alice"}`)
+	clients[1].join(lobby, `{"user_id":"alice"}`)
+	clients[2].join(lobby, `{"user_id":"bob"}`)
+	both := url.Values{"info": {"user_count,subscription_count"}, "filter_by_prefix": {"presence-"}}
+	wantEverywhere(t, servers, "/channels", both, `{"channels":{"presence-lobby":{"user_count":2,"subscription_count":3}}}`)
+	wantEverywhere(t, servers, "/channels/presence-lobby", url.Values{"info": {"user_count"}}, `{"occupied":true,"user_count":2}`)
 	for _, s := range servers {
 		_, list := s.call("GET", base+"/channels", counts, "")
 		for _, want := range []string{`"chat":{"subscription_count":3}`, `"match.1":{"subscription_count":1}`, `"match.2":{"subscription_count":1}`} {
