@@ -39,6 +39,7 @@ type Broker struct {
 	health     *health
 	nodes      *cluster.Nodes
 	accord     *accord // nil: there is no cluster
+	pulse      *pulse  // nil: the streams are of this broker alone
 	witness    Witness // nil: the server is none
 	// again: the streams cannot be trusted, and all get a new epoch.
 	again bool
@@ -62,7 +63,8 @@ const readConnections = 4
 // the sequences of existing data cannot be trusted, so positions held by
 // clients must not be compared with them. The context bounds the start only.
 // If d is a Keeper, the broker restarts its server when that has failed; if it is
-// a Witness, streams that have lost something get a new epoch, and stores tell it. Close
+// a Witness, streams that have lost something get a new epoch, and stores tell it; in
+// a copy all do. Close
 // ends the broker; the server behind d must outlive it. The error is
 // ErrPartitions if the data has another number of partitions, ErrRules if the
 // rules cannot be applied to it.
@@ -73,6 +75,11 @@ func New(ctx context.Context, cfg Config, d Dialer, newEpoch bool, log *slog.Log
 	b := &Broker{cfg: cfg.withDefaults(), log: log, again: newEpoch, disturbed: make(chan struct{}, 1), nodes: cluster.Alone()}
 	if !b.cfg.Shared {
 		b.witness, _ = d.(Witness)
+	}
+	if b.witness != nil && b.witness.Copied() {
+		// Who was told of what is not in it cannot be told from who was not.
+		log.Warn("the data folder is a copy: what was stored after it was made is lost, clients that come back are told of a gap")
+		b.again = true
 	}
 	b.makeLanes()
 	b.run, b.stop = context.WithCancel(context.WithoutCancel(ctx))
@@ -123,7 +130,8 @@ func (b *Broker) openNodes(d Dialer) error {
 	b.nodes = cluster.New(nc, b.cfg.Node, mine.hash(), b.log)
 	b.accord = newAccord(b.nodes, mine, b.log)
 	b.tasks.Go(func() { b.accord.run(b.run) })
-	return nil
+	b.tasks.Go(func() { b.balance(b.run) })
+	return b.openPulse()
 }
 
 // Nodes are the other nodes of the cluster. Whoever has this started must have said

@@ -131,7 +131,8 @@ func (h *health) state(now time.Time) (failed, due bool) {
 // look finds failures that nobody has reported.
 func (h *health) look(ctx context.Context, now time.Time) {
 	h.tellRefusals(now)
-	if stream := h.silent(); stream != "" {
+	// In a cluster a stream without a majority is silent, and no restart helps.
+	if stream := h.silent(); stream != "" && !h.broker.cfg.Shared {
 		h.breakDown(ctx, fmt.Errorf("stream %s does not answer", stream))
 		return
 	}

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -108,13 +110,14 @@ func TestPlacesOutliveRestarts(t *testing.T) {
 		}
 		places = append(places, end(t, b, "match.1"))
 		if i%2 == 1 {
-			dir = mustCopy(t, dir)
+			dir = mustForgetBirth(t, mustCopy(t, dir))
 		}
 		stop()
 	}
 }
 
-// A copy that is put back says that it never gave what was given after it was
+// Where the system does not tell that a folder is a copy, it still says that it never
+// gave what was given after it was
 // made, also when it has given the same sequences again; whether the server ran
 // while it was made, or not, and was started again since. Seen: who had 100 more
 // events than the copy was told that nothing was missing.
@@ -140,7 +143,7 @@ func TestCopyPutBack(t *testing.T) {
 			lost = append(lost, end(t, b, "match.1"), publishMany(t, b, "match.1", 40, 60))
 			stop()
 			for range 2 {
-				again := mustCopy(t, copied)
+				again := mustForgetBirth(t, mustCopy(t, copied))
 				b, stop = brokertest.Open(t, again, broker.Config{Partitions: 1})
 				wantKnown(t, b, true, before)
 				wantKnown(t, b, false, lost...)
@@ -154,6 +157,65 @@ func TestCopyPutBack(t *testing.T) {
 				stop()
 			}
 		})
+	}
+}
+
+// Who has a position that a copy gave, too, may have missed what was stored after it
+// was made: no position outlives a copy. Seen: such a client was told that nothing
+// was missing.
+func TestCopyIsAnotherLog(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("the system does not tell when a folder was made")
+	}
+	dir := t.TempDir()
+	b, stop := brokertest.Open(t, dir, broker.Config{Partitions: 1})
+	before := publishMany(t, b, "match.1", 0, 20)
+	copied := mustCopyWithTimes(t, dir)
+	publishMany(t, b, "match.1", 20, 40)
+	stop()
+	b, said, stop := openLogging(t, copied, broker.Config{Partitions: 1})
+	wantKnown(t, b, false, before)
+	if strings.Count(said(), "the data folder is a copy") != 1 {
+		t.Errorf("said %s", said())
+	}
+	after := end(t, b, "match.1")
+	stop()
+	b, said, stop = openLogging(t, copied, broker.Config{Partitions: 1})
+	defer stop()
+	wantKnown(t, b, true, after)
+	if said() != "" {
+		t.Errorf("it is told again: %s", said())
+	}
+}
+
+// What describes a stream is damaged: the stream is lost once, and not again at each
+// start, as it was while the damage stayed.
+func TestDamagedDescription(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	b, stop := brokertest.Open(t, dir, broker.Config{Partitions: 1})
+	before := publishMany(t, b, "match.1", 0, 20)
+	stop()
+	if err := os.WriteFile(filepath.Join(msgs(dir), "..", "meta.inf"), []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b, said, stop := openLogging(t, dir, broker.Config{Partitions: 1})
+	wantKnown(t, b, false, before)
+	if strings.Count(said(), "has lost events that were stored") != 1 {
+		t.Errorf("said %s", said())
+	}
+	after := publishMany(t, b, "match.1", 0, 5)
+	stop()
+	if _, err := os.Stat(filepath.Join(dir, "damaged", "EVENTS-0", "meta.inf")); err != nil {
+		t.Errorf("what was there is not kept: %v", err)
+	}
+	b, said, stop = openLogging(t, dir, broker.Config{Partitions: 1})
+	defer stop()
+	wantKnown(t, b, true, after)
+	wantEvents(t, b, "match.1", 5)
+	if said() != "" {
+		t.Errorf("it is told again: %s", said())
 	}
 }
 
@@ -384,7 +446,7 @@ func TestDamage(t *testing.T) {
 			} else {
 				copied = mustCopyWithTimes(t, tt.from)
 			}
-			if err := tt.harm(copied); err != nil {
+			if err := tt.harm(mustForgetBirth(t, copied)); err != nil {
 				t.Fatal(err)
 			}
 			b, said, stop := openLogging(t, copied, cfg)
@@ -402,6 +464,26 @@ func TestDamage(t *testing.T) {
 			}
 		})
 	}
+}
+
+// mustForgetBirth makes a data folder one of a system that does not tell when a folder
+// was made, so that a copy is not known to be one.
+func mustForgetBirth(t *testing.T, dir string) string {
+	t.Helper()
+	path := filepath.Join(dir, "streams.json")
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = regexp.MustCompile(`"born":\d+,`).ReplaceAll(text, nil)
+	if err := errors.Join(os.WriteFile(path, text, 0o600), os.Chtimes(path, info.ModTime(), info.ModTime())); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 func mustCopyWithTimes(t *testing.T, from string) (to string) {
@@ -438,7 +520,7 @@ func TestEmptyStreamAfterAKill(t *testing.T) {
 		text, err := os.ReadFile(filepath.Join(dir, "streams.json"))
 		return err == nil && !strings.Contains(string(text), `.blk"`)
 	})
-	killed := mustCopyWithTimes(t, dir)
+	killed := mustForgetBirth(t, mustCopyWithTimes(t, dir))
 	stop()
 	b, said, stop := openLogging(t, killed, cfg)
 	defer stop()

@@ -82,7 +82,7 @@ func (s *start) openReplicated(ctx context.Context, l *lane) error {
 			}
 			continue
 		}
-		l.epoch, l.runs = newEpoch(), Runs{{Token: s.run, First: 1, began: s.now}}
+		l.epoch, l.runs = newEpoch(), Runs{{Token: s.run, First: 1}}
 		err = again(ctx, func(ctx context.Context) error {
 			_, err := s.js.CreateStream(ctx, s.broker.streamConfig(l))
 			if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
@@ -123,7 +123,7 @@ func (s *start) adopt(ctx context.Context, l *lane, have *jetstream.StreamInfo) 
 	}
 	if l.retention.raised(&have.Config) || want.Metadata[metadataRules] != m[metadataRules] {
 		s.void(l, "what is retained has changed")
-		l.epoch, l.runs = newEpoch(), Runs{{Token: s.run, First: have.State.LastSeq + 1, began: s.now}}
+		l.epoch, l.runs = newEpoch(), Runs{{Token: s.run, First: have.State.LastSeq + 1, Began: s.now}}
 		want = s.broker.streamConfig(l)
 	}
 	want.Replicas = have.Config.Replicas // changed by a command alone

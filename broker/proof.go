@@ -67,7 +67,7 @@ func (h *health) prove(p *proof) {
 		}
 	}
 	if p.err == nil {
-		p.err = errors.Join(h.refusals(time.Now()), h.ask(ctx))
+		p.err = errors.Join(h.refusals(time.Now()), h.broker.pulse.failure(time.Now()), h.ask(ctx))
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -17,8 +17,8 @@ type Run struct {
 	Token string
 	// First is the first sequence that may be given in it.
 	First uint64
-
-	began time.Time
+	// Began is when, zero if there was nothing before.
+	Began time.Time
 }
 
 // Runs are those of one epoch of a stream, the oldest first. The last is that of
@@ -50,6 +50,22 @@ func (r Runs) Gave(token string, sequence uint64) bool {
 	return i >= 0 && (i == len(r)-1 || sequence < r[i+1].First)
 }
 
+// Since is from when on the log knows of all that was stored, and kept it by its
+// bounds; zero: there was nothing before.
+func (r Runs) Since() time.Time {
+	if len(r) == 0 || r[0].Began.IsZero() {
+		return time.Time{}
+	}
+	return r[0].Began.Add(time.Second) // it is known to the second
+}
+
+func unix(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.Unix()
+}
+
 func (r Runs) find(token string) int {
 	for i := range r {
 		if r[i].Token == token {
@@ -63,7 +79,7 @@ func (r Runs) find(token string) int {
 // sequence, and longer ago than age: nothing proves that whoever was last here in
 // one of them misses nothing.
 func (r Runs) pruned(first uint64, now time.Time, age time.Duration) Runs {
-	for len(r) > 1 && (len(r) > maxRuns || r[1].First < first && now.Sub(r[1].began) > age) {
+	for len(r) > 1 && (len(r) > maxRuns || r[1].First < first && now.Sub(r[1].Began) > age) {
 		r = r[1:]
 	}
 	return r
@@ -74,7 +90,7 @@ func (r Runs) pruned(first uint64, now time.Time, age time.Duration) Runs {
 func (r Runs) String() string {
 	parts := make([]string, len(r))
 	for i, run := range r {
-		parts[i] = run.Token + ":" + strconv.FormatUint(run.First, 36) + ":" + strconv.FormatInt(run.began.Unix(), 36)
+		parts[i] = run.Token + ":" + strconv.FormatUint(run.First, 36) + ":" + strconv.FormatInt(unix(run.Began), 36)
 	}
 	return strings.Join(parts, " ")
 }
@@ -92,7 +108,11 @@ func parseRuns(text string) (Runs, error) {
 		if err = errors.Join(err, err2); err != nil {
 			return nil, fmt.Errorf("%w: %.100q: %w", errRuns, part, err)
 		}
-		runs = append(runs, Run{Token: token, First: sequence, began: time.Unix(seconds, 0)})
+		run := Run{Token: token, First: sequence}
+		if seconds != 0 {
+			run.Began = time.Unix(seconds, 0)
+		}
+		runs = append(runs, run)
 	}
 	return runs, nil
 }

@@ -9,7 +9,7 @@ import (
 
 func TestRunsText(t *testing.T) {
 	t.Parallel()
-	for _, runs := range []Runs{nil, {{began: time.Unix(0, 0)}}, {{Token: "A", First: 1, began: time.Unix(1e9, 0)}, {Token: "B", First: 1 << 63, began: time.Unix(2e9, 0)}}} {
+	for _, runs := range []Runs{nil, {{}}, {{Token: "A", First: 1, Began: time.Unix(1e9, 0)}, {Token: "B", First: 1 << 63, Began: time.Unix(2e9, 0)}}} {
 		got, err := parseRuns(runs.String())
 		if err != nil || !cmp.Equal(got, runs, cmp.AllowUnexported(Run{})) {
 			t.Errorf("%q is read as %v, %v", runs.String(), got, err)
@@ -27,7 +27,7 @@ func TestRunsText(t *testing.T) {
 func TestRunsPruned(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
-	run := func(first uint64, ago time.Duration) Run { return Run{First: first, began: now.Add(-ago)} }
+	run := func(first uint64, ago time.Duration) Run { return Run{First: first, Began: now.Add(-ago)} }
 	many := make(Runs, maxRuns+5)
 	for i := range many {
 		many[i] = run(uint64(i), 0)

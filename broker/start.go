@@ -150,7 +150,10 @@ func (s *start) begin(l *lane, have *jetstream.StreamInfo, runs Runs, moves []mo
 	if have.State.Msgs == 0 {
 		first = have.State.LastSeq + 1
 	}
-	run := Run{Token: s.run, First: have.State.LastSeq + 1, began: s.now}
+	run := Run{Token: s.run, First: have.State.LastSeq + 1, Began: s.now}
+	if run.First == 1 && len(s.before) == 0 && !s.broker.again {
+		run.Began = time.Time{} // the data is new
+	}
 	l.runs = append(runs, run).pruned(first, s.now, l.retention.MaxAge)
 	l.moves = prunedMoves(moves, l.runs)
 	if len(movesText(l.moves)) > maxMoves {

@@ -97,7 +97,7 @@ func (b *Broker) storeLost(stream string, last uint64) bool {
 	if lost {
 		b.log.Error("a table has lost values that were stored: clients with sessions that come back are told of a gap", loss.attributes()...)
 	}
-	return lost || b.again || b.witness != nil && b.witness.Copied()
+	return lost || b.again
 }
 
 // Void is until when values may have been lost, zero if never: what was put before

@@ -120,9 +120,9 @@ func (t *Tenant) count() *pusher.Error {
 		}
 		return pusher.Errorf(pusher.CodeOverQuota, "The app's limit of %d connections is reached (max_connections)", allowed)
 	}
-	if !t.node.census.enter() {
+	if refusal := t.node.census.enter(); refusal != nil {
 		t.connections.Add(-1)
-		return shuttingDown()
+		return refusal
 	}
 	return nil
 }

@@ -39,7 +39,8 @@
 //     positions says them when it subscribes. Either way a joining is made
 //     (joining.go) in the place of step 4 above.
 //  2. Its replay.Request is what the session has of the channel (session.Hold.Request),
-//     or what the client asked for.
+//     or what the client asked for. From here on what is not for one of its earlier
+//     socket ids is not delivered to it (fanout.Member.Had).
 //  3. replay.Catchup tries it: under the channel's lock it takes what the ring has,
 //     and joining.Take gives the client the success, the outcome, the missed events
 //     and its seat, in one step.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"reecho/edge/pusher"
 )
 
 // On a shutdown clients are closed in waves: all of them come back at once to
@@ -20,19 +22,23 @@ type census struct {
 	mu      sync.Mutex
 	open    int
 	closing bool
+	cutOff  bool          // nobody is let in for now
 	empty   bool          // gone is closed
 	gone    chan struct{} // closed the first time that closing and open is 0
 }
 
-// enter counts a new client; false: the hub is closing.
-func (c *census) enter() bool {
+// enter counts a new client, unless it is refused, which it is told.
+func (c *census) enter() *pusher.Error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closing {
-		return false
+	switch {
+	case c.closing:
+		return shuttingDown()
+	case c.cutOff:
+		return cutOff()
 	}
 	c.open++
-	return true
+	return nil
 }
 
 // enterRefused counts a connection that is being closed. It is let in always.
@@ -65,6 +71,14 @@ func (c *census) close() int {
 	return c.open
 }
 
+// setCutOff lets nobody in, or everybody again, and returns how many are there.
+func (c *census) setCutOff(on bool) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cutOff = on
+	return c.open
+}
+
 func (c *census) isClosing() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -74,8 +88,27 @@ func (c *census) isClosing() bool {
 // drain tells every client to reconnect, spread over the time given or until
 // ctx ends. Clients that come meanwhile are refused.
 func (h *Hub) drain(ctx context.Context, spread time.Duration) {
+	h.sendAway(ctx, h.node.census.close(), spread, shuttingDown)
+}
+
+// CutOff tells every client to reconnect, spread over the time given or until ctx
+// ends, and refuses new ones until Rejoin: this node hears nothing of what the others
+// of its cluster store, and other nodes may.
+func (h *Hub) CutOff(ctx context.Context, spread time.Duration) {
+	h.sendAway(ctx, h.node.census.setCutOff(true), spread, cutOff)
+}
+
+// Rejoin ends CutOff.
+func (h *Hub) Rejoin() { h.node.census.setCutOff(false) }
+
+func cutOff() *pusher.Error {
+	return pusher.Errorf(pusher.CodeReconnect, "The server has lost its cluster, reconnect")
+}
+
+// sendAway tells every client why it has to reconnect, in waves if there are many.
+func (h *Hub) sendAway(ctx context.Context, clients int, spread time.Duration, why func() *pusher.Error) {
 	pause := spread / drainWaves
-	if h.node.census.close() <= drainAtOnce {
+	if clients <= drainAtOnce {
 		pause = 0
 	}
 	// Before its clients are there other nodes have to know why they come.
@@ -91,18 +124,18 @@ func (h *Hub) drain(ctx context.Context, spread time.Duration) {
 		}
 		h.node.pool.Each(func(c *client) {
 			if c.ID().A%drainWaves == wave {
-				c.drain()
+				c.sendAway(why)
 			}
 		})
 		timer.Reset(pause)
 	}
 }
 
-// drain tells a client to reconnect. One with a session is asked first what it
+// sendAway tells a client to reconnect. One with a session is asked first what it
 // got, so that nothing has to be repeated to it: it gets nothing more meanwhile,
 // and its pong or the next tick ends it. It runs on the client's shard.
-func (c *client) drain() {
+func (c *client) sendAway(why func() *pusher.Error) {
 	if c.acks == nil || !c.acks.finish() {
-		c.closeWith(shuttingDown())
+		c.closeWith(why())
 	}
 }

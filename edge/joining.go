@@ -88,7 +88,9 @@ func (j *joining) serve(ctx context.Context) error {
 	return j.catchup.Run(ctx)
 }
 
-// request is what the client is to get.
+// request is what the client is to get. What comes live with one of its earlier
+// ids from now on is not for it either: who published it may have been on its way
+// while the client came back.
 func (j *joining) request() replay.Request {
 	var r replay.Request
 	if j.ask == nil {
@@ -97,7 +99,21 @@ func (j *joining) request() replay.Request {
 		r = j.asked()
 	}
 	r.Asker, r.Turn = limit.Address(j.c.address), j.turn
+	if ids := earlierIDs(r.Except, j.c.ID()); len(ids) > 0 {
+		j.c.Had(ids)
+	}
 	return r
+}
+
+// earlierIDs are the ids among those of a client that are not its own now, and that
+// a connection can have had.
+func earlierIDs(except []string, now pusher.SocketID) (ids []pusher.SocketID) {
+	for _, text := range except {
+		if id, known, _ := pusher.ParseSocketID(text); known && id != now {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 // asked is the request of a client that keeps positions.

@@ -84,6 +84,22 @@ func TestCatchupUnavailable(t *testing.T) {
 	})
 }
 
+// A log that does not answer for a moment is asked again: nothing is lost then, and
+// nobody is told of a gap. Seen: a client that came back 4 s after the log had been
+// mended was.
+func TestCatchupAsksAgain(t *testing.T) {
+	onStage(t, hour, nil, func(s *stage) {
+		for range 3 {
+			s.arrive(s.publish())
+		}
+		s.entries = nil
+		s.log.Fail(true)
+		time.AfterFunc(4*time.Second, func() { s.log.Fail(false) })
+		s.ask(replay.Request{Want: replay.WantSince, Since: time.Now()})
+		s.want("answer 3@0", "+1", "+2", "+3")
+	})
+}
+
 // Turn comes before each reading of the log, and can deny the past, end the
 // request, or let it go on.
 func TestCatchupTurns(t *testing.T) {

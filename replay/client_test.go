@@ -3,6 +3,7 @@ package replay_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -71,8 +72,14 @@ func (c *client) beSure(socket string) {
 	c.sure[socket] = true
 }
 
-// excludes reports whether an event that is not for a connection must not be sent
-// again.
+// forgotten: what was known of a session is not, but for the connection that tells.
+func (c *client) forgotten() {
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	maps.DeleteFunc(c.sure, func(socket string, _ bool) bool { return socket != c.socket() })
+}
+
+// excludes reports whether an event that is not for a connection must not be sent.
 func (c *client) excludes(exclude string) bool {
 	c.w.mu.Lock()
 	defer c.w.mu.Unlock()
@@ -276,6 +283,9 @@ func (c *client) answer(l *link, f frame) {
 	switch {
 	case o.Reason != "":
 		c.w.count("gaps")
+		if o.Reason == replay.SessionExpired {
+			c.forgotten()
+		}
 		// What was gone then is what it was told of, also what this node never
 		// had, and does not know to be behind the position.
 		c.have, c.excused = at, max(at, f.gone)
@@ -286,11 +296,15 @@ func (c *client) answer(l *link, f frame) {
 		c.have = at
 	case f.asked == replay.WantMissed && c.epoch >= 0:
 		c.fail("is told that it missed nothing, in another epoch")
-	case c.session != "" && c.epoch >= 0:
+	// Where nothing is kept its place is stored a moment after it has joined.
+	case c.session != "" && c.epoch > 0:
 		c.fail("is taken for new, and told nothing")
 	default:
 		c.checkSince(l, at)
 		c.have, c.excused = at, at
+		if epoch == 0 {
+			c.excused = f.gone // of before, of which nothing is kept now
+		}
 	}
 	c.epoch = epoch
 	if c.session == "" {
@@ -305,8 +319,7 @@ func (c *client) receive(l *link, f frame) {
 	}
 	c.checkNothing(l, f.sequence-1, fmt.Sprintf("was not delivered before %d, and no gap told", f.sequence))
 	for _, s := range c.w.all(l.room.ref) {
-		// Of its earlier ids only what is sent again knows.
-		if s.sequence == f.sequence && s.exclude != "" && (s.exclude == l.socket || f.again && c.excludes(s.exclude)) {
+		if s.sequence == f.sequence && s.exclude != "" && (s.exclude == l.socket || c.excludes(s.exclude)) {
 			c.fail("%d was not meant for it", s.sequence)
 		}
 	}
@@ -375,7 +388,7 @@ func (c *client) flap() {
 // visit is a stay on another node, which has all there is.
 func (c *client) visit() {
 	all := c.w.all(refs[c.room])
-	if c.link != nil || c.session != "" || c.position == "" || c.epoch != c.w.log.Epoch() || len(all) == 0 {
+	if c.link != nil || c.session != "" || c.position == "" || c.epoch != c.w.log.Epoch() || c.w.log.Retention.Off || len(all) == 0 {
 		return
 	}
 	last := all[len(all)-1].sequence

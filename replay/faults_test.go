@@ -318,10 +318,34 @@ func TestTrimmedWhileRead(t *testing.T) {
 	})
 }
 
+// A ring that was broken between the two halves of a question has no base: the
+// newest events were looked for below the largest number there is, for as long as the
+// client waited.
+func TestBrokenBetweenNewestAndSince(t *testing.T) {
+	var logs *hooked
+	onStage(t, hour, func(l *replaytest.Log) replay.Logs {
+		logs = &hooked{Logs: l}
+		return logs
+	}, func(s *stage) {
+		s.arrive(s.publish())
+		late := s.publish()
+		s.log.Share(app, 2)
+		s.claim(2, time.Now().Add(time.Minute))
+		s.publish()
+		s.want("1", "answer 0@2")
+		logs.span = func() {
+			logs.span = nil
+			s.log.Deliver(refs[0], late)
+		}
+		s.ask(replay.Request{Want: replay.WantSince, Since: time.Now().Add(-time.Minute), Newest: 5})
+		s.want("gap", "3", "answer 1@2 trimmed_by_size", "+3")
+	})
+}
+
 // hooked is a log that calls functions before it answers.
 type hooked struct {
 	replay.Logs
-	state, read func()
+	state, read, span func()
 }
 
 // Log implements replay.Logs.
@@ -338,6 +362,14 @@ func (l hookedLog) State(ctx context.Context) (broker.State, error) {
 		l.all.state()
 	}
 	return l.Log.State(ctx)
+}
+
+// Span implements replay.Log.
+func (l hookedLog) Span(ctx context.Context) (broker.Event, int, error) {
+	if l.all.span != nil {
+		l.all.span()
+	}
+	return l.Log.Span(ctx)
 }
 
 // Read implements replay.Log.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math"
+	"time"
 
 	"reecho/broker"
 )
@@ -86,9 +87,9 @@ func (c *Catchup) extend(ctx, attempt context.Context) error {
 	case !known:
 		return ch.findEnd(attempt)
 	case !settled:
-		err = ch.settleNow(attempt)
+		err = untilAnswered(attempt, ch.settleNow)
 	default:
-		err = c.loadWanted(attempt, base, end)
+		err = untilAnswered(attempt, func(ctx context.Context) error { return c.loadWanted(ctx, base, end) })
 	}
 	if err == nil || ctx.Err() != nil {
 		return ctx.Err()
@@ -97,6 +98,25 @@ func (c *Catchup) extend(ctx, attempt context.Context) error {
 		slog.String("channel", ch.ref.Channel), slog.Any("error", err))
 	c.reason = Unavailable
 	return nil
+}
+
+// askAgain is the pause after a question that the log has not answered.
+const askAgain = 100 * time.Millisecond
+
+// untilAnswered reads again what the log has not answered: it may be busy, or being
+// mended, and a client that is told of a gap has lost what is there.
+func untilAnswered(ctx context.Context, read func(context.Context) error) error {
+	for {
+		err := read(ctx)
+		if !errors.Is(err, broker.ErrUnavailable) {
+			return err
+		}
+		select {
+		case <-time.After(askAgain):
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 func (c *Catchup) loadWanted(ctx context.Context, base, end uint64) error {
@@ -221,8 +241,12 @@ func (c *Catchup) loadBoth(ctx context.Context, base uint64) error {
 		return err
 	}
 	c.reason = ""
-	read := c.past.read
-	c.ch.locked(func() { base = c.ch.ring.Base() })
+	read, known := c.past.read, false
+	c.ch.locked(func() { known, base = c.ch.ring.Known(), c.ch.ring.Base() })
+	if !known {
+		c.past = past{read: read} // it was broken meanwhile: all is looked for again
+		return nil
+	}
 	err := c.loadSince(ctx, base)
 	c.past.read += read
 	return err

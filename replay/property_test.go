@@ -24,7 +24,7 @@ import (
 // everything happens that can. All of it is the product but the log (replaytest)
 // and the clients with their connections (world_test.go).
 type world struct {
-	t      *testing.T
+	t      judge
 	rng    *rand.Rand
 	log    *replaytest.Log
 	bounds replay.Bounds
@@ -40,8 +40,17 @@ type world struct {
 	copied *past
 	stored map[broker.Ref][]stored // all there ever were in this epoch
 	lines  []line
+	ids    ids            // which sessions are known whatever the table forgets
 	failed atomic.Int64   // how often nothing could be put into the table
 	tally  map[string]int // what happened, so that the worlds are not too peaceful
+}
+
+// judge is told of the faults of a world: a *testing.T.
+type judge interface {
+	Helper()
+	Errorf(format string, args ...any)
+	Fatalf(format string, args ...any)
+	Context() context.Context
 }
 
 type wired struct {
@@ -62,20 +71,22 @@ var refs = []broker.Ref{{App: app, Channel: "match.1"}, {App: app, Channel: "mat
 // others share the stream.
 var others = []broker.Ref{{App: app, Channel: "chat"}, {App: "78", Channel: "match.1"}}
 
-func newWorld(t *testing.T, seed uint64, tally map[string]int) *world {
+func newWorld(t judge, seed uint64, tally map[string]int) *world {
 	t.Helper()
 	rng := rand.New(rand.NewPCG(seed, 7))
 	kept := broker.Retention{
 		EventsPerChannel: int64(3 + rng.IntN(30)), MaxAge: time.Duration(1+rng.IntN(30)) * time.Minute, MaxBytes: int64(5000 + rng.IntN(50000)),
 	}
-	w := &world{t: t, rng: rng, log: replaytest.NewLog(rand.New(rand.NewPCG(seed, 8)), kept), tally: tally, stored: make(map[broker.Ref][]stored)}
+	w := &world{t: t, rng: rng, tally: tally, stored: make(map[broker.Ref][]stored)}
+	w.ids = ids{began: make(map[string]time.Time), known: make(map[string]bool)}
 	w.bounds = replay.Bounds{Events: 2 + rng.IntN(40), Bytes: 1 << 20, EventBytes: 1 << 16}
 	switch rng.IntN(3) {
 	case 0:
 		w.bounds.Bytes = 2000 + rng.IntN(200_000)
 	case 1:
-		w.log.Retention.MaxBytes, w.large = 4<<20, true
+		kept.MaxBytes, w.large = 4<<20, true
 	}
+	w.log = replaytest.NewLog(rand.New(rand.NewPCG(seed, 8)), kept)
 	for i := range 8 {
 		w.clients = append(w.clients, newClient(w, i))
 	}
@@ -108,11 +119,48 @@ func (t table) Get(ctx context.Context, key string) ([]byte, time.Time, bool, er
 
 // Put implements session.Records.
 func (t table) Put(ctx context.Context, key string, value []byte) error {
+	began := time.Now()
 	err := t.w.log.Put(ctx, key, value)
 	if err != nil {
 		t.w.failed.Add(1)
+		return err
 	}
-	return err
+	t.w.mu.Lock()
+	defer t.w.mu.Unlock()
+	t.w.ids.put(key, began)
+	return nil
+}
+
+// ids is of which sessions the id has been stored. That is done once a second: of
+// one whose node is killed before, nothing is known if the table forgets it.
+type ids struct {
+	began map[string]time.Time // when the first record was put, of the others
+	known map[string]bool
+	head  time.Time // when the last save of ids began, with its first record
+}
+
+// put takes in that something is stored that was put at a time.
+func (d *ids) put(key string, at time.Time) {
+	switch session, ok := sessionOf(key); {
+	case ok && !d.known[session] && d.began[session].IsZero():
+		d.began[session] = at
+	case key == "ids head":
+		d.head = at
+	case strings.HasPrefix(key, "ids "):
+		for session, began := range d.began {
+			if began.Before(d.head) {
+				d.known[session] = true
+				delete(d.began, session)
+			}
+		}
+	}
+}
+
+// sessionOf is the key of the session that a record is of, if it is of one.
+func sessionOf(key string) (session string, ok bool) {
+	id, ok := strings.CutPrefix(key, app+"/")
+	id, _, _ = strings.Cut(id, "/")
+	return app + "/" + id, ok
 }
 
 // Void implements session.Records.
@@ -136,6 +184,7 @@ func (w *world) stop(killed bool) {
 	}()
 	<-ended
 	w.log.Fail(false)
+	clear(w.ids.began)
 }
 
 // publish stores an event; it reaches the node later, in another order, twice or
@@ -144,6 +193,10 @@ func (w *world) publish(ref broker.Ref, followed bool) {
 	exclude := ""
 	if c := w.clients[w.rng.IntN(len(w.clients))]; w.rng.IntN(4) == 0 {
 		exclude = c.socket()
+		if n := len(c.sockets); n > 1 && w.rng.IntN(3) == 0 {
+			exclude = c.sockets[max(0, n-2-w.rng.IntN(3))] // its request began before a cut
+			w.count("late requests")
+		}
 	}
 	w.publishFor(exclude, ref, followed)
 }
@@ -156,6 +209,10 @@ func (w *world) publishFor(exclude string, ref broker.Ref, followed bool) {
 	}
 	ev := w.log.Publish(ref, exclude, min(size, int(w.log.Retention.MaxBytes/2)))
 	if !followed {
+		return
+	}
+	if w.log.Retention.Off {
+		w.wire = append(w.wire, wired{ref, ev})
 		return
 	}
 	w.tell(ref, nil, "published: %d after %d, not for %q, %v retained", ev.Sequence, ev.Previous, exclude, len(w.log.Retained(ref)))
@@ -222,8 +279,10 @@ func (w *world) step() {
 		w.pass(time.Duration(w.rng.Int64N(int64(time.Minute))))
 	case n < 965:
 		w.pass(time.Duration(w.rng.Int64N(int64(2 * w.log.Retention.MaxAge))))
-	case n < 975:
+	case n < 972:
 		w.cutShare(1 + w.rng.IntN(5))
+	case n < 975:
+		w.rebound()
 	case n < 982:
 		c.visit()
 	case n < 984:
@@ -257,6 +316,59 @@ func (w *world) step() {
 	}
 }
 
+// rebound restarts the node with other bounds of what is kept, some of them lower,
+// some higher; with nothing kept for a while; or with what it had.
+func (w *world) rebound() {
+	w.stop(w.rng.IntN(2) == 0)
+	kept := &w.log.Retention
+	switch w.rng.IntN(4) {
+	case 0:
+		kept.Off = !kept.Off
+		w.count("off and on")
+	case 1:
+		w.raise(kept)
+		w.count("raised")
+	case 2:
+		w.lower(kept)
+		w.count("lowered")
+	default:
+		w.raise(kept)
+		w.lower(kept)
+	}
+	if w.rng.IntN(4) == 0 {
+		<-time.After(time.Duration(w.rng.Int64N(int64(kept.MaxAge))))
+	}
+	w.log.Restart()
+	for _, ref := range refs {
+		w.tell(ref, nil, "keeps %+v, epoch %d, %d retained", *kept, w.log.Epoch(), len(w.log.Retained(ref)))
+	}
+	w.start()
+}
+
+// raise makes one bound higher.
+func (w *world) raise(kept *broker.Retention) {
+	switch w.rng.IntN(3) {
+	case 0:
+		kept.EventsPerChannel += int64(1 + w.rng.IntN(30))
+	case 1:
+		kept.MaxAge += time.Duration(1+w.rng.IntN(30)) * time.Minute
+	case 2:
+		kept.MaxBytes += int64(1 + w.rng.IntN(50_000))
+	}
+}
+
+// lower makes one bound lower.
+func (w *world) lower(kept *broker.Retention) {
+	switch w.rng.IntN(3) {
+	case 0:
+		kept.EventsPerChannel = 1 + w.rng.Int64N(kept.EventsPerChannel)
+	case 1:
+		kept.MaxAge = max(time.Minute, time.Duration(w.rng.Int64N(int64(kept.MaxAge))))
+	case 2:
+		kept.MaxBytes = max(5000, w.rng.Int64N(kept.MaxBytes))
+	}
+}
+
 // past is a copy of the log, and what had been stored then.
 type past struct {
 	log    replaytest.Copy
@@ -276,6 +388,9 @@ func (w *world) putBack() {
 			c.epoch = otherLife
 		}
 		c.have, c.excused = min(c.have, last), min(c.excused, last)
+		w.mu.Lock()
+		clear(c.sure) // the copy may know of fewer
+		w.mu.Unlock()
 	}
 	for _, ref := range refs {
 		w.tell(ref, nil, "a copy is put back")
@@ -288,8 +403,11 @@ const otherLife = 0
 
 // evict makes the table forget some of the sessions, as one that is full does.
 func (w *world) evict() {
+	w.mu.Lock()
+	known := maps.Clone(w.ids.known)
+	w.mu.Unlock()
 	for _, key := range w.log.Keys() {
-		if strings.HasPrefix(key, app+"/") && w.rng.IntN(3) == 0 {
+		if session, _ := sessionOf(key); known[session] && w.rng.IntN(3) == 0 {
 			w.log.Forget(key)
 			w.count("evicted")
 		}
@@ -319,6 +437,15 @@ func (w *world) finish() {
 	}
 }
 
+// live is all that happens in a world.
+func (w *world) live() {
+	defer w.stop(false)
+	for range 400 {
+		w.step()
+	}
+	w.finish()
+}
+
 // rounds is how many worlds there are.
 func rounds(t *testing.T) uint64 {
 	t.Helper()
@@ -342,17 +469,12 @@ func TestNoUnflaggedGap(t *testing.T) {
 	for i := range rounds(t) {
 		t.Run(seed.Repeat(first+i), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, first+i, tally)
-				defer w.stop(false)
-				for range 400 {
-					w.step()
-				}
-				w.finish()
+				newWorld(t, first+i, tally).live()
 			})
 		})
 	}
 	t.Logf("%v", tally)
-	for _, what := range []string{"whole", "gaps", "parts", "newest", "since", "since and newest", "sessions", "ahead", "twice broken", "epochs", "copies", "evicted", "flapping"} {
+	for _, what := range []string{"whole", "gaps", "parts", "newest", "since", "since and newest", "sessions", "ahead", "twice broken", "epochs", "copies", "evicted", "flapping", "late requests", "raised", "lowered", "off and on"} {
 		if tally[what] < 10 {
 			t.Errorf("the worlds are too peaceful: %d × %s", tally[what], what)
 		}

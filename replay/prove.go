@@ -86,6 +86,9 @@ func (ch *Channel) prove(ctx context.Context, c Claim, events []broker.Event) (p
 // proveSince decides whether the events since a time, of which so many were read
 // after a sequence, are all there were.
 func (ch *Channel) proveSince(ctx context.Context, since time.Time, after uint64, read int) (Reason, error) {
+	if since.Before(ch.log.Runs().Since()) {
+		return EpochChanged, nil
+	}
 	r, err := ch.retained(ctx, after, read)
 	if err != nil {
 		return "", err

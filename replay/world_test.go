@@ -47,6 +47,9 @@ func (r *room) Start(broker.Event) {}
 
 // Deliver implements replay.Audience.
 func (r *room) Deliver(ev broker.Event, text []byte) (positioned []byte) {
+	if ev.Sequence == 0 {
+		return nil // nobody is owed it
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	positioned = withPosition(text, r.ch.Line().At(ev.Sequence))
@@ -58,7 +61,7 @@ func (r *room) Deliver(ev broker.Event, text []byte) (positioned []byte) {
 			// Whether one was lost before it is asked at the next sweep.
 			l.put(frame{kind: gapFrame, sequence: ev.Sequence - 1})
 		}
-		if ev.Exclude != "" && ev.Exclude == l.socket {
+		if l.excludes(ev.Exclude) {
 			continue
 		}
 		l.put(frameOf(text, positioned, l.client.session == ""))
@@ -150,7 +153,6 @@ type frame struct {
 	kind     frameKind
 	sequence uint64 // eventFrame; gapFrame: up to here nothing is owed
 	position string // eventFrame, where the client wants it
-	again    bool   // eventFrame: of an answer
 	outcome  replay.Outcome
 	asked    replay.Want // answerFrame
 	late     bool        // answerFrame: a gap that opened after the first part
@@ -185,6 +187,7 @@ type link struct {
 	since  time.Time
 
 	mu      sync.Mutex
+	except  []string // its ids, now and before, once they are known
 	queue   []frame
 	drained chan struct{} // closed when queue becomes empty
 	joined  uint64
@@ -193,6 +196,14 @@ type link struct {
 }
 
 var _ replay.Client = (*link)(nil)
+
+// excludes reports whether what is not for a connection is not for this one either,
+// as edge has it.
+func (l *link) excludes(exclude string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return exclude != "" && (exclude == l.socket || slices.Contains(l.except, exclude))
+}
 
 func (l *link) put(f frame) {
 	l.mu.Lock()
@@ -215,7 +226,6 @@ func (l *link) Take(p *replay.Part) (taken bool) {
 			positioned = text
 		}
 		f := frameOf(plain, positioned, l.client.session == "")
-		f.again = true
 		l.put(f)
 	}
 	if p.Last {
@@ -223,7 +233,7 @@ func (l *link) Take(p *replay.Part) (taken bool) {
 		l.joined, l.inside = p.End, true
 		l.mu.Unlock()
 		if l.client.session != "" {
-			l.hold.Joined(l.room.ref.Channel, l.room.ch.Line().At(p.End), p.Outcome.Reason, true)
+			l.hold.Joined(l.room.ref.Channel, l.room.ch.Line().At(p.End), p.Outcome.Reason, l.room.ch.Retained())
 		}
 		l.room.mu.Lock()
 		l.room.links = append(l.room.links, l)
@@ -272,6 +282,9 @@ func (l *link) run(request func(context.Context) (replay.Request, error)) {
 	r, err := request(l.ctx)
 	if err == nil {
 		l.want, l.claim = r.Want, r.Claim.Sequence
+		l.mu.Lock()
+		l.except = r.Except
+		l.mu.Unlock()
 		if c := replay.NewCatchup(l.room.ch, l, r); !c.Try() {
 			err = c.Run(l.ctx)
 		}

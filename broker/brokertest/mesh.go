@@ -47,7 +47,7 @@ func StartMesh(t testing.TB, size int, cfg broker.Config) *Mesh {
 		name := fmt.Sprintf("node-%d", i+1)
 		m.Nodes = append(m.Nodes, &MeshNode{Config: natsd.Config{
 			Dir: filepath.Join(dir, name), Name: name,
-			Mesh: &natsd.Mesh{Cluster: "test", Listen: addr, Peers: slices.Clone(peers), Size: size, Secret: meshSecret},
+			Mesh: &natsd.Mesh{Cluster: "test", Listen: addr, Peers: slices.Clone(peers), Size: size, Secret: meshSecret, FastElections: true},
 		}})
 	}
 	t.Cleanup(func() { m.Stop(m.Nodes...) })

@@ -46,6 +46,8 @@ type Peer struct {
 	Config string
 	// Started is when its life began, by its own clock.
 	Started time.Time
+	// Since is when this node heard of it first.
+	Since time.Time
 	// Heard is when it last said that it is alive, by this node's clock.
 	Heard time.Time
 	// Ahead is how much its clock is ahead of this node's, less than what a message
@@ -298,7 +300,7 @@ func (n *Nodes) take(b *beat, now time.Time) (came, known bool) {
 	}
 	p := n.peers[b.Life]
 	if came = p == nil; came {
-		p = &Peer{ID: b.ID}
+		p = &Peer{ID: b.ID, Since: now}
 		n.peers[b.Life] = p
 	}
 	p.Config, p.Started, p.Heard, p.Ahead = b.Config, b.Started, now, b.Time.Sub(now)

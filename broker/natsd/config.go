@@ -45,7 +45,7 @@ func (c *Config) Validate() error {
 	}
 	problems := []error{dir, amount.NotNegative("SyncInterval", c.SyncInterval)}
 	if c.Mesh != nil {
-		problems = append(problems, c.Mesh.validate())
+		problems = append(problems, c.Mesh.Validate())
 		if c.Name == "" {
 			problems = append(problems, fmt.Errorf("%w: the server has no name of its own", ErrMesh))
 		}

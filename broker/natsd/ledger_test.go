@@ -68,6 +68,7 @@ func TestPromises(t *testing.T) {
 
 	// Who has been told of a loss begins again lower.
 	s = mustStart(t, Config{Dir: dir})
+	mustMakeStreams(t, dir, "EVENTS-0", "STORE-x")
 	for _, stream := range []string{"STORE-x", "EVENTS-0"} {
 		if _, err := s.Watch(stream, 4); err != nil {
 			t.Fatal(err)
@@ -130,6 +131,7 @@ func TestCopied(t *testing.T) {
 		if s.Copied() != tt.want {
 			t.Errorf("%s is a copy: %v, want %v", tt.dir, s.Copied(), tt.want)
 		}
+		mustMakeStreams(t, tt.dir, "EVENTS-0")
 		if _, err := s.Watch("EVENTS-0", 0); err != nil {
 			t.Fatal(err)
 		}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 )
@@ -35,19 +36,21 @@ const maxFailure = 300
 type logger struct {
 	log  *slog.Logger
 	fail func(error) // is called with nats-server's locks held: must not block
+	mesh bool
 
 	mu       sync.Mutex
 	fatal    error // the first fatal message
 	failed   bool
 	hushed   bool
-	stopping int // how many shutdowns of JetStream are under way
+	said     map[string]time.Time // of complaints about others
+	stopping int                  // how many shutdowns of JetStream are under way
 	stopped  sync.Cond
 }
 
 var _ server.Logger = (*logger)(nil)
 
-func newLogger(log *slog.Logger, fail func(error)) *logger {
-	l := &logger{log: log.With(slog.String("component", "nats")), fail: fail}
+func newLogger(log *slog.Logger, mesh bool, fail func(error)) *logger {
+	l := &logger{log: log.With(slog.String("component", "nats")), mesh: mesh, fail: fail, said: make(map[string]time.Time)}
 	l.stopped.L = &l.mu
 	return l
 }
@@ -87,10 +90,32 @@ func (l *logger) complain(level slog.Level, format string, v []any) {
 	if first {
 		l.fail(errors.New(text[:min(len(text), maxFailure)]))
 	}
+	if c, known := about(text); l.mesh && known {
+		l.sayInstead(c)
+		quiet = true
+	}
 	if quiet || first {
 		level = slog.LevelDebug
 	}
 	l.write(level, format, v)
+}
+
+// sayInstead tells what a complaint means, unless that was told lately.
+func (l *logger) sayInstead(c complaint) {
+	if c.said == "" {
+		return
+	}
+	now := time.Now()
+	l.mu.Lock()
+	last := l.said[c.said]
+	say := !l.hushed && now.Sub(last) >= sayAgain
+	if say {
+		l.said[c.said] = now
+	}
+	l.mu.Unlock()
+	if say {
+		l.log.Warn(c.said) //nolint:sloglint // a constant of the table
+	}
 }
 
 func tellsOfFailure(text string) bool {

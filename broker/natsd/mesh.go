@@ -5,11 +5,13 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/url"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,6 +40,10 @@ type Mesh struct {
 	Secret string
 	// TLS, if it is set, is for both ends of a connection between two of them.
 	TLS *tls.Config
+	// FastElections has lost leaders replaced within a second or two instead of the
+	// 5 to 8 s of NATS. It holds for all servers of the process, and has to be the
+	// same on all of the cluster: else those that have it lead everything.
+	FastElections bool
 }
 
 // DefaultSize is how many servers a mesh has.
@@ -54,15 +60,15 @@ const (
 	sayPeriod = 10 * time.Second
 	// resolvePause is between two looks at names.
 	resolvePause = time.Second
-	// minSecret is the shortest secret, in bytes.
-	minSecret = 16
+	// MinSecret is the shortest secret, in bytes.
+	MinSecret = 16
 )
 
 // ErrMesh is the error of a Mesh that cannot be one.
 var ErrMesh = errors.New("no cluster can be formed")
 
-// validate reports every problem at once.
-func (m *Mesh) validate() error {
+// Validate reports every problem at once. Config.Validate calls it.
+func (m *Mesh) Validate() error {
 	var problems []error
 	add := func(format string, args ...any) {
 		problems = append(problems, fmt.Errorf("%w: "+format, append([]any{ErrMesh}, args...)...))
@@ -73,8 +79,8 @@ func (m *Mesh) validate() error {
 	if size := m.size(); size != 3 && size != 5 {
 		add("it would have %d servers: 3 or 5 are needed, because a majority has to be left when one is lost", size)
 	}
-	if len(m.Secret) < minSecret {
-		add("its secret has %d bytes: at least %d, the same on all servers", len(m.Secret), minSecret)
+	if len(m.Secret) < MinSecret {
+		add("its secret has %d bytes: at least %d, the same on all servers", len(m.Secret), MinSecret)
 	}
 	if len(m.Peers) == 0 {
 		add("no peers are named: all servers, the same on all")
@@ -108,17 +114,26 @@ func splitAddress(addr string) (host string, port int, err error) {
 // routeUser is the name under which servers know each other; the secret counts.
 const routeUser = "reecho"
 
-// credentials are those of connections within the process. A mesh has to listen for
-// clients, and nobody else shall be one.
-type credentials struct{ user, password string }
+// Users of connections within the process. A mesh has to listen for clients, and
+// nobody else shall be one.
+const (
+	innerUser  = "reecho"
+	systemUser = "system"
+	// systemAccount is NATS' own, which may ask what is of all accounts.
+	systemAccount = "$SYS"
+)
 
-func newCredentials() credentials { return credentials{"reecho", rand.Text()} }
+// credentials are the password of the users, another one in each process; "": there
+// are none.
+type credentials struct{ password string }
 
-func (c credentials) option() nats.Option {
-	if c.user == "" {
+func newCredentials() credentials { return credentials{rand.Text()} }
+
+func (c credentials) of(user string) nats.Option {
+	if c.password == "" {
 		return func(*nats.Options) error { return nil }
 	}
-	return nats.UserInfo(c.user, c.password)
+	return nats.UserInfo(user, c.password)
 }
 
 // apply makes opts those of a server of the mesh, whose peers have addresses.
@@ -126,7 +141,9 @@ func (m *Mesh) apply(opts *server.Options, in credentials, addresses []string) {
 	// Without a listener for clients nats-server starts no routes.
 	opts.DontListen = false
 	opts.Host, opts.Port = "127.0.0.1", server.RANDOM_PORT
-	opts.Username, opts.Password = in.user, in.password
+	system := server.NewAccount(systemAccount)
+	opts.Accounts, opts.SystemAccount = []*server.Account{system}, systemAccount
+	opts.Users = []*server.User{{Username: innerUser, Password: in.password}, {Username: systemUser, Password: in.password, Account: system}}
 	opts.JetStreamDomain = domain
 	host, port, _ := splitAddress(m.Listen)
 	opts.Cluster = server.ClusterOpts{
@@ -199,4 +216,26 @@ func (i *instance) state() []any {
 		leader = js.Meta.Leader
 	}
 	return []any{slog.Any("connected_to", slices.Compact(peers)), slog.String("leader", leader)}
+}
+
+// LoadTLS reads what both ends of a connection between two servers show and check:
+// a certificate with its key, for the host that the peers name, and the authority
+// that has signed those of all.
+func LoadTLS(certFile, keyFile, authorityFile string) (*tls.Config, error) {
+	certificate, err := tls.LoadX509KeyPair(certFile, keyFile)
+	if err != nil {
+		return nil, fmt.Errorf("load the certificate for the cluster: %w", err)
+	}
+	text, err := os.ReadFile(authorityFile) //nolint:gosec // named by the operator
+	if err != nil {
+		return nil, fmt.Errorf("read the authority of the cluster: %w", err)
+	}
+	authority := x509.NewCertPool()
+	if !authority.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("read the authority of the cluster: %s has no certificate (PEM)", authorityFile)
+	}
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{certificate},
+		RootCAs: authority, ClientCAs: authority, ClientAuth: tls.RequireAndVerifyClientCert,
+	}, nil
 }

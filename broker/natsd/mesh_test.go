@@ -33,7 +33,7 @@ func TestMeshValidate(t *testing.T) {
 		"advertised":          {with(func(m *Mesh) { m.Advertise = ":6222" }), "cannot be advertised"},
 	} {
 		m := tt.mesh
-		err := m.validate()
+		err := m.Validate()
 		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
 			t.Errorf("%s: got %v, want %q", name, err, tt.want)
 		}

@@ -5,6 +5,7 @@ package natsd
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -82,6 +83,9 @@ func Start(ctx context.Context, cfg Config, log *slog.Logger) (*Server, error) {
 }
 
 func (s *Server) start(ctx context.Context) error {
+	if err := checkMode(&s.cfg); err != nil {
+		return err
+	}
 	closed, trusted, err := openMarks(s.cfg.Dir)
 	if err != nil {
 		return err
@@ -89,6 +93,9 @@ func (s *Server) start(ctx context.Context) error {
 	s.trusted = trusted
 	if m := s.cfg.Mesh; m != nil {
 		s.in = newCredentials()
+		if m.FastElections {
+			setElections()
+		}
 		if s.peers, err = m.resolve(ctx, s.log); err != nil {
 			return err
 		}
@@ -105,18 +112,24 @@ func (s *Server) start(ctx context.Context) error {
 // firstLaunch begins the first life of the server; after an unclean end all that is
 // there is read.
 func (s *Server) firstLaunch(ctx context.Context, closed bool) error {
-	if closed {
-		return s.launch(ctx, false)
-	}
-	v, err := s.ledger.verify()
-	if err != nil {
-		return err
+	v := &verifier{}
+	if !closed {
+		var err error
+		if v, err = s.ledger.verify(); err != nil {
+			return err
+		}
 	}
 	if err := s.launch(ctx, false); err != nil {
 		return err
 	}
 	for stream, text := range v.cut() {
 		s.ledger.damage[stream] = cmp.Or(s.ledger.damage[stream], text)
+	}
+	if s.cfg.Mesh != nil {
+		return nil // streams come with their leader
+	}
+	if err := s.setAside(ctx); err != nil {
+		return errors.Join(err, s.halt(context.WithoutCancel(ctx)))
 	}
 	return nil
 }
@@ -128,7 +141,7 @@ func (s *Server) launch(ctx context.Context, again bool) error {
 	if err != nil {
 		return err
 	}
-	i := &instance{ns: ns, log: newLogger(s.log, s.failed)}
+	i := &instance{ns: ns, log: newLogger(s.log, s.cfg.Mesh != nil, s.failed)}
 	i.log.hush(again)
 	ns.SetLoggerV2(i.log, false, false, false)
 	s.mu.Lock()
@@ -297,8 +310,20 @@ func (s *Server) probe(ctx context.Context) error {
 		ctx, cancel = context.WithTimeout(ctx, time.Second)
 		defer cancel()
 	}
-	if _, err := nc.RequestWithContext(ctx, "$JS.API.INFO", nil); err != nil {
+	m, err := nc.RequestWithContext(ctx, "$JS.API.INFO", nil)
+	if err != nil {
 		return fmt.Errorf("ask JetStream for its state: %w", err)
+	}
+	var answer struct {
+		Error *struct {
+			Description string `json:"description"`
+		} `json:"error"`
+	}
+	if err := json.Unmarshal(m.Data, &answer); err != nil {
+		return fmt.Errorf("read the state of JetStream: %w", err)
+	}
+	if answer.Error != nil {
+		return fmt.Errorf("ask JetStream for its state: %s", answer.Error.Description)
 	}
 	return nil
 }
@@ -323,7 +348,7 @@ func (s *Server) InProcessConn() (net.Conn, error) {
 // sent it has been told that it failed.
 func (s *Server) Connect(opts ...nats.Option) (*nats.Conn, error) {
 	opts = append([]nats.Option{
-		nats.InProcessServer(s), s.in.option(), nats.MaxReconnects(-1), nats.ReconnectBufSize(-1),
+		nats.InProcessServer(s), s.in.of(innerUser), nats.MaxReconnects(-1), nats.ReconnectBufSize(-1),
 		nats.ReconnectWait(reconnectWait), nats.ReconnectJitter(reconnectWait/2, reconnectWait/2),
 		// Without a handler the client prints to standard error.
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {

@@ -52,6 +52,9 @@ type Config struct {
 	ClusterTLSCert string // file; "" without TLS
 	ClusterTLSKey  string // file
 	ClusterTLSCA   string // file
+	// Isolation is how long a node may be cut off from its cluster until it sends its
+	// clients away; 0: it keeps them.
+	Isolation time.Duration
 
 	DrainTime       time.Duration
 	ShutdownTimeout time.Duration
@@ -141,7 +144,7 @@ func NewApp() *app.App {
 // defaults there.
 func (c *Config) Validate() error {
 	problems := []error{
-		checkListen(c.Listen), checkPrefix(c.Edge.PathPrefix), checkProxies(c),
+		checkListen(c.Listen), checkPrefix(c.Edge.PathPrefix), checkProxies(c), checkCluster(c),
 		checkPath("data_dir", c.Store.Dir), checkPath("tls_cert", c.TLSCert), checkPath("tls_key", c.TLSKey),
 	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {

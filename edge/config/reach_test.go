@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"reecho/broker"
+	"reecho/broker/natsd"
 	"reecho/edge/app"
 )
 
@@ -46,6 +47,18 @@ var reach = []struct{ key, text, sets string }{
 	{"sync_interval", "7s", "Store.SyncInterval=7s"},
 	{"sync_interval", "always", "Store.SyncAlways=true"},
 	{"partitions", "7", "Log.Partitions=7"},
+	{"node_name", "n7", "Log.Node=n7 Store.Name=n7"},
+	{"cluster_name", "c", "Cluster.Cluster=c"},
+	{"cluster_listen", ":7222", "Cluster.Listen=:7222"},
+	{"cluster_peers", "x:6222", "Cluster.Peers=[x:6222]"},
+	{"cluster_secret", "another secret of all", "Cluster.Secret=another secret of all"},
+	{"cluster_size", "5", "Cluster.Size=5 Log.Replicas=5"},
+	{"cluster_advertise", "x:6222", "Cluster.Advertise=x:6222"},
+	{"cluster_fast_elections", "false", "Cluster.FastElections=false"},
+	{"cluster_isolation", "7s", "Isolation=7s"},
+	{"cluster_tls_cert", "cert.pem", "ClusterTLSCert=cert.pem"},
+	{"cluster_tls_key", "key.pem", "ClusterTLSKey=key.pem"},
+	{"cluster_tls_ca", "ca.pem", "ClusterTLSCA=ca.pem"},
 	{"publish_window", "7", "Log.PublishWindow=7"},
 	{"publish_queue_bytes", "7KiB", "Log.PublishQueueBytes=7168"},
 	{"publish_timeout", "7s", "Log.PublishTimeout=7s"},
@@ -80,13 +93,24 @@ var elsewhere = map[string]string{
 	"Log.Rules": "the apps, in Derive", "Log.Apps": "the apps, in Derive",
 	"API.Ledger": "the node", "Edge.Ledger": "the node", "Socket.Ledger": "the node", "Streams.Ledger": "the node",
 	"Socket.Budget": "the node", "Streams.Budget": "the node", "Socket.TLS": "the node", "Socket.TrustedProxies": "the node",
-	"API.Now": "its default", "Log.Replicas": "its default", "Store.Name": "its default",
+	"API.Now": "its default", "Cluster.TLS": "the node",
+	"Log.Shared": "cluster_name, in Derive", "Store.Mesh": "cluster_name, in Derive",
 	"Socket.MessageTimeout": "its default", "Socket.HTTPIdleTimeout": "its default", "Socket.HTTPBodyTimeout": "its default",
 	"Socket.ForceGoroutines": "tests alone",
 }
 
+// cluster are flags of one that is valid.
+var cluster = map[string]string{
+	"node-name": "n1", "cluster-name": "old", "cluster-peers": "a:6222", "cluster-secret": "a secret of servers",
+	"cluster-tls-cert": "old.pem", "cluster-tls-key": "old.pem", "cluster-tls-ca": "old.pem",
+}
+
 // companions are the flags that a setting cannot be set without.
 var companions = map[string]map[string]string{
+	"node_name": cluster, "cluster_listen": cluster, "cluster_peers": cluster, "cluster_secret": cluster,
+	"cluster_size": cluster, "cluster_advertise": cluster, "cluster_fast_elections": cluster,
+	"cluster_tls_cert": cluster, "cluster_tls_key": cluster, "cluster_tls_ca": cluster,
+	"cluster_name":   cluster,
 	"tls_cert":       {"tls-cert": "old.pem", "tls-key": "key.pem"},
 	"tls_key":        {"tls-cert": "cert.pem", "tls-key": "old.pem"},
 	"proxy_protocol": {"trusted-proxies": "loopback"},
@@ -98,7 +122,9 @@ func fields(v reflect.Value, path string, into map[string]string) map[string]str
 		f := v.Type().Field(i)
 		switch {
 		case !f.IsExported():
-		case f.Type.Name() == "Config":
+		case f.Type == reflect.TypeFor[*natsd.Mesh]():
+			into[path+f.Name] = fmt.Sprint(!v.Field(i).IsNil()) // it is Cluster
+		case f.Type.Name() == "Config", f.Type == reflect.TypeFor[natsd.Mesh]():
 			fields(v.Field(i), path+f.Name+".", into)
 		default:
 			into[path+f.Name] = fmt.Sprint(v.Field(i).Interface())

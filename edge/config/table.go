@@ -23,6 +23,8 @@ const (
 	DefaultDataDir = "./reecho-data"
 	// DefaultClusterListen is NATS' own port for routes.
 	DefaultClusterListen = "0.0.0.0:6222"
+	// DefaultIsolation is longer than an election, and than most cuts of a network.
+	DefaultIsolation = 15 * time.Second
 	// DefaultUnixSocketMode lets the group in: that of the proxy in front.
 	DefaultUnixSocketMode = "0660"
 	// DefaultDrainTime is over which time clients are told to reconnect.
@@ -84,6 +86,8 @@ var settings = []setting[Config]{
 	{key: "cluster_secret", help: "`SECRET` that the servers know each other by, at least 16 characters, the same on all; others on this machine can see flags, prefer the environment", bind: func(c *Config) any { return &c.Cluster.Secret }},
 	{key: "cluster_size", def: fmt.Sprint(natsd.DefaultSize), help: "servers that keep the events, 3 or 5", positive: true, bind: func(c *Config) any { return &c.Cluster.Size }},
 	{key: "cluster_advertise", help: "`HOST:PORT` at which the others reach this server, if that is not what cluster_peers says", bind: func(c *Config) any { return &c.Cluster.Advertise }},
+	{key: "cluster_fast_elections", def: "true", help: "another server leads within one or two seconds when one is lost, not after 5 to 8; false: NATS' own times, for machines that pause for half a second. The same on all servers", bind: func(c *Config) any { return &c.Cluster.FastElections }},
+	{key: "cluster_isolation", def: span(DefaultIsolation), help: "how long this server may be cut off from the majority of its cluster until it closes its clients with 4200 and takes no new ones; 0: it keeps them, though they hear nothing", bind: func(c *Config) any { return &c.Isolation }},
 	{key: "cluster_tls_cert", help: "`FILE` with this server's certificate for the others (PEM); with it the servers speak TLS", bind: func(c *Config) any { return &c.ClusterTLSCert }},
 	{key: "cluster_tls_key", help: "`FILE` with its private key (PEM)", bind: func(c *Config) any { return &c.ClusterTLSKey }},
 	{key: "cluster_tls_ca", help: "`FILE` with the authority that signed the others' certificates (PEM)", bind: func(c *Config) any { return &c.ClusterTLSCA }},

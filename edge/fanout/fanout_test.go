@@ -13,9 +13,10 @@ import (
 
 // crowd is a shard that works when told, with members in one group.
 type crowd struct {
-	shard *shard
-	group Group
-	conns []*sinkConn
+	shard   *shard
+	group   Group
+	conns   []*sinkConn
+	members []*Member
 }
 
 func newCrowd(n int) *crowd {
@@ -29,6 +30,7 @@ func newCrowd(n int) *crowd {
 			_ [168]byte // as a client has: members are not neighbours in memory
 		}{Member: NewMember(conn, pusher.NewSocketID())}
 		owner.shard = c.shard
+		c.members = append(c.members, &owner.Member)
 		c.group.Join(&owner.Member, &Seat{}, nil, nil)
 	}
 	c.shard.drain(nil)
@@ -59,6 +61,8 @@ func (c *crowd) deliver(ops []op) {
 func TestFanOutAllocations(t *testing.T) {
 	const members = 1000
 	c := newCrowd(members)
+	c.members[0].Had([]pusher.SocketID{earlierID})
+	c.shard.drain(nil)
 	for _, tt := range []struct {
 		name   string
 		ops    []op
@@ -67,6 +71,7 @@ func TestFanOutAllocations(t *testing.T) {
 		{"one event", c.events(1, pusher.SocketID{}), 0},
 		{"eight events", c.events(8, pusher.SocketID{}), 1},
 		{"eight events with an exclusion", c.events(8, noOne), 0},
+		{"eight events that are not for an earlier id", c.events(8, earlierID), 0},
 	} {
 		c.deliver(tt.ops) // scratch buffers grow once
 		if n := testing.AllocsPerRun(20, func() { c.deliver(tt.ops) }); n > tt.allows {

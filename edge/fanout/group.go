@@ -26,7 +26,8 @@ type Event struct {
 	// Sequence is the place of a stored event in its log, above those before it;
 	// 0: it is not stored.
 	Sequence uint64
-	// Except is a member that is left out; the zero id: none.
+	// Except is the id of who is left out: the member that has it, and those that
+	// had it before (Member.Had); the zero id: nobody's.
 	Except pusher.SocketID
 }
 
@@ -37,7 +38,7 @@ func newGroup(all *shards) Group {
 	return Group{shards: all, audiences: make([]audience, len(*all)), counts: make([]int32, len(*all))}
 }
 
-// Publish writes an event to all members but one.
+// Publish writes an event to all members but those it is not for.
 func (g *Group) Publish(e Event) { g.push(&op{kind: opPublish, Event: e, group: g}) }
 
 // TellOthers writes a frame to the seats of another name.

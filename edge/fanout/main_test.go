@@ -66,6 +66,9 @@ func (c *keepConn) got() (text, asked string) {
 // noOne is the id of no connection of a test.
 var noOne = pusher.SocketID{A: 1, B: 2}
 
+// earlierID is one that a connection of a test had before.
+var earlierID = pusher.SocketID{A: 1, B: 3}
+
 // peer is the owner of a connection.
 type peer struct {
 	Member

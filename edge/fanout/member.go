@@ -17,6 +17,7 @@ type Member struct {
 	// Owned by the shard.
 	firstRef, lastRef int32 // frames lined up in the current batch
 	index             int32 // among the owners of the shard
+	excluded          bool  // while an event is linked that is not for it
 }
 
 // NewMember makes a member of a connection, for its Owner to hold.
@@ -54,6 +55,11 @@ func (m *Member) Answer(frames [][]byte, done chan<- struct{}) {
 // not have been given to the connection yet: to close it overtakes that. f must
 // not block.
 func (m *Member) Do(f func()) { m.shard.call(f) }
+
+// Had says which ids the peer had before this connection: what is not for one of
+// them (Event.Except) is not for the member either, from what is pushed next on. Of
+// each member the first 128 count. ids must not change any more.
+func (m *Member) Had(ids []pusher.SocketID) { m.Do(func() { m.shard.earlier.add(m, ids) }) }
 
 func (m *Member) member() *Member { return m }
 

@@ -3,11 +3,13 @@ package fanout
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 
 	"reecho/broker/brokertest/seed"
+	"reecho/edge/pusher"
 )
 
 // world is a pool with its groups and members, and what each of them had to get.
@@ -16,6 +18,7 @@ type world struct {
 	pool   *Pool[*peer]
 	groups []*room
 	all    []*guest
+	gone   []*guest
 	texts  int
 	fail   func(format string, args ...any)
 }
@@ -39,8 +42,11 @@ type place struct {
 // guest is a member as it should be.
 type guest struct {
 	*peer
-	text, asked strings.Builder // what it had to get, and what of it were answers
+	had         []pusher.SocketID // before
+	text, asked strings.Builder   // what it had to get, and what of it were answers
 }
+
+func (g *guest) is(id pusher.SocketID) bool { return g.ID() == id || slices.Contains(g.had, id) }
 
 func newWorld(t *testing.T, random *rand.Rand) *world {
 	t.Helper()
@@ -89,12 +95,16 @@ func (w *world) step() {
 		frame := w.frame("send")
 		g.Send(frame)
 		g.text.Write(frame)
-	case n < 90:
+	case n < 87:
+		w.had(g)
+	case n < 91:
 		frame := w.frame("reply")
 		g.Reply(frame)
 		g.answered(frame)
 	case n < 95:
 		w.answer(g)
+	case n < 97 && !w.on(g):
+		w.comeBack(g)
 	default:
 		synctest.Wait()
 	}
@@ -112,7 +122,7 @@ func (w *world) publish(r *room) {
 		}
 	}
 	if w.IntN(4) == 0 {
-		e.Except = w.guest().ID()
+		e.Except = w.id()
 	}
 	r.Publish(e)
 	for g, at := range r.seats {
@@ -120,13 +130,47 @@ func (w *world) publish(r *room) {
 			r.written[g.shard] = e.Sequence
 		}
 		switch {
-		case at.empty || at.partial || g.ID() == e.Except:
+		case at.empty || at.partial || e.Except != noSocket && g.is(e.Except):
 		case at.Positioned && e.Positioned != nil:
 			g.text.Write(e.Positioned)
 		default:
 			g.text.Write(e.Frame)
 		}
 	}
+}
+
+// id is one that somebody has, or had.
+func (w *world) id() pusher.SocketID {
+	g := w.guest()
+	if n := w.IntN(len(g.had) + 1); n < len(g.had) {
+		return g.had[n]
+	}
+	return g.ID()
+}
+
+// had makes a guest say what ids it had: those it said, and those of others, whether
+// they have them now or had them.
+func (w *world) had(g *guest) {
+	ids := slices.Clone(g.had)
+	for range w.IntN(3) {
+		ids = append(ids, w.id())
+	}
+	w.Shuffle(len(ids), func(i, k int) { ids[i], ids[k] = ids[k], ids[i] })
+	g.Had(ids)
+	g.had = ids
+}
+
+func (w *world) on(g *guest) bool {
+	return slices.ContainsFunc(w.groups, func(r *room) bool { return r.seats[g] != nil })
+}
+
+// comeBack makes a guest that has no seat leave the pool, and another come, to which
+// the ids that the one had are nothing.
+func (w *world) comeBack(g *guest) {
+	synctest.Wait()
+	w.pool.Remove(g.peer)
+	w.gone = append(w.gone, g)
+	w.all[slices.Index(w.all, g)] = &guest{peer: newPeer(w.pool)}
 }
 
 // tell sends what is for some only.
@@ -213,7 +257,7 @@ func (w *world) check(r *room, g *guest, at *place) {
 // compare looks at what each member got.
 func (w *world) compare() {
 	synctest.Wait()
-	for i, g := range w.all {
+	for i, g := range append(w.gone, w.all...) {
 		text, asked := g.conn.got()
 		if text != g.text.String() {
 			w.fail("member %d got\n%s\nwant\n%s", i, text, g.text.String())
@@ -240,6 +284,19 @@ func (w *world) compare() {
 	}
 }
 
+// leave makes all leave the pool, of whom nothing must stay.
+func (w *world) leave() {
+	for _, g := range w.all {
+		w.pool.Remove(g.peer)
+	}
+	synctest.Wait()
+	for i, s := range w.pool.shards {
+		if s.earlier.members != nil || s.earlier.ids != nil {
+			w.fail("shard %d knows %d ids of %d members that are gone", i, len(s.earlier.members), len(s.earlier.ids))
+		}
+	}
+}
+
 // Whatever is published, told, sent, joined and left at random over several
 // shards: each member gets exactly what it has to, in order, and everything that
 // answers it as such.
@@ -256,6 +313,7 @@ func TestModel(t *testing.T) {
 				w.step()
 			}
 			w.compare()
+			w.leave()
 		})
 		if t.Failed() {
 			return

@@ -100,11 +100,13 @@ func (p *Pool[O]) Add(o O) {
 	})
 }
 
-// Remove ends the ticks of o, once what was pushed before is done. It is called
-// once, and not before Add has returned.
+// Remove ends the ticks of o, and forgets what ids it had, once what was pushed
+// before is done. It is called once, not before Add has returned, and Member.Had is
+// not called afterwards.
 func (p *Pool[O]) Remove(o O) {
 	m := o.member()
 	m.Do(func() {
+		m.shard.earlier.remove(m)
 		all := p.owners[m.shard.index]
 		end := len(all) - 1
 		moved := all[end]

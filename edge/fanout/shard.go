@@ -3,6 +3,8 @@ package fanout
 import (
 	"runtime"
 	"time"
+
+	"reecho/edge/pusher"
 )
 
 // Bounds of what a shard writes in one go. More events per writev cost less
@@ -28,9 +30,10 @@ type shard struct {
 	tick  func(now time.Time) // looks at the members' clocks
 
 	// Owned by run.
-	dirty  []*Member // members with frames lined up
-	refs   []ref     // the links; index 0 is unused
-	frames [][]byte  // scratch of one Send
+	dirty   []*Member // members with frames lined up
+	refs    []ref     // the links; index 0 is unused
+	frames  [][]byte  // scratch of one Send
+	earlier earlier
 }
 
 // ref is a link in a member's list of frames to write.
@@ -219,16 +222,39 @@ func (s *shard) publish(o *op) {
 		s.linkSome(a.partial, o)
 		return
 	}
-	s.linkAll(a.plain, o, o.Frame)
-	s.linkAll(a.positioned, o, o.positionedFrame())
+	if o.Except == noSocket {
+		s.linkAll(a.plain, o.Frame)
+		s.linkAll(a.positioned, o.positionedFrame())
+	} else {
+		had := s.earlier.members[o.Except]
+		exclude(had, true)
+		s.linkOthers(a.plain, o.Except, o.Frame)
+		s.linkOthers(a.positioned, o.Except, o.positionedFrame())
+		exclude(had, false)
+	}
+	// Also for those who were left out: they have got all that is for them.
 	a.passed(o.Sequence)
 }
 
-func (s *shard) linkAll(members []entry, o *op, frame []byte) {
+func (s *shard) linkAll(members []entry, frame []byte) {
 	for _, e := range members {
-		if e.member.id != o.Except {
+		s.link(e.member, frame, false)
+	}
+}
+
+func (s *shard) linkOthers(members []entry, except pusher.SocketID, frame []byte) {
+	for _, e := range members {
+		if e.member.id != except && !e.member.excluded {
 			s.link(e.member, frame, false)
 		}
+	}
+}
+
+// exclude marks members, of whom any number may have had an id, so that what is
+// asked of each of the audience does not depend on that.
+func exclude(members []*Member, excluded bool) {
+	for _, m := range members {
+		m.excluded = excluded
 	}
 }
 

@@ -97,8 +97,9 @@ func TestMeshPresence(t *testing.T) {
 	// A user on two nodes.
 	again := servers[2].connect(t)
 	again.join(lobby, `{"user_id":"a"}`)
+	poll(t, "all clients to be counted", func() bool { return servers[0].connections() == 4 })
 	_ = a.conn.Close()
-	poll(t, "the client to be gone", func() bool { return servers[0].connections() == 0 })
+	poll(t, "the client to be gone", func() bool { return servers[0].connections() == 3 })
 	_ = again.conn.Close()
 	c.wantTold("member_removed", "a")
 	if f := b.wantOn(lobby, "pusher_internal:member_removed"); f.text(t) != `{"user_id":"a"}` {
@@ -108,6 +109,7 @@ func TestMeshPresence(t *testing.T) {
 	b.wantNothing()
 }
 
+// connections is how many there are on all nodes.
 func (s *server) connections() int { return s.Hub().Connections(s.Hub().Apps().ByID(appID)) }
 
 // GET /users and user_count are those of all nodes, also on one that does not follow

@@ -43,8 +43,11 @@ type Node struct {
 	certificate *socket.Certificate // nil without TLS
 
 	serving sync.WaitGroup
-	served  error // why serving ended; read after serving.Wait
-	failed  chan struct{}
+	// watching looks at the cluster, if there is one, until stopWatch is called.
+	watching  sync.WaitGroup
+	stopWatch context.CancelFunc
+	served    error // why serving ended; read after serving.Wait
+	failed    chan struct{}
 }
 
 // ErrStopped is why Start failed if its context ended and everything is closed.
@@ -92,6 +95,11 @@ func (n *Node) start(ctx context.Context) error {
 		return err
 	}
 	n.serving.Go(n.serve)
+	if n.cfg.Store.Mesh != nil && n.cfg.Isolation > 0 {
+		ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
+		n.stopWatch = stop
+		n.watching.Go(func() { n.watchCluster(ctx) })
+	}
 	return nil
 }
 
@@ -102,6 +110,11 @@ func (n *Node) equip() (err error) {
 	door := &n.cfg.Socket
 	if door.TLS, err = n.loadCertificate(); err != nil {
 		return err
+	}
+	if n.cfg.Store.Mesh != nil && n.cfg.ClusterTLSCert != "" {
+		if n.cfg.Cluster.TLS, err = natsd.LoadTLS(n.cfg.ClusterTLSCert, n.cfg.ClusterTLSKey, n.cfg.ClusterTLSCA); err != nil {
+			return err
+		}
 	}
 	if door.TrustedProxies, err = socket.ParseProxies(n.cfg.TrustedProxies); err != nil {
 		return fmt.Errorf("read trusted_proxies: %w", err)
@@ -254,6 +267,7 @@ func (n *Node) Failed() <-chan struct{} { return n.failed }
 func (n *Node) Close(ctx context.Context) error {
 	front, cancel := context.WithTimeout(ctx, remaining(ctx)/2)
 	defer cancel()
+	n.leaveCluster(front)
 	if err := n.closeFront(front); err != nil {
 		n.log.Warn("clients were cut off, they had not finished in time", slog.Any("error", err))
 	}

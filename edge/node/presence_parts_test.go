@@ -44,8 +44,8 @@ func (s *server) lobbyEvents(watcher *client, first, n int) {
 }
 
 // visit joins the lobby with the newest events, and reads the answer up to the
-// first of them.
-func (s *server) visit(t *testing.T, addr, user string, first int) *visitor {
+// first of them. except are ids that it had.
+func (s *server) visit(t *testing.T, addr, user string, first int, except ...string) *visitor {
 	t.Helper()
 	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", addr)
 	if err != nil {
@@ -71,7 +71,7 @@ func (s *server) visit(t *testing.T, addr, user string, first int) *visitor {
 	data := fmt.Sprintf(`{"user_id":%q}`, user)
 	auth := key + ":" + pusher.Sign(secret, hello.SocketID+":"+lobby+":"+data)
 	v.send(mustJSON(t, map[string]any{"event": "pusher:subscribe", "data": map[string]any{
-		"channel": lobby, "auth": auth, "channel_data": data, "replay": map[string]any{"last": missed},
+		"channel": lobby, "auth": auth, "channel_data": data, "replay": map[string]any{"last": missed, "except": except},
 	}}))
 	v.readUntil(func() bool { return v.events == first+1 })
 	return v

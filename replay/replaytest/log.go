@@ -6,7 +6,6 @@ package replaytest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -20,7 +19,7 @@ import (
 )
 
 // ErrFailing is the error of all reads while the log fails.
-var ErrFailing = errors.New("the log does not answer")
+var ErrFailing = fmt.Errorf("%w: the log fails", broker.ErrUnavailable)
 
 // maxLatency bounds how late an answer comes.
 const maxLatency = 40 * time.Millisecond
@@ -28,15 +27,20 @@ const maxLatency = 40 * time.Millisecond
 // Log is one stream with the channels of several apps, and a table of values. It
 // is safe for concurrent use.
 type Log struct {
-	// Retention applies to all channels.
+	// Retention applies to all channels. What is changed counts from the next run
+	// on, when the node is a new one, too; Off keeps nothing and trims as before.
 	Retention broker.Retention
+	// KeepEpoch makes the log wrong: it has the epoch it had whatever the bounds become.
+	KeepEpoch bool
 
 	mu        sync.Mutex
 	rng       *rand.Rand
 	epoch     int
-	runs      broker.Runs // of the epoch
-	started   int         // how many there were of any
-	next      uint64      // the next sequence
+	kept      broker.Retention // the bounds of the last run that kept anything
+	unused    bool             // there was a run since that did not
+	runs      broker.Runs      // of the epoch
+	started   int              // how many there were of any
+	next      uint64           // the next sequence
 	events    []Stored
 	bytes     int64
 	removed   map[string]mark // by app; "" any
@@ -69,7 +73,7 @@ var _ replay.Logs = (*Log)(nil)
 
 // NewLog returns an empty log.
 func NewLog(rng *rand.Rand, kept broker.Retention) *Log {
-	l := &Log{rng: rng, Retention: kept, receivers: make(map[broker.Ref]broker.Receiver), values: make(map[string]value), disturbed: make(chan struct{})}
+	l := &Log{rng: rng, Retention: kept, kept: kept, receivers: make(map[broker.Ref]broker.Receiver), values: make(map[string]value), disturbed: make(chan struct{})}
 	l.Begin()
 	return l
 }
@@ -80,7 +84,7 @@ func (l *Log) Begin() {
 	defer l.mu.Unlock()
 	l.epoch++
 	l.next, l.events, l.bytes, l.removed = 1, nil, 0, make(map[string]mark)
-	l.runs = nil
+	l.runs, l.kept, l.unused = nil, l.Retention, false
 	l.beginRunLocked()
 }
 
@@ -91,13 +95,36 @@ func (l *Log) Restart() {
 	l.beginRunLocked()
 }
 
+// beginRunLocked does what the broker does when it starts (package broker, start).
 func (l *Log) beginRunLocked() {
 	l.started++
-	l.runs = append(l.runs, broker.Run{Token: fmt.Sprintf("r%d", l.started), First: l.next})
+	if l.Retention.Off {
+		l.unused = true
+		return
+	}
+	if (l.unused || l.raised()) && !l.KeepEpoch {
+		l.epoch++
+		l.runs = nil
+	}
+	l.kept, l.unused = l.Retention, false
+	l.trimLocked()
+	run := broker.Run{Token: fmt.Sprintf("r%d", l.started), First: l.next, Began: time.Now()}
+	if l.started == 1 {
+		run.Began = time.Time{} // the data is new
+	}
+	l.runs = append(l.runs, run)
+}
+
+// raised reports that more will be kept in some way than was.
+func (l *Log) raised() bool {
+	r, have := l.Retention, l.kept
+	return r.MaxAge > have.MaxAge || r.EventsPerChannel > have.EventsPerChannel || r.MaxBytes > have.MaxBytes
 }
 
 // Copy is what a log was at a time.
 type Copy struct {
+	kept    broker.Retention
+	unused  bool
 	epoch   int
 	runs    broker.Runs
 	next    uint64
@@ -114,7 +141,7 @@ func (c Copy) Last() uint64 { return c.next - 1 }
 func (l *Log) Copy() Copy {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return Copy{l.epoch, slices.Clone(l.runs), l.next, slices.Clone(l.events), l.bytes, maps.Clone(l.removed), maps.Clone(l.values)}
+	return Copy{l.kept, l.unused, l.epoch, slices.Clone(l.runs), l.next, slices.Clone(l.events), l.bytes, maps.Clone(l.removed), maps.Clone(l.values)}
 }
 
 // Restore puts a copy in the place of the log and of the values, and begins a new
@@ -122,6 +149,7 @@ func (l *Log) Copy() Copy {
 func (l *Log) Restore(c Copy) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.kept, l.unused = c.kept, c.unused
 	l.epoch, l.runs, l.next = c.epoch, slices.Clone(c.runs), c.next
 	l.events, l.bytes, l.removed = slices.Clone(c.events), c.bytes, maps.Clone(c.removed)
 	l.values, l.void = maps.Clone(c.values), time.Now()
@@ -135,10 +163,14 @@ func (l *Log) Fail(failing bool) {
 	l.failing = failing
 }
 
-// Publish stores an event of a size, about, and returns it as it goes out live.
+// Publish stores an event of a size, about, and returns it as it goes out live; while
+// nothing is kept it stores nothing, and the event has no sequence.
 func (l *Log) Publish(ref broker.Ref, exclude string, size int) broker.Event {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.Retention.Off {
+		return broker.Event{Time: time.Now().UnixNano(), Exclude: exclude, Frame: []byte("0 ")}
+	}
 	previous := uint64(0)
 	for i := range l.events {
 		if l.events[i].Ref == ref {
@@ -160,11 +192,11 @@ func (l *Log) trimLocked() {
 	counts := make(map[broker.Ref]int64)
 	for i := len(l.events) - 1; i >= 0; i-- {
 		ref := l.events[i].Ref
-		if counts[ref]++; counts[ref] > l.Retention.EventsPerChannel {
+		if counts[ref]++; counts[ref] > l.kept.EventsPerChannel {
 			l.removeLocked(i)
 		}
 	}
-	for len(l.events) > 0 && (l.bytes > l.Retention.MaxBytes || time.Since(time.Unix(0, l.events[0].Time)) > l.Retention.MaxAge) {
+	for len(l.events) > 0 && (l.bytes > l.kept.MaxBytes || time.Since(time.Unix(0, l.events[0].Time)) > l.kept.MaxAge) {
 		l.removeLocked(0)
 	}
 }
@@ -217,17 +249,21 @@ func (l *Log) Retained(ref broker.Ref) []broker.Event {
 	return l.ofLocked(ref, func(*Stored) bool { return true })
 }
 
-// Epoch counts the times the log began.
+// Epoch counts the times the log began, or was given an epoch; it is 0 while nothing
+// is kept.
 func (l *Log) Epoch() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.Retention.Off {
+		return 0
+	}
 	return l.epoch
 }
 
 func (l *Log) ofLocked(ref broker.Ref, wanted func(*Stored) bool) (events []broker.Event) {
 	l.trimLocked()
 	for i := range l.events {
-		if e := &l.events[i]; e.Ref == ref && wanted(e) {
+		if e := &l.events[i]; !l.Retention.Off && e.Ref == ref && wanted(e) {
 			events = append(events, e.Event)
 		}
 	}
@@ -349,5 +385,8 @@ func (l *Log) Keys() []string {
 func (l *Log) Log(ref broker.Ref) replay.Log {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.Retention.Off {
+		return channelLog{l, ref, "none", nil}
+	}
 	return channelLog{l, ref, fmt.Sprintf("E%d", l.epoch), slices.Clone(l.runs)}
 }

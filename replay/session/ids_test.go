@@ -249,3 +249,20 @@ func TestFiftyThousandFit(t *testing.T) {
 		t.Errorf("%d bytes, the share of an address has room for %d sessions", bytes, share/bytes)
 	}
 }
+
+// The id of a session is remembered by each node that has it: one whose first node was
+// killed before it had stored the id was taken for new when its record was pushed out.
+func TestIDIsRememberedAtTheReturn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		records := newTable()
+		n := start(t, Config{}, records)
+		mustBegin(t, n.mustClaim(t, "1.1"), "match.1", 5)
+		n.kill() // within the second
+		n = start(t, Config{}, records)
+		n.mustClaim(t, "1.2")
+		pass(2 * flushInterval)
+		n.kill()
+		n.evict(app + "/" + id)
+		wantLost(t, start(t, Config{}, records).mustClaim(t, "1.3"), "match.1", replay.SessionExpired)
+	})
+}

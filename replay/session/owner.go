@@ -41,9 +41,12 @@ func (s *session) adoptLocked(h *Hold) {
 	close(h.decided)
 }
 
-// mistrustLocked makes all marks say that they are of another page, perhaps.
+// mistrustLocked makes all marks say that they are of another page, perhaps. So are
+// the socket ids: what the other page caused is news to this one, and if it was this
+// one's it comes again, which is less than to lose it.
 func (s *session) mistrustLocked() {
 	s.lost = true
+	s.sockets = slices.DeleteFunc(s.sockets, func(k socket) bool { return !k.ended.IsZero() })
 	s.voidLocked(replay.SessionExpired)
 }
 

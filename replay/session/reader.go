@@ -55,7 +55,12 @@ func (st *Store) read(ctx context.Context, s *session) error {
 	case time.Since(dropped) > st.cfg.Time:
 		gap = replay.SessionExpired
 	}
-	return s.restore(&r, chunks, dropped, gap)
+	if err := s.restore(&r, chunks, dropped, gap); err != nil {
+		return err
+	}
+	// Who wrote the record may have been killed before the id was stored.
+	st.remember(s)
+	return nil
 }
 
 func sizeOf(key string, text []byte) int {

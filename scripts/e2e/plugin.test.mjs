@@ -110,6 +110,26 @@ test('what was not for a client stays so over twelve reconnects', async (t) => {
   assert.deepEqual(busy.items, Array.from({ length: 12 }, (_, i) => ['resumed 1', i + 1]).flat());
 });
 
+test('what an earlier connection caused is not for a client that is back, over twelve reconnects', async (t) => {
+  const server = await Server.start(t);
+  const pusher = withReplay(client(t, server));
+  const [quiet, busy] = [await subscribed(pusher, 'quiet'), await subscribed(pusher, 'busy')].map(record);
+  const ids = [];
+  for (let n = 1; n <= 12; n++) {
+    ids.push(pusher.connection.socket_id);
+    await away(pusher, () => {});
+    await quiet.count(n);
+    await busy.count(2 * n - 1);
+    // The requests of the connections before arrive now.
+    for (const socket_id of ids) for (const channel of ['quiet', 'busy']) await publish(server, channel, [-n], { socket_id });
+    await publish(server, 'busy', [n]);
+    await busy.count(2 * n);
+  }
+  await publish(server, 'quiet', [13]);
+  assert.deepEqual(await quiet.count(13), [...Array(12).fill('resumed 0'), 13]);
+  assert.deepEqual(busy.items, Array.from({ length: 12 }, (_, i) => ['resumed 0', i + 1]).flat());
+});
+
 test('two clients with one storage, one after the other and at once', async (t) => {
   const server = await Server.start(t);
   const kept = new Map();

@@ -231,6 +231,30 @@ for (const version of [8, 7]) {
   });
 }
 
+test('session: what an earlier connection caused is not for the client that is back', async (t) => {
+  const server = await Server.start(t);
+  const proxy = await Proxy.start(t, server.port);
+  const pusher = client(t, { port: proxy.port }, { wsPath: `/session/${randomUUID()}` });
+  const { scores, outcomes } = record(await subscribed(pusher, 'private-chat'));
+  const other = record(await subscribed(client(t, server), 'private-chat'));
+  const ids = [];
+  for (const [i, how] of [async () => {}, async () => { await server.stop('SIGKILL'); await server.run(); }].entries()) {
+    ids.push(pusher.connection.socket_id);
+    await cutOff(proxy, how);
+    await outcomes.count(i + 1);
+    // The requests of the connections before arrive now.
+    for (const socket_id of ids) await publish(server, 'private-chat', -1, -1, { socket_id });
+    await publish(server, 'private-chat', i, i);
+    await scores.until((all) => all.includes(i), `score ${i}`);
+  }
+  // And once more, behind an event that was not for it.
+  await publish(server, 'private-chat', -1, -1, { socket_id: ids[0] });
+  await cutOff(proxy, () => publish(server, 'private-chat', 2, 2));
+  await scores.until((all) => all.includes(2), 'score 2');
+  assert.deepEqual(scores.items.filter((n) => n < 0), []);
+  assert.deepEqual(other.scores.items.slice(0, 2), [-1, 0]);
+});
+
 test('session in Laravel Echo: one option', async (t) => {
   const server = await Server.start(t);
   const proxy = await Proxy.start(t, server.port);
@@ -307,6 +331,26 @@ test('event stream: several channels, a private one, every kind of cut', async (
     assert.deepEqual(events.filter(([c]) => c === channel).map(([, i]) => i), want);
   }
   assert.ok(got.items.some(([, event, data]) => event === 'reecho:resumed' && data.events === 2));
+});
+
+test('event stream: what an earlier stream caused is not for the one that is back', async (t) => {
+  const server = await Server.start(t);
+  const before = await streamAuth(server, 'private-chat');
+  const first = follow(t, streamURL(server.port, ['private-chat', 'match.1'], before));
+  await first.open;
+  await publish(server, 'private-chat', 1, 1);
+  await first.got.count(1);
+  first.source.close();
+  const now = await streamAuth(server, 'private-chat');
+  const { got } = follow(t, streamURL(server.port, ['private-chat', 'match.1'], {
+    ...now, except: before.socket_id, lastEventId: first.source.lastEventId,
+  }));
+  await got.count(2);
+  for (const { socket_id } of [before, now]) {
+    for (const channel of ['private-chat', 'match.1']) await publish(server, channel, -1, -1, { socket_id });
+  }
+  await publish(server, 'match.1', 2, 2);
+  assert.deepEqual((await got.count(3)).filter((e) => e.length === 2), [['match.1', 2]]);
 });
 
 test('event stream: refusals, CORS, history, auth in a header', async (t) => {

@@ -24,7 +24,8 @@ export async function freePort() {
 
 export class Server {
   // start runs a server with apps (default: one with the defaults). options:
-  // apps, args, env, port, dir, noConfig.
+  // apps, args, env, port, dir, noConfig, dataDir, and through: a program with
+  // its arguments that becomes the server.
   static async start(t, options = {}) {
     const server = new Server();
     server.ownDir = !options.dir;
@@ -38,7 +39,7 @@ export class Server {
 
   async run() {
     const { options } = this;
-    const args = ['--listen', `127.0.0.1:${this.port}`, '--data-dir', path.join(this.dir, 'data'), ...(options.args ?? [])];
+    const args = ['--listen', `127.0.0.1:${this.port}`, '--data-dir', options.dataDir ?? path.join(this.dir, 'data'), ...(options.args ?? [])];
     if (!options.noConfig) {
       const config = path.join(this.dir, 'reecho.yaml');
       // JSON is YAML.
@@ -46,7 +47,8 @@ export class Server {
       args.push('--config', config);
     }
     this.log = [];
-    this.child = spawn(BINARY, args, { env: { PATH: process.env.PATH, ...options.env }, stdio: ['ignore', 'pipe', 'pipe'] });
+    const [program, ...rest] = [...(options.through ?? []), BINARY, ...args];
+    this.child = spawn(program, rest, { env: { PATH: process.env.PATH, ...options.env }, stdio: ['ignore', 'pipe', 'pipe'] });
     this.exited = once(this.child, 'exit');
     createInterface({ input: this.child.stderr }).on('line', (line) => this.log.push(line));
     const lines = createInterface({ input: this.child.stdout });
@@ -62,8 +64,10 @@ export class Server {
     return this.exited;
   }
 
+  get running() { return this.child.exitCode === null && this.child.signalCode === null; }
+
   async destroy() {
-    if (this.child.exitCode === null && this.child.signalCode === null) {
+    if (this.running) {
       await this.stop('SIGKILL');
     }
     if (this.ownDir) {

@@ -1,6 +1,11 @@
 // What a client must have seen of a channel on which numbers were published in
 // order, one after the other.
 
+// COPIES_OWE says what is owed where a copy of the data was put back: also what
+// was stored behind the copy, to who had seen nothing of that. False: only what
+// positions that the copy never gave prove.
+const COPIES_OWE = true;
+
 // Published is what happened to the numbers of one channel: 'stored' was
 // answered 200, 'unknown' may be stored or not.
 export class Published {
@@ -32,7 +37,8 @@ export class Published {
 }
 
 // History is what one client saw of one channel, in order: {n}, {gap: reason},
-// {resumed}, {reconnect: true}.
+// {resumed}, {reconnect: true}; and {copy: n, until: m} where the server came back,
+// before m was published, with a copy of its data that was made before n was.
 export class History {
   constructor(client, kind) {
     this.client = client;
@@ -52,29 +58,44 @@ export function check(published, history) {
   let last = history.from - 1; // everything up to it was delivered or was not owed
   let rewind = false; // a session may go back here
   let open = false; // a gap was told: what follows is not owed until the next number
+  let lost; // the copy that is there, and what was there behind it
+  let voided = false; // its position is one that the log which is there never gave
+  const had = new Set(); // what a session that goes back to an older log need not get again
   history.seen.forEach((entry, i) => {
     if (entry.reconnect) {
       rewind = history.kind === 'session';
       return;
     }
+    if (entry.copy) {
+      lost = entry;
+      // What a session has confirmed is in the log, not with the client.
+      voided ||= history.kind !== 'session' && last >= entry.copy;
+      return;
+    }
+    if (voided && entry.gap !== 'epoch_changed') {
+      problems.push(`${at(i)}: not epoch_changed, but ${JSON.stringify(entry)}, after a position that the log never gave`);
+    }
+    voided = false;
     if (entry.gap) {
       open = true;
       return;
     }
     const { n } = entry;
     if (n === undefined) return;
+    if (entry.damaged) problems.push(`${at(i)}: ${n} is not what was published`);
     if (!published.fate[n]) problems.push(`${at(i)}: ${n} was never published`);
     if (published.excluded[n]?.never === history.client) problems.push(`${at(i)}: ${n} was not meant for it`);
     if (n <= last) {
       if (n < history.from && last < history.from) return; // before the subscription was known
       if (!rewind) problems.push(`${at(i)}: ${n} after ${last}: ${history.seen.some((e, j) => j < i && e.n === n) ? 'a repeat' : 'out of order'}`);
     } else if (!open) {
-      const lost = published.required(last, n, history.client);
-      if (lost.length > 0) problems.push(`${at(i)}: ${lost} missing before ${n}`);
+      const missed = published.required(last, n, history.client).filter((each) => !lost || !(had.has(each) || (!COPIES_OWE && each >= lost.copy && each < lost.until)));
+      if (missed.length > 0) problems.push(`${at(i)}: ${missed} missing before ${n}`);
     }
     rewind = false;
     open = false;
     last = n;
+    had.add(n);
   });
   return problems;
 }

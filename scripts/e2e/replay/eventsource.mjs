@@ -3,8 +3,8 @@
 import http from 'node:http';
 
 export class EventSource {
-  constructor(url, { headers = {}, agent } = {}) {
-    Object.assign(this, { url, headers, agent, lastEventId: '', retry: 1000, closed: false, onmessage: () => {}, onopen: () => {}, onerror: () => {} });
+  constructor(url, { headers = {}, agent, lastEventId = '' } = {}) {
+    Object.assign(this, { url, headers, agent, lastEventId, retry: 1000, closed: false, onmessage: () => {}, onopen: () => {}, onerror: () => {} });
     this.connect();
   }
 

@@ -41,6 +41,9 @@ export class Proxy {
     this.links.add(link);
   }
 
+  // standing are the links whose opening handshake is over.
+  get standing() { return [...this.links].filter((link) => link.stands); }
+
   // hold lets new connections wait until release: a refusal would keep
   // pusher-js away for 15 seconds.
   hold() { this.held ??= []; }

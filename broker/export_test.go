@@ -1,0 +1,7 @@
+package broker
+
+// For tests in package broker_test, which have a mesh of real brokers.
+var (
+	TooMuch = (*Broker).tooMuch
+	YieldTo = (*Broker).yieldTo
+)

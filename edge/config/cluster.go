@@ -1,0 +1,41 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+
+	"reecho/broker/natsd"
+)
+
+// checkCluster reports every problem of the cluster, by the keys that an operator
+// knows.
+func checkCluster(c *Config) error {
+	m := &c.Cluster
+	if m.Cluster == "" {
+		if len(m.Peers) > 0 || m.Secret != "" {
+			return errors.New("cluster_peers or cluster_secret is set and cluster_name is not: name the cluster, the same on all servers")
+		}
+		return nil
+	}
+	var problems []error
+	add := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	if m.Size != 3 && m.Size != 5 {
+		add("cluster_size is %d: 3 or 5, because a majority has to be left when one server is lost", m.Size)
+	}
+	if len(m.Peers) == 0 {
+		add("cluster_peers is empty: name all servers as HOST:PORT, the same on all")
+	}
+	if len(m.Secret) < natsd.MinSecret {
+		add("cluster_secret has %d characters: at least %d, the same on all servers; openssl rand -hex 32 makes one", len(m.Secret), natsd.MinSecret)
+	}
+	if files := []string{c.ClusterTLSCert, c.ClusterTLSKey, c.ClusterTLSCA}; files[0]+files[1]+files[2] != "" && (files[0] == "" || files[1] == "" || files[2] == "") {
+		add("cluster_tls_cert, cluster_tls_key and cluster_tls_ca belong together: set all or none")
+	}
+	for key, file := range map[string]string{"cluster_tls_cert": c.ClusterTLSCert, "cluster_tls_key": c.ClusterTLSKey, "cluster_tls_ca": c.ClusterTLSCA} {
+		problems = append(problems, checkPath(key, file))
+	}
+	if err := errors.Join(problems...); err != nil {
+		return err
+	}
+	return m.Validate()
+}

@@ -1,0 +1,51 @@
+package node
+
+import (
+	"context"
+	"log/slog"
+	"time"
+)
+
+// isolationLook is how often the node looks whether it is cut off.
+const isolationLook = time.Second
+
+// watchCluster sends the clients away when this node has been without its cluster for
+// too long, and takes clients again when it is back, until ctx ends. Connected to a
+// node that is cut off they would hear nothing, and not know it.
+func (n *Node) watchCluster(ctx context.Context) {
+	ticker := time.NewTicker(isolationLook)
+	defer ticker.Stop()
+	away := false
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		switch cut := n.broker.CutOff(); {
+		case !away && cut >= n.cfg.Isolation:
+			n.log.Error("the node is cut off from its cluster: clients are told to reconnect, and new ones refused", slog.Duration("for", cut))
+			n.hub.CutOff(ctx, n.cfg.DrainTime)
+			away = true
+		case away && cut == 0:
+			n.log.Info("the node has its cluster again and takes clients")
+			n.hub.Rejoin()
+			away = false
+		}
+	}
+}
+
+// leaveCluster has others lead what this node leads, before its clients go: what they
+// and the rest of the cluster publish meanwhile is stored without a pause.
+func (n *Node) leaveCluster(ctx context.Context) {
+	if n.stopWatch != nil {
+		n.stopWatch()
+		n.watching.Wait()
+	}
+	if n.nats == nil {
+		return
+	}
+	if err := n.nats.Yield(ctx); err != nil {
+		n.log.Warn("others could not take over what this node leads: what is published waits for an election", slog.Any("error", err))
+	}
+}
