@@ -37,9 +37,12 @@ func (b *Broker) openLive(d Dialer) (*live, error) {
 		// What is told here is that the queue is full.
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {
 			l.behind.Store(true)
-			b.disturb()
+			b.disturb(AllStreams)
 		}),
-		nats.ReconnectHandler(func(*nats.Conn) { b.disturb() }))
+		nats.ReconnectHandler(func(*nats.Conn) {
+			b.doubtLives()
+			b.disturb(AllStreams)
+		}))
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +101,7 @@ func (l *live) dispatch(run context.Context) {
 		case m := <-l.queue:
 			l.deliver(m)
 			if len(l.queue) == 0 && l.behind.CompareAndSwap(true, false) {
-				l.broker.disturb()
+				l.broker.disturb(AllStreams)
 			}
 		case <-run.Done():
 			return

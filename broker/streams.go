@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -105,18 +104,18 @@ func (b *Broker) streamConfig(l *lane) jetstream.StreamConfig {
 	cfg := jetstream.StreamConfig{
 		Name:              l.stream,
 		Description:       "reecho: " + l.description(),
-		Subjects:          []string{l.subjects(storedRoot)},
+		Subjects:          []string{l.stored()},
 		Retention:         jetstream.LimitsPolicy,
 		Discard:           jetstream.DiscardOld,
 		Storage:           jetstream.FileStorage,
-		Replicas:          b.cfg.Replicas,
+		Replicas:          l.replicas,
 		MaxAge:            l.retention.MaxAge,
 		MaxMsgsPerSubject: l.retention.EventsPerChannel,
 		MaxBytes:          l.retention.MaxBytes,
 		AllowDirect:       true,
 		Duplicates:        min(duplicateWindow, l.retention.MaxAge), // JetStream takes no more than the age
 		RePublish: &jetstream.RePublish{
-			Source:      l.subjects(storedRoot),
+			Source:      l.stored(),
 			Destination: fmt.Sprintf("%s.%s.{{wildcard(1)}}.{{wildcard(2)}}", liveRoot, l.token),
 		},
 		Metadata: map[string]string{
@@ -129,11 +128,8 @@ func (b *Broker) streamConfig(l *lane) jetstream.StreamConfig {
 	if l.index == 0 {
 		cfg.Metadata[metadataRules] = patternsText(b.cfg.Rules)
 	}
-	if r := l.rule; r != nil {
-		cfg.Replicas = cmp.Or(r.Replicas, cfg.Replicas)
-		if r.Memory {
-			cfg.Storage = jetstream.MemoryStorage
-		}
+	if l.rule != nil && l.rule.Memory {
+		cfg.Storage = jetstream.MemoryStorage
 	}
 	return cfg
 }

@@ -36,10 +36,13 @@ func (t *Tenant) share(kind pusher.Kind) *shared {
 	if node.exchange == nil || !kind.Has(pusher.Presence) && !t.counts(kind) {
 		return nil
 	}
-	// A channel that was closed and is made again goes on above what it had: its
-	// changes were fewer than the nanoseconds that they took.
-	return &shared{Parts: *presence.NewParts(uint64(time.Since(node.started)) + 1)}
+	return &shared{Parts: *presence.NewParts(node.version() + 1)}
 }
+
+// version is one above all that any channel had before now: their changes were fewer
+// than the nanoseconds that they took. It is above what it was for a channel that was
+// closed since, and below that of one that is made later.
+func (n *services) version() uint64 { return uint64(time.Since(n.started)) }
 
 // ready reports whether subscribers can join at once.
 func (ch *channel) ready() bool {
@@ -179,18 +182,23 @@ func (r rooms) Have(ref broker.Ref, life string) (version uint64, followed bool)
 }
 
 // Own implements exchange.Rooms.
-func (r rooms) Own(ref broker.Ref, have uint64) (part *presence.Delta, followed bool) {
+func (r rooms) Own(ref broker.Ref, have uint64) *presence.Delta {
+	// Before the look: a channel that is made after it has a version above this one.
+	d := presence.Nothing(r.hub.node.version())
 	ch := r.find(ref)
 	if ch == nil {
-		return nil, false
+		if have == 0 {
+			return nil
+		}
+		return &d
 	}
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	if ch.shared.Version() == have {
-		return nil, true
+		return nil
 	}
-	d := ch.wholeLocked()
-	return &d, true
+	d = ch.wholeLocked()
+	return &d
 }
 
 // wholeLocked is this node's part of the channel.
@@ -207,13 +215,6 @@ func (r rooms) Take(ref broker.Ref, life string, d presence.Delta) (hole bool) {
 		return ch.take(life, d)
 	}
 	return false
-}
-
-// Forget implements exchange.Rooms.
-func (r rooms) Forget(ref broker.Ref, life string, have uint64) {
-	if ch := r.find(ref); ch != nil {
-		ch.change(func(s *shared) []presence.Change { return s.Forget(life, have) })
-	}
 }
 
 // Drop implements exchange.Rooms.

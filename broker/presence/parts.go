@@ -66,8 +66,12 @@ type part struct {
 }
 
 // NewParts begins this node's own part, of which nothing was told yet, with a version
-// above all that it ever had before in this life of the node.
+// above all that it ever had before in this life of the node, that of Nothing too.
 func NewParts(version uint64) *Parts { return &Parts{version: version} }
+
+// Nothing is what a node says of a channel that it does not follow, with a version above
+// all that its part had before.
+func Nothing(version uint64) Delta { return Delta{Version: version, Whole: true} }
 
 // Version is that of the own part.
 func (p *Parts) Version() uint64 { return p.version }
@@ -140,15 +144,6 @@ func (p *Parts) Drop(life string) (changes []Change) {
 	delete(p.of, life)
 	p.subs -= known.subs
 	return known.replace(nil, &Delta{})
-}
-
-// Forget is Drop of a node that said that it has nothing, not even a version, when
-// have was known of it. What came of it since is newer.
-func (p *Parts) Forget(life string, have uint64) (changes []Change) {
-	if known := p.of[life]; known != nil && (known.version != have || len(known.ahead) > 0) {
-		return nil
-	}
-	return p.Drop(life)
 }
 
 func (p *part) take(changes []Change, d Delta) []Change {

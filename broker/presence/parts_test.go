@@ -84,7 +84,7 @@ func (m *mesh) part(n *modelNode, life string) {
 // follow makes a node follow the channel, and ask all others about it.
 func (m *mesh) follow(n *modelNode) {
 	if n.members == nil {
-		m.clock += 1000
+		m.clock += 10_000
 		n.members, n.parts, n.told = &Members{}, NewParts(m.clock), make(map[string]bool)
 		m.askAll(n)
 	}
@@ -115,20 +115,19 @@ func (m *mesh) ask(n, other *modelNode) {
 		if other.life != it || n.life != me || n.parts != parts {
 			return
 		}
-		have := n.parts.Have(it)
-		answer := func() {}
-		switch {
+		var d Delta
+		switch have := n.parts.Have(it); {
 		case other.parts == nil && have == 0, other.parts != nil && other.parts.Version() == have:
 			return
 		case other.parts == nil:
-			answer = func() { m.tell(n, n.parts.Forget(it, have)) }
+			m.clock += 10_000
+			d = Nothing(m.clock)
 		default:
-			d := m.copy(other.parts.Whole(other.members, len(other.sockets)))
-			answer = func() { m.take(n, other, it, d) }
+			d = m.copy(other.parts.Whole(other.members, len(other.sockets)))
 		}
 		m.send(func() {
 			if n.life == me && n.parts == parts && n.alive[it] {
-				answer()
+				m.take(n, other, it, d)
 			}
 		})
 	})

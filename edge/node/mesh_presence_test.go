@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"reecho/broker/brokertest"
 	"reecho/broker/brokertest/seed"
 	"reecho/edge/app"
 	"reecho/edge/config"
@@ -34,7 +35,9 @@ func (s *server) isolate(t *testing.T) (mend func()) {
 		defer cancel()
 		if err := s.NATS().Restart(ctx); err != nil {
 			t.Errorf("bring the node back: %v", err)
+			return
 		}
+		brokertest.WaitCurrent(t, s.NATS(), s.name)
 	})
 }
 
@@ -97,9 +100,14 @@ func TestMeshPresence(t *testing.T) {
 	// A user on two nodes.
 	again := servers[2].connect(t)
 	again.join(lobby, `{"user_id":"a"}`)
-	poll(t, "all clients to be counted", func() bool { return servers[0].connections() == 4 })
+	// What different nodes tell is in no order: all know of the second one when they
+	// know of who came to its node behind it.
+	servers[2].enter(t, "marker")
+	c.wantTold("member_added", "marker")
+	b.wantOn(lobby, "pusher_internal:member_added")
+	poll(t, "all clients to be counted", func() bool { return servers[0].connections() == 5 })
 	_ = a.conn.Close()
-	poll(t, "the client to be gone", func() bool { return servers[0].connections() == 3 })
+	poll(t, "the client to be gone", func() bool { return servers[0].connections() == 4 })
 	_ = again.conn.Close()
 	c.wantTold("member_removed", "a")
 	if f := b.wantOn(lobby, "pusher_internal:member_removed"); f.text(t) != `{"user_id":"a"}` {
@@ -111,6 +119,40 @@ func TestMeshPresence(t *testing.T) {
 
 // connections is how many there are on all nodes.
 func (s *server) connections() int { return s.Hub().Connections(s.Hub().Apps().ByID(appID)) }
+
+// The first subscribers of a channel that come to two nodes at the same moment, so that
+// what each node tells crosses the other's first look, get to know each other.
+func TestMeshPresenceFirst(t *testing.T) {
+	t.Parallel()
+	servers := startMesh(t, 3, plainMesh)
+	const rooms = 100
+	clients := []*client{servers[0].connect(t), servers[1].connect(t)}
+	var joining sync.WaitGroup
+	for i, c := range clients {
+		joining.Go(func() {
+			for r := range rooms {
+				c.trySubscribe(fmt.Sprintf("presence-%d", r), fmt.Sprintf(`{"user_id":"user-%d"}`, i))
+			}
+		})
+	}
+	joining.Wait()
+	for i, c := range clients {
+		other := fmt.Sprintf(`"user-%d"`, 1-i)
+		for known, joined := map[string]bool{}, 0; len(known) < rooms || joined < rooms; {
+			f := c.next()
+			if f.Event == "pusher_internal:subscription_succeeded" {
+				joined++
+			}
+			if !strings.Contains(f.text(t), other) {
+				continue
+			}
+			if known[*f.Channel] {
+				t.Fatalf("%s is told of twice: %s", other, f.raw)
+			}
+			known[*f.Channel] = true
+		}
+	}
+}
 
 // GET /users and user_count are those of all nodes, also on one that does not follow
 // the channel.

@@ -58,11 +58,13 @@ func startMeshOf(t testing.TB, size int, edit func(i int, cfg *config.Config), a
 			continue
 		}
 		servers[i] = serverOf(t, n)
+		servers[i].name = fmt.Sprintf("node-%d", i+1)
 	}
 	if t.Failed() {
 		t.FailNow()
 	}
 	for _, s := range servers {
+		brokertest.WaitCurrent(t, s.NATS(), s.name)
 		poll(t, "the nodes to know each other", func() bool { return len(s.Peers()) == size-1 })
 	}
 	return servers

@@ -38,7 +38,7 @@ type answer struct {
 	Parts []part `json:"p,omitempty"`
 }
 
-// part is one of them. Version 0 is that the node does not follow the channel.
+// part is one of them.
 type part struct {
 	Index int            `json:"i"`
 	Delta presence.Delta `json:"d"`
@@ -62,7 +62,12 @@ func readAnswer(text []byte) (a answer, err error) {
 
 // asker is what one other node is to be asked. One question is under way at a time:
 // what is wanted meanwhile is asked together.
-type asker struct{ waiting map[broker.Ref][]func() }
+type asker struct {
+	waiting map[broker.Ref][]func()
+	// failing: it did not answer when it was asked last. Nobody waits for it then,
+	// or a client with many channels would do so for each of them.
+	failing bool
+}
 
 // errand is a channel to be asked about; done are called when that is over.
 type errand struct {
@@ -77,7 +82,7 @@ func (e *errand) finish() {
 }
 
 // want has a node asked for its part of a channel. Each done is called when the part is
-// there, or will never be.
+// there, or is not worth to wait for.
 func (x *Exchange) want(ref broker.Ref, life string, done ...func()) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -92,7 +97,15 @@ func (x *Exchange) want(ref broker.Ref, life string, done ...func()) {
 		x.askers[life] = a
 		x.tasks.Go(func() { x.ask(life, a) })
 	}
-	a.waiting[ref] = append(a.waiting[ref], done...)
+	a.add(errand{ref, done})
+}
+
+func (a *asker) add(e errand) {
+	if a.failing {
+		e.finish()
+		e.done = nil
+	}
+	a.waiting[e.ref] = append(a.waiting[e.ref], e.done...)
 }
 
 // ask asks a node until nothing is wanted of it any more, or it is gone.
@@ -103,7 +116,7 @@ func (x *Exchange) ask(life string, a *asker) {
 			return
 		}
 		left, err := x.askFor(life, errands)
-		x.putBack(a, left)
+		x.putBack(a, left, err != nil)
 		if err == nil {
 			continue
 		}
@@ -138,11 +151,12 @@ func (x *Exchange) next(life string, a *asker) (errands []errand) {
 	return errands
 }
 
-func (x *Exchange) putBack(a *asker, errands []errand) {
+func (x *Exchange) putBack(a *asker, errands []errand, failing bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	a.failing = failing
 	for _, e := range errands {
-		a.waiting[e.ref] = append(a.waiting[e.ref], e.done...)
+		a.add(e)
 	}
 }
 
@@ -185,10 +199,6 @@ func (x *Exchange) askFor(life string, errands []errand) (left []errand, err err
 
 func (x *Exchange) apply(life string, q asked, d presence.Delta) {
 	ref := broker.Ref{App: q.App, Channel: q.Channel}
-	if d.Version == 0 {
-		x.rooms.Forget(ref, life, q.Have)
-		return
-	}
 	if x.rooms.Take(ref, life, d) {
 		x.CompareWith(ref, life)
 	}
@@ -203,12 +213,9 @@ func (x *Exchange) answer(_ cluster.ID, text []byte) ([]byte, error) {
 	var a answer
 	for size := 0; a.Read < len(q) && size < maxAnswer; a.Read++ {
 		asked := &q[a.Read]
-		d, followed := x.rooms.Own(broker.Ref{App: asked.App, Channel: asked.Channel}, asked.Have)
-		switch {
-		case !followed && asked.Have == 0, followed && d == nil:
+		d := x.rooms.Own(broker.Ref{App: asked.App, Channel: asked.Channel}, asked.Have)
+		if d == nil {
 			continue
-		case !followed:
-			d = &presence.Delta{Whole: true}
 		}
 		size += d.Size()
 		a.Parts = append(a.Parts, part{Index: a.Read, Delta: *d})

@@ -41,14 +41,13 @@ type Rooms interface {
 	// Have is the version that is known of the part of another node; followed: the
 	// channel is one of this node's.
 	Have(ref broker.Ref, life string) (version uint64, followed bool)
-	// Own is this node's part, nil if that has the version given; followed as above.
-	Own(ref broker.Ref, have uint64) (part *presence.Delta, followed bool)
+	// Own is this node's part, nil if that has the version given. It is
+	// presence.Nothing of a channel that is none of this node's, and nil if the version
+	// is 0 then.
+	Own(ref broker.Ref, have uint64) *presence.Delta
 	// Take takes what another node says of its part, if that node is alive, and
 	// reports whether something before it is missing.
 	Take(ref broker.Ref, life string, d presence.Delta) (hole bool)
-	// Forget is Take of a node that does not follow the channel, of whose part the
-	// version given was known.
-	Forget(ref broker.Ref, life string, have uint64)
 	// Drop makes all channels forget a node.
 	Drop(life string)
 	// Each calls visit for every channel, with no lock held.
@@ -115,7 +114,9 @@ func (x *Exchange) run() {
 				x.Compare(ref)
 			}
 		case <-sweeps.C:
-			x.rooms.Each(x.Compare)
+			for _, p := range x.nodes.Peers() {
+				x.compareAll(p.Life)
+			}
 		case <-x.ctx.Done():
 			return
 		}
@@ -128,7 +129,11 @@ func (x *Exchange) changed(c cluster.Change) {
 		x.rooms.Drop(c.Life)
 		return
 	}
-	x.rooms.Each(func(ref broker.Ref) { x.CompareWith(ref, c.Life) })
+	x.compareAll(c.Life)
+}
+
+func (x *Exchange) compareAll(life string) {
+	x.rooms.Each(func(ref broker.Ref) { x.CompareWith(ref, life) })
 }
 
 // Alive reports whether what is told by the node of a life counts. A channel asks under

@@ -134,34 +134,29 @@ func (n *node) Have(ref broker.Ref, life string) (uint64, bool) {
 }
 
 // Own implements exchange.Rooms.
-func (n *node) Own(ref broker.Ref, have uint64) (*presence.Delta, bool) {
+func (n *node) Own(ref broker.Ref, have uint64) *presence.Delta {
 	if n.gate != nil {
 		<-n.gate
 	}
+	d := presence.Nothing(uint64(time.Now().UnixNano()))
 	r := n.find(ref)
-	if r == nil {
-		return nil, false
+	if r == nil && have == 0 {
+		return nil
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.parts.Version() == have {
-		return nil, true
+	if r != nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.parts.Version() == have {
+			return nil
+		}
+		d = r.parts.Whole(&r.members, 0)
 	}
-	d := r.parts.Whole(&r.members, 0)
-	return &d, true
+	return &d
 }
 
 // Take implements exchange.Rooms.
 func (n *node) Take(ref broker.Ref, life string, d presence.Delta) bool {
 	return n.find(ref).take(life, d)
-}
-
-// Forget implements exchange.Rooms.
-func (n *node) Forget(ref broker.Ref, life string, have uint64) {
-	r := n.find(ref)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.apply(r.parts.Forget(life, have))
 }
 
 // Drop implements exchange.Rooms.
