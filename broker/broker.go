@@ -38,6 +38,7 @@ type Broker struct {
 	publish    *nats.Conn
 	health     *health
 	nodes      *cluster.Nodes
+	accord     *accord // nil: there is no cluster
 	pulse      *pulse  // nil: the streams are of this broker alone
 	witness    Witness // nil: the server is none
 	// again: the streams cannot be trusted, and all get a new epoch.
@@ -126,7 +127,10 @@ func (b *Broker) openNodes(d Dialer) error {
 	if err != nil {
 		return err
 	}
-	b.nodes = cluster.New(nc, b.cfg.Node, b.cfg.agreement(), b.log)
+	mine := b.cfg.agreement()
+	b.nodes = cluster.New(nc, b.cfg.Node, mine.hash(), b.log)
+	b.accord = newAccord(b.nodes, mine, b.log)
+	b.tasks.Go(func() { b.accord.run(b.run) })
 	b.tasks.Go(func() { b.balance(b.run) })
 	return b.openPulse()
 }

@@ -142,3 +142,40 @@ func TestAlone(t *testing.T) {
 		t.Errorf("%v, %v, %v", n.Peers(), answers, err)
 	}
 }
+
+// What is said at once is heard once and in order, and what is told with each beat can
+// be told at once, too; what is told after a node has gone is not heard.
+func TestSay(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	nc, err := s.Connect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := cluster.New(nc, "a", "", silent)
+	heard := make(chan string, 1000)
+	a.Hear("said", func(id cluster.ID, text json.RawMessage) { heard <- id.Name + string(text) })
+	a.Watch(func(c cluster.Change) { heard <- fmt.Sprint(c.Name, c.Gone) })
+	if err := a.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	b := startNode(t, s, "b")
+	b.wait(t, 1)
+	for i := range 100 {
+		b.Say("said", json.RawMessage(fmt.Sprint(i)))
+	}
+	b.Beat()
+	b.Close()
+	b.Close()
+	b.Say("said", json.RawMessage("0"))
+	want := []string{"bfalse"}
+	for i := range 100 {
+		want = append(want, fmt.Sprint("b", i))
+	}
+	for _, w := range append(want, "btrue") {
+		if got := <-heard; got != w {
+			t.Fatalf("heard %s, want %s", got, w)
+		}
+	}
+}

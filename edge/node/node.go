@@ -88,7 +88,7 @@ func (n *Node) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("start the hub: %w", err)
 	}
-	if err := n.broker.Nodes().Start(); err != nil { //nolint:contextcheck // the context bounds the start only
+	if err := n.broker.Nodes().Start(); err != nil {
 		return fmt.Errorf("join the cluster: %w", err)
 	}
 	if err := n.openServer(); err != nil {
