@@ -38,6 +38,7 @@ type Broker struct {
 	publish    *nats.Conn
 	health     *health
 	nodes      *cluster.Nodes
+	api        string  // begins the subjects of JetStream's API
 	accord     *accord // nil: there is no cluster
 	pulse      *pulse  // nil: the streams are of this broker alone
 	witness    Witness // nil: the server is none
@@ -73,7 +74,7 @@ func New(ctx context.Context, cfg Config, d Dialer, newEpoch bool, log *slog.Log
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	b := &Broker{cfg: cfg.withDefaults(), log: log, again: newEpoch, disturbed: make(chan int, disturbances), doubted: make(chan struct{}, 1), nodes: cluster.Alone()}
+	b := &Broker{cfg: cfg.withDefaults(), log: log, again: newEpoch, disturbed: make(chan int, disturbances), doubted: make(chan struct{}, 1), nodes: cluster.Alone(), api: apiPrefix(cfg.Domain)}
 	if !b.cfg.Shared {
 		b.witness, _ = d.(Witness)
 	}

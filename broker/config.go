@@ -35,6 +35,8 @@ type Config struct {
 	// Shared: other brokers use the same streams, so none of them decides alone what
 	// becomes of the streams, and those on other servers have what a server has lost.
 	Shared bool
+	// Domain is that of JetStream on a server of others, "" for the server's own.
+	Domain string
 	// Node is the name of this broker among those.
 	Node string
 	// MaxAge, EventsPerChannel and MaxBytes bound what is retained, the last all

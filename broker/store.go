@@ -38,9 +38,9 @@ type StoreConfig struct {
 
 // OpenStore opens a store, or makes it, or brings it in line with cfg.
 func (b *Broker) OpenStore(ctx context.Context, cfg StoreConfig) (*Store, error) {
-	js, err := jetstream.New(b.publish)
+	js, err := b.jetStream(b.publish)
 	if err != nil {
-		return nil, fmt.Errorf("use JetStream: %w", err)
+		return nil, err
 	}
 	s := &Store{broker: b, js: js, prefix: storeRoot + "." + cfg.Name + "."}
 	if err := s.open(ctx, cfg); err != nil {
