@@ -45,6 +45,9 @@ func (st *Store) read(ctx context.Context, s *session) error {
 		if dropped, err = st.lastAlive(ctx, r.Node); err != nil {
 			return err
 		}
+		if dropped.Before(put) {
+			dropped = put // it was killed before it had said that it runs
+		}
 	}
 	gap := replay.Reason("")
 	switch {
