@@ -131,7 +131,7 @@ func NewHub(ctx context.Context, cfg Config, apps *app.Registry, b *broker.Broke
 		return nil, err
 	}
 	h := newHub(cfg, sources{ //nolint:contextcheck // the context bounds the start only
-		broker: b, logs: replay.LogsOf(b), records: records,
+		broker: b, logs: replay.LogsOf(b), records: records, others: othersOf(b),
 		// What expires must have been compared before.
 		sweep: min(replay.DefaultSweep, max(b.ShortestAge()/4, time.Second)),
 	}, log)
@@ -154,7 +154,16 @@ type sources struct {
 	broker  *broker.Broker
 	logs    replay.Logs
 	records session.Records
-	sweep   time.Duration // see replay.Config
+	others  session.Others // nil: the node is alone
+	sweep   time.Duration  // see replay.Config
+}
+
+// othersOf are the nodes that have sessions in the same records.
+func othersOf(b *broker.Broker) session.Others {
+	if line := b.Nodes().Line("sessions"); line.Name() != "" {
+		return line
+	}
+	return nil
 }
 
 // newHub makes a hub without apps, and starts what they share.
@@ -163,7 +172,7 @@ func newHub(cfg Config, from sources, log *slog.Logger) *Hub {
 	lines := limit.Lines(log)
 	node := &services{
 		cfg: cfg, broker: from.broker, nodes: cluster.Alone(), log: log, lines: lines, started: time.Now(),
-		sessions: session.Open(cfg.Sessions, from.records, lines), pool: fanout.NewPool[*client](cfg.Shards),
+		sessions: session.Open(cfg.Sessions, from.records, from.others, lines), pool: fanout.NewPool[*client](cfg.Shards),
 		census: census{gone: make(chan struct{})},
 	}
 	if from.broker != nil {

@@ -130,6 +130,39 @@ func TestNodes(t *testing.T) {
 	}
 }
 
+// A line carries questions to a node in one life, and knows whether anybody is in it.
+func TestLine(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	a, b := startNode(t, s, "a"), startNode(t, s, "b")
+	defer a.Close()
+	a.wait(t, 1)
+	line, life := a.Line("double"), b.Line("double").Life()
+	if answer, there, err := line.Ask(t.Context(), life, []byte("x")); string(answer) != "xx for a" || !there || err != nil {
+		t.Errorf("got %q, there %v, %v", answer, there, err)
+	}
+	if answer, there, err := line.Ask(t.Context(), life, nil); !there || err == nil {
+		t.Errorf("of nothing: got %q, there %v, %v", answer, there, err)
+	}
+	b.Close()
+	// The server hears of it a moment later.
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		answer, there, err := line.Ask(t.Context(), life, []byte("x"))
+		if !there && err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("who is gone: got %q, there %v, %v", answer, there, err)
+		}
+	}
+	if answer, there, err := cluster.Alone().Line("double").Ask(t.Context(), life, []byte("x")); there || err != nil {
+		t.Errorf("alone: got %q, there %v, %v", answer, there, err)
+	}
+	if a.Line("x").Name() != "a" || cluster.Alone().Line("x").Name() != "" {
+		t.Error("a line has another name than its node")
+	}
+}
+
 // A node alone has no others and does nothing.
 func TestAlone(t *testing.T) {
 	t.Parallel()
