@@ -38,7 +38,7 @@ func leaders(t *testing.T, n *brokertest.MeshNode, streams ...string) map[string
 }
 
 // A node that yields leads nothing any more, whatever it led.
-func TestYield(t *testing.T) {
+func TestMeshYield(t *testing.T) {
 	t.Parallel()
 	m := brokertest.StartMesh(t, 3, broker.Config{Partitions: 4})
 	streams := []string{"EVENTS-0", "EVENTS-1", "EVENTS-2", "EVENTS-3"}
@@ -62,7 +62,7 @@ func TestYield(t *testing.T) {
 
 // A node that leads more than others gives up some of it, to one that is there for a
 // while, until none leads two more than another.
-func TestBalance(t *testing.T) {
+func TestMeshBalance(t *testing.T) {
 	t.Parallel()
 	m := brokertest.StartMesh(t, 3, broker.Config{Partitions: 4})
 	streams := []string{"EVENTS-0", "EVENTS-1", "EVENTS-2", "EVENTS-3"}

@@ -149,9 +149,11 @@ func (f *folder) checkStreamsLocked() error {
 			there[e.Name()] = &streamFolder{}
 		}
 	}
-	for name := range f.streams {
+	// Of one that is gone the check says so, after a while: another node may be
+	// making it anew.
+	for name, s := range f.streams {
 		if there[name] == nil {
-			return fmt.Errorf("%s %s", name, removed)
+			there[name] = s
 		}
 	}
 	f.streams = there

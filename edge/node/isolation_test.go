@@ -12,7 +12,7 @@ import (
 
 // A node whose cluster has no majority any more says that it is not ready, sends its
 // clients away and takes none.
-func TestCutOff(t *testing.T) {
+func TestMeshCutOff(t *testing.T) {
 	t.Parallel()
 	servers := startMesh(t, 3, func(_ int, cfg *config.Config) { cfg.Isolation = 4 * time.Second })
 	left := servers[0]
