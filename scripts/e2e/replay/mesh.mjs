@@ -134,7 +134,7 @@ class MeshRound extends Scene {
     this.publishers = this.nodes.map(async (node, i) => {
       const hub = backend(node, { timeout: PATIENCE });
       for (let turn = i; this.publishing; turn++) {
-        const sent = await this.send(hub, this.channels[turn % this.channels.length], turn % 7 ? 1 : batch, { by: node.name });
+        const sent = await this.send(hub, this.channels[turn % this.channels.length], turn % 7 ? 1 : batch, { by: node.name, node });
         await pause(sent ? ms : 50);
       }
     });
@@ -144,16 +144,19 @@ class MeshRound extends Scene {
   // except is a client that must not get them.
   async publish({ node = 0, channel = CHANNELS[0], events = 1, bytes, batch = 1, except }) {
     const hub = backend(this.node(node), { timeout: PATIENCE });
-    const options = { bytes, except: this.pushers.find((each) => each.reechoName === except), by: `steps ${node}` };
+    const options = { bytes, except: this.pushers.find((each) => each.reechoName === except), by: `steps ${node}`, node: this.node(node) };
     for (let sent = 0; sent < events; sent += batch) await this.send(hub, channel, Math.min(batch, events - sent), options);
   }
 
   async send(hub, channel, count, options = {}) {
     const first = this.published.get(channel).next;
     const began = performance.now();
+    // A node that starts, or is frozen, lets callers wait: that is not the log.
+    const counts = !options.node || this.usable.includes(options.node);
     for (let n = first; n < first + count; n++) this.by.get(channel)[n] = options.by;
     const sent = await super.send(hub, channel, count, options);
     const took = performance.now() - began;
+    if (!counts || this.frozen.has(options.node)) return sent;
     const stall = this.stalls.get(this.fault) ?? { answered: 0, refused: 0, calls: 0, refusals: 0 };
     const what = sent ? 'answered' : 'refused';
     stall[what] = Math.max(stall[what], took);
