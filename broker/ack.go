@@ -5,12 +5,16 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // ack is what a stream says of a stored event.
 type ack struct {
 	sequence  uint64
 	duplicate bool // it had the event already, from an earlier try
+	// passing: the error that comes with it is about now, and not for good.
+	passing bool
 }
 
 // parseAck reads {"stream":"…","seq":n[,"duplicate":true]} without
@@ -46,8 +50,8 @@ func parseRareAck(data []byte) (ack, error) {
 		Sequence  uint64 `json:"seq"`
 		Duplicate bool   `json:"duplicate"`
 		Error     *struct {
-			ErrorCode   int    `json:"err_code"`
-			Description string `json:"description"`
+			ErrorCode   jetstream.ErrorCode `json:"err_code"`
+			Description string              `json:"description"`
 		} `json:"error"`
 	}
 	if err := json.Unmarshal(data, &answer); err != nil {
@@ -57,7 +61,8 @@ func parseRareAck(data []byte) (ack, error) {
 	case e != nil && (e.ErrorCode == codeMessageTooLarge || e.ErrorCode == codeHeaderTooLarge):
 		return ack{}, fmt.Errorf("%w: %s", ErrTooLarge, e.Description)
 	case e != nil:
-		return ack{}, fmt.Errorf("%w: it refused the event: %s (code %d)", ErrUnavailable, e.Description, e.ErrorCode)
+		return ack{passing: passingCodes[e.ErrorCode]},
+			fmt.Errorf("%w: it refused the event: %s (code %d)", ErrUnavailable, e.Description, e.ErrorCode)
 	case answer.Sequence == 0:
 		return ack{}, fmt.Errorf("%w: [unexpected] answer: %.100s", ErrUnavailable, data)
 	}

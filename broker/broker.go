@@ -46,7 +46,8 @@ type Broker struct {
 	run       context.Context //nolint:containedctx // the broker's own life, ended by Close
 	stop      context.CancelFunc
 	tasks     sync.WaitGroup
-	disturbed chan struct{}
+	disturbed chan int
+	doubted   chan struct{} // capacity 1
 }
 
 // Dialer opens connections to NATS: the embedded server or another.
@@ -71,7 +72,7 @@ func New(ctx context.Context, cfg Config, d Dialer, newEpoch bool, log *slog.Log
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	b := &Broker{cfg: cfg.withDefaults(), log: log, again: newEpoch, disturbed: make(chan struct{}, 1), nodes: cluster.Alone()}
+	b := &Broker{cfg: cfg.withDefaults(), log: log, again: newEpoch, disturbed: make(chan int, disturbances), doubted: make(chan struct{}, 1), nodes: cluster.Alone()}
 	if !b.cfg.Shared {
 		b.witness, _ = d.(Witness)
 	}
@@ -156,15 +157,31 @@ func (b *Broker) Close(context.Context) error {
 	return nil
 }
 
-// Disturbed receives when live events may have been dropped: after a reconnect
-// or when this node was too slow. Tails should be compared with the streams
-// then. It has one reader.
-func (b *Broker) Disturbed() <-chan struct{} { return b.disturbed }
+// AllStreams stands for every stream.
+const AllStreams = -1
 
-func (b *Broker) disturb() {
-	select {
-	case b.disturbed <- struct{}{}:
-	default:
+// disturbances is how many may wait to be read.
+const disturbances = 64
+
+// Disturbed receives the number of a stream of which live events may have been
+// dropped, because it has another leader, or AllStreams: after a reconnect or when
+// this node was too slow. Tails should be compared with the streams then. It has one
+// reader.
+func (b *Broker) Disturbed() <-chan int { return b.disturbed }
+
+func (b *Broker) disturb(stream int) {
+	for {
+		select {
+		case b.disturbed <- stream:
+			return
+		default:
+		}
+		// The reader is busy. What it is not told any more is among all.
+		stream = AllStreams
+		select {
+		case <-b.disturbed:
+		default:
+		}
 	}
 }
 

@@ -23,6 +23,9 @@ const (
 	DefaultPublishWindow     = 256     // unacknowledged events per partition
 	DefaultPublishQueueBytes = 16 << 20
 	DefaultPublishTimeout    = 10 * time.Second
+	// MinSharedAge is MinAge of streams that others share: an event that is tried
+	// again after an election is known to be the same only as long as it is kept.
+	MinSharedAge = 15 * time.Second
 )
 
 // Config of a Broker. The zero value is usable; 0 stands for the default.
@@ -76,7 +79,28 @@ func (c *Config) Validate() error {
 			problems = append(problems, fmt.Errorf("Apps[%d].Percent is %d, must be from 0 to 100", i, a.Percent))
 		}
 	}
+	problems = append(problems, c.validAges())
 	return errors.Join(append(problems, checkRules(c.Rules))...)
+}
+
+// validAges refuses to keep events of a cluster for less than a publish may take.
+func (c *Config) validAges() error {
+	if !c.Shared {
+		return nil
+	}
+	var problems []error
+	check := func(field string, age time.Duration) {
+		if age > 0 && age < MinSharedAge {
+			problems = append(problems, fmt.Errorf("%s is %v, must be at least %v in a cluster: an event that is tried again after the leader of its stream was lost would be stored twice", field, age, MinSharedAge))
+		}
+	}
+	check("MaxAge", c.MaxAge)
+	for i := range c.Rules {
+		if !c.Rules[i].Off {
+			check(fmt.Sprintf("Rules[%d].MaxAge", i), c.Rules[i].MaxAge)
+		}
+	}
+	return errors.Join(problems...)
 }
 
 // validReplicas refuses what is no number of copies with a majority.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"testing"
+	"time"
 
 	"reecho/broker"
 )
@@ -31,6 +32,13 @@ func TestConfigValidate(t *testing.T) {
 			}},
 			"Replicas is 2, must be 1, 3 or 5\nMaxAge is 99.999999ms, must be at least 100ms\nRules[1].MaxAge is 1ns, must be at least 100ms\n" +
 				"Rules[1].EventsPerChannel is -1, must not be negative\nRules[1].MaxBytes is -1, must not be negative\nRules[1].Replicas is 4, must be 1, 3 or 5",
+		},
+		{
+			broker.Config{Shared: true, MaxAge: broker.MinSharedAge - 1, Rules: []broker.Rule{
+				{App: "1", Channels: "a", MaxAge: broker.MinSharedAge}, {App: "1", Channels: "b", MaxAge: time.Second}, {App: "1", Channels: "c", Off: true},
+			}},
+			"MaxAge is 14.999999999s, must be at least 15s in a cluster: an event that is tried again after the leader of its stream was lost would be stored twice\n" +
+				"Rules[1].MaxAge is 1s, must be at least 15s in a cluster: an event that is tried again after the leader of its stream was lost would be stored twice",
 		},
 		{
 			broker.Config{Apps: []broker.AppShare{{App: "1", Percent: -1}, {App: "2", Percent: 101}}},

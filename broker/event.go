@@ -41,6 +41,7 @@ const (
 	headerTime      = "Nats-Time-Stamp"
 	headerMessageID = "Nats-Msg-Id"
 	headerExclude   = "Reecho-Exclude"
+	headerFrom      = "Reecho-From" // the life of the node that tells something
 )
 
 // liveEvent reads a republished or an ephemeral message.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // get is a direct get (nats-server, JSApiMsgGetRequest): of the events of some
@@ -125,7 +126,24 @@ func (b *Broker) atLeader(ctx context.Context, l *lane, sequence uint64) (Event,
 	return b.oneOfLeader(ctx, l, map[string]any{"seq": sequence})
 }
 
-func (b *Broker) oneOfLeader(ctx context.Context, l *lane, which map[string]any) (Event, bool, error) {
+// firstOfLeader is lastOfLeader for the oldest event of a subject, or a pattern of
+// subjects, whose sequence is from or above.
+func (b *Broker) firstOfLeader(ctx context.Context, l *lane, subjects string, from uint64) (Event, bool, error) {
+	return b.oneOfLeader(ctx, l, map[string]any{"seq": from, "next_by_subj": subjects})
+}
+
+// oneOfLeader asks again while there is no leader.
+func (b *Broker) oneOfLeader(ctx context.Context, l *lane, which map[string]any) (ev Event, ok bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	err = again(ctx, func(ctx context.Context) error {
+		ev, ok, err = b.askLeader(ctx, l, which)
+		return err
+	})
+	return ev, ok, err
+}
+
+func (b *Broker) askLeader(ctx context.Context, l *lane, which map[string]any) (Event, bool, error) {
 	request, err := json.Marshal(which)
 	if err != nil {
 		return Event{}, false, err
@@ -135,10 +153,7 @@ func (b *Broker) oneOfLeader(ctx context.Context, l *lane, which map[string]any)
 		return Event{}, false, unanswered(err)
 	}
 	var answer struct {
-		Error *struct {
-			Code        int    `json:"code"`
-			Description string `json:"description"`
-		} `json:"error"`
+		Error   *jetstream.APIError `json:"error"`
 		Message struct {
 			Sequence uint64    `json:"seq"`
 			Header   string    `json:"hdrs"`
@@ -153,7 +168,7 @@ func (b *Broker) oneOfLeader(ctx context.Context, l *lane, which map[string]any)
 		if answer.Error.Code == 404 {
 			return Event{}, false, nil
 		}
-		return Event{}, false, errors.New(answer.Error.Description)
+		return Event{}, false, refused(answer.Error)
 	}
 	ev := Event{Sequence: answer.Message.Sequence, Frame: answer.Message.Data, Time: answer.Message.Time.UnixNano()}
 	// An event whose headers cannot be read is still the newest one.
@@ -168,6 +183,15 @@ func (b *Broker) oneOfLeader(ctx context.Context, l *lane, which map[string]any)
 // unanswered is the error of a question that the server has not answered, or not
 // in full.
 func unanswered(err error) error { return fmt.Errorf("%w: %w", ErrUnavailable, err) }
+
+// refused is the error of a question that JetStream answers with one, which is
+// ErrUnavailable if it is about now and not about the question.
+func refused(e *jetstream.APIError) error {
+	if passing(e) {
+		return unanswered(e)
+	}
+	return e
+}
 
 // statusError is the error of an answer that says no.
 func statusError(m *nats.Msg) error {

@@ -11,7 +11,10 @@ import (
 // hold is what a call has admitted to the streams and not yet an answer to. It
 // counts as stored meanwhile: else calls that come together would all find room
 // for themselves and overfill the stream.
-type hold struct{ parts []demand }
+type hold struct {
+	parts []demand
+	until time.Time // nobody waits longer
+}
 
 // release says that the call is over.
 func (h *hold) release() {
@@ -59,7 +62,7 @@ func (b *Broker) admit(ctx context.Context, records []Record, lanes []*lane, h *
 	}
 	demands := demandsOf(records, lanes)
 	for i, d := range demands {
-		if err := d.share.admit(ctx, d); err != nil {
+		if err := d.share.admit(ctx, d, h.until); err != nil {
 			return err
 		}
 		h.parts = demands[:i+1]
@@ -75,7 +78,7 @@ type waiter struct {
 
 // admit lets d in at once, unless the stream is nearly full and d is of an app
 // that has more than its part: then it waits for its turn and for room.
-func (s *share) admit(ctx context.Context, d demand) error {
+func (s *share) admit(ctx context.Context, d demand, until time.Time) error {
 	s.mu.Lock()
 	if !s.boundedLocked(d.app) || len(s.waiting) == 0 && s.fitsLocked(d) {
 		s.takeLocked(d)
@@ -87,7 +90,7 @@ func (s *share) admit(ctx context.Context, d demand) error {
 	s.mu.Unlock()
 	rouse(s.wake)
 	rouse(s.hurry)
-	return s.wait(ctx, w)
+	return s.wait(ctx, w, until)
 }
 
 // settle says that what was let in has been decided, stored or not.
@@ -99,11 +102,11 @@ func (s *share) settle(d demand) {
 }
 
 // wait waits until it is decided on w, or until there is an error.
-func (s *share) wait(ctx context.Context, w *waiter) error {
+func (s *share) wait(ctx context.Context, w *waiter, until time.Time) error {
 	// A failure that comes later is told to all that wait.
 	err := s.broker.Failure()
 	if err == nil {
-		timer := time.NewTimer(s.broker.cfg.PublishTimeout)
+		timer := time.NewTimer(time.Until(until))
 		defer timer.Stop()
 		select {
 		case err := <-w.decided:

@@ -36,7 +36,7 @@ func (h *health) mend(ctx context.Context) {
 	since, refused := h.end()
 	h.broker.log.Info("the event log works again", slog.Duration("after", time.Since(since)), slog.Int("refused", refused))
 	// Live events may have been dropped, and answers to readers.
-	h.broker.disturb()
+	h.broker.disturb(AllStreams)
 }
 
 // end is the change from failed to working. It returns when the log failed and

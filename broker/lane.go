@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -10,15 +11,18 @@ import (
 // lane is a stream with its subjects: one partition of what one rule, or none,
 // retains.
 type lane struct {
-	index     int // in Broker.lanes
-	stream    string
-	token     string // the second token of its subjects
-	rule      *Rule  // nil: the Config alone
-	epoch     string
-	runs      Runs
+	index  int // in Broker.lanes
+	stream string
+	token  string // the second token of its subjects
+	rule   *Rule  // nil: the Config alone
+	epoch  string
+	runs   Runs
+	// renewed is what it was found to be since the start, in place of epoch and runs.
+	renewed   atomic.Pointer[life]
 	moves     []move
 	found     uint64 // the newest sequence when the run began
 	retention Retention
+	replicas  int // of the stream
 	// maxMessage bounds one message with its headers, in bytes.
 	maxMessage int
 	state      stateFlight
@@ -41,6 +45,9 @@ func (l *lane) description() string {
 // retained reports whether the lane has a stream.
 func (l *lane) retained() bool { return !l.retention.Off }
 
+// replicated reports whether a server may answer that is behind the leader.
+func (l *lane) replicated() bool { return l.replicas > 1 }
+
 // onDisk reports whether the lane has a stream that outlives the server.
 func (l *lane) onDisk() bool { return l.retained() && (l.rule == nil || !l.rule.Memory) }
 
@@ -59,8 +66,8 @@ func (l *lane) subject(root string, ref Ref) string {
 	return b.String()
 }
 
-// subjects is the pattern of all subjects of the lane below root.
-func (l *lane) subjects(root string) string { return root + "." + l.token + ".*.*" }
+// stored is the pattern of the subjects of all that the lane has stored.
+func (l *lane) stored() string { return storedRoot + "." + l.token + ".*.*" }
 
 func (l *lane) nudgeSubject() string { return nudgeRoot + "." + l.token }
 
@@ -85,10 +92,14 @@ func (b *Broker) makeLanes() {
 }
 
 func (b *Broker) addLanes(r *Rule, prefix string) {
+	replicas := b.cfg.Replicas
+	if r != nil {
+		replicas = cmp.Or(r.Replicas, replicas)
+	}
 	for p := range b.cfg.Partitions {
 		token := prefix + strconv.Itoa(p)
 		b.lanes = append(b.lanes, &lane{
-			index: len(b.lanes), stream: "EVENTS-" + token, token: token, rule: r, retention: b.retention(r),
+			index: len(b.lanes), stream: "EVENTS-" + token, token: token, rule: r, retention: b.retention(r), replicas: replicas,
 		})
 	}
 }

@@ -37,9 +37,12 @@ func (b *Broker) openLive(d Dialer) (*live, error) {
 		// What is told here is that the queue is full.
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {
 			l.behind.Store(true)
-			b.disturb()
+			b.disturb(AllStreams)
 		}),
-		nats.ReconnectHandler(func(*nats.Conn) { b.disturb() }))
+		nats.ReconnectHandler(func(*nats.Conn) {
+			b.doubtLives()
+			b.disturb(AllStreams)
+		}))
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +101,7 @@ func (l *live) dispatch(run context.Context) {
 		case m := <-l.queue:
 			l.deliver(m)
 			if len(l.queue) == 0 && l.behind.CompareAndSwap(true, false) {
-				l.broker.disturb()
+				l.broker.disturb(AllStreams)
 			}
 		case <-run.Done():
 			return
@@ -109,6 +112,9 @@ func (l *live) dispatch(run context.Context) {
 func (l *live) deliver(m *nats.Msg) {
 	if s := l.find(m.Subject); s != nil {
 		ev := liveEvent(m)
+		if ev.Sequence == 0 && told(s.receiver, m) {
+			return
+		}
 		// There is no other writer.
 		if ev.Sequence > s.lane.seen.Load() {
 			s.lane.seen.Store(ev.Sequence)
@@ -123,21 +129,45 @@ func (l *live) deliver(m *nats.Msg) {
 	}
 }
 
+// told hands on what another node tells, if that is what the message is.
+func told(r Receiver, m *nats.Msg) bool {
+	life := value(m.Header, headerFrom)
+	if life == "" {
+		return false
+	}
+	if h, ok := r.(Hearer); ok {
+		h.Told(life, m.Data)
+	}
+	return true
+}
+
+// Tell sends what this node has to say of a channel to the other nodes that follow it
+// (see Hearer). It comes there before and behind the events of PublishEphemeral as they
+// were sent, or is lost.
+func (b *Broker) Tell(ref Ref, text []byte) error {
+	return b.ephemeral(ref, text, headerFrom, b.nodes.Self().Life)
+}
+
 // PublishEphemeral sends an event that is not stored to the other nodes that
 // follow the channel. It never comes back to this node. Frame must not be
 // changed until it returns. It gives no promise of delivery.
 func (b *Broker) PublishEphemeral(ref Ref, frame []byte, exclude string) error {
-	if err := ref.check(); err != nil {
-		return err
-	}
-	m := nats.Msg{Subject: b.laneOf(ref).subject(liveRoot, ref), Data: frame}
-	if exclude != "" {
-		m.Header = nats.Header{headerExclude: {exclude}}
-	}
-	if err := b.live.nc.PublishMsg(&m); err != nil {
+	if err := b.ephemeral(ref, frame, headerExclude, exclude); err != nil {
 		return fmt.Errorf("send an ephemeral event: %w", err)
 	}
 	return nil
+}
+
+// ephemeral sends what is not stored, with a header unless that is "".
+func (b *Broker) ephemeral(ref Ref, data []byte, header, text string) error {
+	if err := ref.check(); err != nil {
+		return err
+	}
+	m := nats.Msg{Subject: b.laneOf(ref).subject(liveRoot, ref), Data: data}
+	if text != "" {
+		m.Header = nats.Header{header: {text}}
+	}
+	return b.live.nc.PublishMsg(&m)
 }
 
 // headerNudged is the live subject that a nudge is about.

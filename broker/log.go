@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -19,6 +20,10 @@ import (
 // subject can be made of the names, ErrUnavailable if the server has not answered,
 // or not in full, which is also the context's if that has ended, and else what
 // the server says.
+//
+// Of several replicas of a stream each removes what has its age by its own clock. What
+// is asked of the leader is compared with what another one has read, so it counts
+// events that are about to be removed as removed.
 type Log struct {
 	broker *Broker
 	lane   *lane
@@ -39,12 +44,12 @@ func (l Log) Retention() Retention { return l.lane.retention }
 
 // Epoch names the life of the sequences of the channel: when it changes,
 // sequences from before mean nothing. It stays the same as long as the broker
-// lives.
-func (l Log) Epoch() string { return l.lane.epoch }
+// lives, unless other brokers share the stream: then the change shows in Disturbed.
+func (l Log) Epoch() string { return l.lane.lifeNow().epoch }
 
 // Runs are those of the epoch in which the channel was in this stream all the
 // time until now: what was given in others says nothing. They stay the same as
-// long as the broker lives and must not be changed.
+// long as the epoch does and must not be changed.
 func (l Log) Runs() Runs { return l.lane.runsOf(l.ref) }
 
 // Stream is the number of the stream that holds the channel, negative if
@@ -68,10 +73,15 @@ func (l Log) MaxFrame() int { return l.lane.maxFrame(l.ref) }
 func (l Log) stored() string { return l.lane.subject(storedRoot, l.ref) }
 
 // Read returns up to limit stored events whose sequence is from or above, in
-// order, and whether there are more. With several replicas the answer may be a
-// little behind.
+// order, and whether there are more. Nothing stored before the call is missed.
 func (l Log) Read(ctx context.Context, from uint64, limit int) (events []Event, more bool, err error) {
-	events, more, err = l.read(ctx, get{Sequence: max(from, 1), Batch: limit})
+	return l.ReadTo(ctx, from, math.MaxUint64, limit)
+}
+
+// ReadTo is Read for whoever wants events up to a sequence: above it the answer may
+// be a little behind, with several replicas, and costs less.
+func (l Log) ReadTo(ctx context.Context, from, upTo uint64, limit int) (events []Event, more bool, err error) {
+	events, more, err = l.read(ctx, get{Sequence: max(from, 1), Batch: limit}, upTo)
 	if err != nil {
 		return nil, false, fmt.Errorf("read channel %q from %d: %w", l.ref.Channel, from, err)
 	}
@@ -80,14 +90,14 @@ func (l Log) Read(ctx context.Context, from uint64, limit int) (events []Event, 
 
 // ReadSince is Read from the first event that was stored at or after t.
 func (l Log) ReadSince(ctx context.Context, t time.Time, limit int) (events []Event, more bool, err error) {
-	events, more, err = l.read(ctx, get{Start: &t, Batch: limit})
+	events, more, err = l.read(ctx, get{Start: &t, Batch: limit}, math.MaxUint64)
 	if err != nil {
 		return nil, false, fmt.Errorf("read channel %q since %s: %w", l.ref.Channel, t.Format(time.RFC3339), err)
 	}
 	return events, more, nil
 }
 
-func (l Log) read(ctx context.Context, request get) (events []Event, more bool, err error) {
+func (l Log) read(ctx context.Context, request get, upTo uint64) (events []Event, more bool, err error) {
 	if err := l.ref.check(); err != nil {
 		return nil, false, err
 	}
@@ -95,6 +105,14 @@ func (l Log) read(ctx context.Context, request get) (events []Event, more bool, 
 		return nil, false, nil
 	}
 	request.NextFor, request.MaxBytes = l.stored(), readBytes
+	if l.lane.replicated() {
+		return l.readWhole(ctx, request, upTo)
+	}
+	return l.look(ctx, request)
+}
+
+// look is one read, which is of one replica.
+func (l Log) look(ctx context.Context, request get) (events []Event, more bool, err error) {
 	err = l.broker.get(ctx, l.lane, request, func(m *nats.Msg) { events = append(events, storedEvent(m)) }, func(end *nats.Msg) {
 		more = number(end.Header, headerPending) > 0
 	})
@@ -112,11 +130,11 @@ func (l Log) Last(ctx context.Context) (ev Event, ok bool, err error) {
 	switch {
 	case !l.lane.retained():
 		return Event{}, false, nil
-	case l.broker.cfg.Replicas == 1:
-		ev, ok, err = l.broker.lastDirect(ctx, l.lane, l.stored())
-	default:
+	case l.lane.replicated():
 		// A direct get may be answered by a replica that is behind.
 		ev, ok, err = l.broker.lastOfLeader(ctx, l.lane, l.stored())
+	default:
+		ev, ok, err = l.broker.lastDirect(ctx, l.lane, l.stored())
 	}
 	if err != nil {
 		return Event{}, false, fmt.Errorf("read the last event of channel %q: %w", l.ref.Channel, err)
@@ -134,22 +152,28 @@ func (l Log) Retains(ctx context.Context, sequence uint64) (bool, error) {
 		return false, nil
 	}
 	find := l.broker.atDirect
-	if l.broker.cfg.Replicas > 1 {
+	if l.lane.replicated() {
 		find = l.broker.atLeader
 	}
-	_, ok, err := find(ctx, l.lane, sequence)
+	ev, ok, err := find(ctx, l.lane, sequence)
 	if err != nil {
 		return false, fmt.Errorf("ask for event %d of channel %q: %w", sequence, l.ref.Channel, err)
+	}
+	if ok && l.lane.replicated() {
+		ok = ev.Time >= l.lane.safe().UnixNano()
 	}
 	return ok, nil
 }
 
 // Span returns the oldest retained event and how many events are retained, 0
 // for none. It costs as much, about a millisecond of a busy server, however many
-// there are.
+// there are. With several replicas the answer is the leader's.
 func (l Log) Span(ctx context.Context) (first Event, retained int, err error) {
 	if !l.lane.retained() {
 		return Event{}, 0, nil
+	}
+	if l.lane.replicated() {
+		return l.spanOfLeader(ctx)
 	}
 	request := get{Sequence: 1, Batch: 1, NextFor: l.stored()}
 	err = l.broker.get(ctx, l.lane, request, func(m *nats.Msg) {
@@ -173,6 +197,9 @@ func (l Log) State(ctx context.Context) (State, error) {
 	s, err := l.broker.state(ctx, l.lane)
 	if err != nil {
 		return State{}, err
+	}
+	if l.lane.replicated() {
+		s.doubt(l.lane.safe())
 	}
 	return l.broker.removed(ctx, l.lane, l.ref.App, s)
 }

@@ -75,7 +75,7 @@ func (s *start) openReplicated(ctx context.Context, l *lane) error {
 		if err != nil {
 			return err
 		}
-		if have != nil && have.Config.Metadata[metadataEpoch] != "" {
+		if have != nil {
 			done, err := s.adopt(ctx, l, have)
 			if done || err != nil {
 				return err
@@ -121,7 +121,7 @@ func (s *start) adopt(ctx context.Context, l *lane, have *jetstream.StreamInfo) 
 	if l.retention.equals(&have.Config) && maps.Equal(ours(want.Metadata), ours(m)) {
 		return true, nil
 	}
-	if l.retention.raised(&have.Config) || want.Metadata[metadataRules] != m[metadataRules] {
+	if l.epoch == "" || l.retention.raised(&have.Config) || want.Metadata[metadataRules] != m[metadataRules] {
 		s.void(l, "what is retained has changed")
 		l.epoch, l.runs = newEpoch(), Runs{{Token: s.run, First: have.State.LastSeq + 1, Began: s.now}}
 		want = s.broker.streamConfig(l)

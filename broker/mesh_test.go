@@ -38,6 +38,8 @@ func TestMesh(t *testing.T) {
 		}
 	}
 	m.Stop(m.Nodes...)
+	// That is nothing to the others, who have what it lost.
+	m.Nodes[1].Unclean = true
 	m.Start(m.Nodes...)
 	if e, r := same(); e != epoch || r != run {
 		t.Errorf("epoch %s and run %s after a restart, before %s and %s", e, r, epoch, run)

@@ -38,14 +38,14 @@ func (m *move) concerns(l *lane, rules []Rule) bool {
 
 // runsOf are the runs of l in which a channel was all the time.
 func (l *lane) runsOf(ref Ref) Runs {
-	from := 0
+	runs, from := l.lifeNow().runs, 0
 	for _, m := range l.moves {
 		r := Rule{App: m.App, Channels: m.Channels}
 		if r.matches(ref) {
-			from = max(from, l.runs.find(m.Run))
+			from = max(from, runs.find(m.Run))
 		}
 	}
-	return l.runs[from:]
+	return runs[from:]
 }
 
 // movesText is how metadata have moves.

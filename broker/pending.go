@@ -11,13 +11,17 @@ type pending struct {
 	record  *Record
 	subject string
 	number  uint64
-	first   time.Time // when it was taken
+	first   time.Time // when the call began
 	sent    time.Time // when it was last sent
 	retried bool
+	// refused is what the stream answered last, if that was an error that may pass.
+	refused error
 }
 
 // call is one Publish under way, whose records may be in several publishers.
 type call struct {
+	began time.Time
+
 	mu   sync.Mutex
 	left int
 	err  error

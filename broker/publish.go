@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/nats-io/nats.go"
 )
@@ -29,12 +30,12 @@ func (b *Broker) Publish(ctx context.Context, records []Record) error {
 	if err != nil {
 		return err
 	}
-	var admitted hold
+	c := &call{began: time.Now(), left: len(records), done: make(chan struct{})}
+	admitted := hold{until: c.began.Add(b.cfg.PublishTimeout)}
 	defer admitted.release()
 	if err := b.admit(ctx, records, lanes, &admitted); err != nil {
 		return err
 	}
-	c := &call{left: len(records), done: make(chan struct{})}
 	if err := b.hand(c, records, lanes); err != nil {
 		return err
 	}

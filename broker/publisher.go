@@ -1,12 +1,9 @@
 package broker
 
 import (
-	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"log/slog"
-	mathrand "math/rand/v2"
 	"slices"
 	"strconv"
 	"sync"
@@ -41,6 +38,9 @@ type publisher struct {
 	newest   uint64 // the highest sequence acknowledged
 	// silent: an event was given up, and the stream has answered nothing since.
 	silent bool
+	// stalled is the same where others share the stream and have to be waited for:
+	// nothing is taken until the stream has a leader.
+	stalled bool
 	// refusal is the stream's newest answer if that was an error.
 	refusal   error
 	refusedAt time.Time
@@ -82,7 +82,7 @@ func (b *Broker) openPublishers() error {
 		b.publishers[i] = p
 		b.tasks.Go(func() { p.watch(b.run) })
 	}
-	return nil
+	return b.watchElections()
 }
 
 // take sends an event or puts it into the queue. With an error it does neither:
@@ -156,15 +156,17 @@ func (p *publisher) refuseLocked() error {
 	case p.failure != nil:
 		p.refused++
 		return p.failure
+	case p.stalled:
+		return errStalled
 	}
 	return nil
 }
 
 // addLocked sends r or puts it into the queue.
 func (p *publisher) addLocked(c *call, r *Record) {
-	e := &pending{call: c, record: r, subject: p.lane.subject(storedRoot, r.ref()), first: time.Now()}
+	e := &pending{call: c, record: r, subject: p.lane.subject(storedRoot, r.ref()), first: c.began}
 	if len(p.queue) == 0 && !p.repairing && len(p.inFlight) < p.broker.cfg.PublishWindow {
-		p.firstSendLocked(e, e.first)
+		p.firstSendLocked(e, time.Now())
 		return
 	}
 	p.queue = append(p.queue, e)
@@ -216,8 +218,13 @@ func (p *publisher) acknowledged(m *nats.Msg) {
 	}
 	a, err := parseAck(m.Data)
 	p.mu.Lock()
-	p.answeredLocked(a, err)
 	e := p.inFlight[number]
+	if a.passing && p.broker.cfg.Shared {
+		p.refusedLocked(e, err)
+		p.mu.Unlock()
+		return
+	}
+	p.answeredLocked(a, err)
 	if e == nil {
 		// An earlier try was acknowledged too.
 		p.mu.Unlock()
@@ -240,23 +247,15 @@ func (p *publisher) acknowledged(m *nats.Msg) {
 // answeredLocked takes down what the answer says of the stream.
 func (p *publisher) answeredLocked(a ack, err error) {
 	p.silent = false
+	if err == nil {
+		p.stalled = false
+	}
 	p.newest = max(p.newest, a.sequence)
 	switch {
 	case errors.Is(err, ErrUnavailable):
 		p.refusal, p.refusedAt = err, time.Now()
 	case p.refusal != nil:
 		p.refusal = nil
-	}
-}
-
-// noLeader means that nobody serves the stream at the moment: what is in
-// flight is sent again by watch.
-func (p *publisher) noLeader() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.repairing = len(p.inFlight) > 0
-	for _, e := range p.inFlight {
-		e.sent = time.Time{}
 	}
 }
 
@@ -270,72 +269,6 @@ func (p *publisher) pumpLocked() {
 	}
 	for len(p.queue) > 0 && len(p.inFlight) < p.broker.cfg.PublishWindow {
 		p.firstSendLocked(p.shiftLocked(), time.Now())
-	}
-}
-
-// watch sends late events again until ctx ends.
-func (p *publisher) watch(ctx context.Context) {
-	ticker := time.NewTicker(watchPeriod)
-	defer ticker.Stop()
-	for {
-		select {
-		case now := <-ticker.C:
-			p.repair(now)
-			// Partitions must not retry in step.
-			ticker.Reset(watchPeriod/2 + mathrand.N(watchPeriod)) //nolint:gosec // jitter
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// repair resends every event in flight, oldest first, if one of them is late,
-// and gives up on those that were tried too long. A log that has failed gets
-// nothing more. It may yet store what it has, as a disk does that only hangs, so
-// that is waited for; unless the log is broken, which had ackTimeout to answer.
-func (p *publisher) repair(now time.Time) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.expireLocked(now)
-	late := false
-	for _, e := range p.inFlight {
-		late = late || now.Sub(e.sent) > ackTimeout
-	}
-	if !late {
-		return
-	}
-	if !p.repairing {
-		p.broker.log.Debug("a stream does not answer, trying again", slog.String("stream", p.lane.stream))
-	}
-	p.repairing = true
-	for _, number := range p.numbersLocked() {
-		e := p.inFlight[number]
-		switch {
-		case now.Sub(e.sent) <= ackTimeout:
-		case p.broken:
-			delete(p.inFlight, number)
-			e.call.finish(p.failure)
-		case now.Sub(e.first) > p.broker.cfg.PublishTimeout:
-			delete(p.inFlight, number)
-			p.silent = true
-			e.call.finish(errLate)
-		case p.failure != nil:
-		default:
-			e.retried = true
-			// An error leaves it late, for the next round.
-			_ = p.sendLocked(e, now)
-		}
-	}
-	p.pumpLocked()
-}
-
-var errLate = fmt.Errorf("%w: the stream did not answer in time", ErrUnavailable)
-
-// expireLocked gives up on what has waited too long to be sent. It is not
-// stored.
-func (p *publisher) expireLocked(now time.Time) {
-	for len(p.queue) > 0 && now.Sub(p.queue[0].first) > p.broker.cfg.PublishTimeout {
-		p.shiftLocked().call.finish(errLate)
 	}
 }
 
@@ -378,7 +311,7 @@ func (p *publisher) resume() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	refused := p.refused
-	p.failure, p.refusal, p.refused, p.silent, p.broken = nil, nil, 0, false, false
+	p.failure, p.refusal, p.refused, p.silent, p.stalled, p.broken = nil, nil, 0, false, false, false
 	return refused
 }
 

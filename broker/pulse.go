@@ -127,7 +127,7 @@ func (p *pulse) hear(l *lane, m *nats.Msg) {
 	b.last, b.heard = max(b.last, sequence), time.Now()
 	p.mu.Unlock()
 	if lost {
-		p.broker.disturb()
+		p.broker.disturb(l.index)
 	}
 }
 
@@ -173,7 +173,7 @@ func (p *pulse) tell(now time.Time) {
 		case before && !without:
 			p.broker.log.Info("a stream stores events of this node again", slog.String("stream", l.stream))
 			// What came meanwhile may not have come here.
-			p.broker.disturb()
+			p.broker.disturb(l.index)
 		}
 	}
 }

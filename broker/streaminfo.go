@@ -3,9 +3,10 @@ package broker
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // streamInfo is the state of a stream, as its leader has it (nats-server,
@@ -16,13 +17,30 @@ type streamInfo struct {
 	First     uint64    `json:"first_seq"` // means nothing without events
 	FirstTime time.Time `json:"first_ts"`
 	Last      uint64    `json:"last_seq"`
+	// Subjects is how many events there are of those that were asked about.
+	Subjects map[string]int `json:"subjects"`
 }
 
 func (b *Broker) streamInfo(ctx context.Context, l *lane) (streamInfo, error) {
+	return b.streamInfoOf(ctx, l, "")
+}
+
+// streamInfoOf is streamInfo that also counts the events of a subject, "" for none.
+func (b *Broker) streamInfoOf(ctx context.Context, l *lane, subject string) (streamInfo, error) {
+	request := struct {
+		Subject string `json:"subjects_filter,omitempty"`
+	}{subject}
 	var answer struct {
 		State streamInfo `json:"state"`
 	}
-	if err := b.ask(ctx, "$JS.API.STREAM.INFO."+l.stream, struct{}{}, &answer); err != nil {
+	ask := func(ctx context.Context) error {
+		return b.ask(ctx, "$JS.API.STREAM.INFO."+l.stream, request, &answer)
+	}
+	asking := ask
+	if l.replicated() {
+		asking = func(ctx context.Context) error { return again(ctx, ask) }
+	}
+	if err := asking(ctx); err != nil {
 		return streamInfo{}, fmt.Errorf("ask stream %s for its state: %w", l.stream, err)
 	}
 	return answer.State, nil
@@ -40,15 +58,13 @@ func (b *Broker) ask(ctx context.Context, subject string, request, answer any) e
 		return unanswered(err)
 	}
 	var failed struct {
-		Error *struct {
-			Description string `json:"description"`
-		} `json:"error"`
+		Error *jetstream.APIError `json:"error"`
 	}
 	if err := json.Unmarshal(m.Data, &failed); err != nil {
 		return err
 	}
 	if failed.Error != nil {
-		return errors.New(failed.Error.Description)
+		return refused(failed.Error)
 	}
 	if answer == nil {
 		return nil

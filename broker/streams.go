@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -63,6 +62,9 @@ func (b *Broker) openStreams(ctx context.Context) error {
 // reopenStreams sees to it that after a restart of the server every stream goes
 // on above what it has promised, so that the epochs stay true.
 func (b *Broker) reopenStreams(ctx context.Context) error {
+	if b.cfg.Shared {
+		return nil // the other servers have what this one has lost
+	}
 	js, err := jetstream.New(b.publish)
 	if err != nil {
 		return fmt.Errorf("use JetStream: %w", err)
@@ -105,18 +107,18 @@ func (b *Broker) streamConfig(l *lane) jetstream.StreamConfig {
 	cfg := jetstream.StreamConfig{
 		Name:              l.stream,
 		Description:       "reecho: " + l.description(),
-		Subjects:          []string{l.subjects(storedRoot)},
+		Subjects:          []string{l.stored()},
 		Retention:         jetstream.LimitsPolicy,
 		Discard:           jetstream.DiscardOld,
 		Storage:           jetstream.FileStorage,
-		Replicas:          b.cfg.Replicas,
+		Replicas:          l.replicas,
 		MaxAge:            l.retention.MaxAge,
 		MaxMsgsPerSubject: l.retention.EventsPerChannel,
 		MaxBytes:          l.retention.MaxBytes,
 		AllowDirect:       true,
 		Duplicates:        min(duplicateWindow, l.retention.MaxAge), // JetStream takes no more than the age
 		RePublish: &jetstream.RePublish{
-			Source:      l.subjects(storedRoot),
+			Source:      l.stored(),
 			Destination: fmt.Sprintf("%s.%s.{{wildcard(1)}}.{{wildcard(2)}}", liveRoot, l.token),
 		},
 		Metadata: map[string]string{
@@ -129,11 +131,8 @@ func (b *Broker) streamConfig(l *lane) jetstream.StreamConfig {
 	if l.index == 0 {
 		cfg.Metadata[metadataRules] = patternsText(b.cfg.Rules)
 	}
-	if r := l.rule; r != nil {
-		cfg.Replicas = cmp.Or(r.Replicas, cfg.Replicas)
-		if r.Memory {
-			cfg.Storage = jetstream.MemoryStorage
-		}
+	if l.rule != nil && l.rule.Memory {
+		cfg.Storage = jetstream.MemoryStorage
 	}
 	return cfg
 }

@@ -28,6 +28,14 @@ type Receiver interface {
 	Nudge(sequence uint64)
 }
 
+// Hearer is a Receiver that takes what other nodes tell of the channel beside its
+// events.
+type Hearer interface {
+	// Told gets what the node of a life told with Tell, from the same goroutine as
+	// Live, and in the order in which one node sent both. It must not keep text.
+	Told(life string, text []byte)
+}
+
 // open asks the server for the channel's events, and waits until it sends them.
 func (s *Subscription) open(ctx context.Context) error {
 	sub, err := s.live.nc.ChanSubscribe(s.subject, s.live.queue)

@@ -27,6 +27,9 @@ type channel struct {
 	// channels, where each gets its own.
 	success []byte
 	log     *replay.Channel
+	// shared is what other nodes are told of the channel, and know of it; nil if
+	// nothing is.
+	shared *shared
 
 	// Guarded by the channels stripe of app.
 	refs      int       // subscriptions, and those on their way
@@ -44,11 +47,15 @@ type channel struct {
 	count  subscriptionCount
 }
 
-var _ replay.Audience = (*channel)(nil)
+var (
+	_ replay.Audience = (*channel)(nil)
+	_ replay.Hearer   = (*channel)(nil)
+)
 
 func newChannel(a *Tenant, name string) *channel {
 	ch := &channel{app: a, name: name, kind: pusher.KindOf(name), group: a.node.pool.NewGroup()}
-	ch.log = a.node.replay.Channel(broker.Ref{App: a.ID, Channel: name}, replay.Bounds{
+	ch.shared = a.share(ch.kind)
+	ch.log = a.node.replay.Channel(ch.ref(), replay.Bounds{
 		Events: a.Limits.ReplayEvents, Bytes: a.Limits.ReplayBytes, EventBytes: a.Limits.EventDataBytes,
 	}, ch)
 	if ch.kind.Has(pusher.Cache) {
@@ -61,6 +68,8 @@ func newChannel(a *Tenant, name string) *channel {
 	}
 	return ch
 }
+
+func (ch *channel) ref() broker.Ref { return broker.Ref{App: ch.app.ID, Channel: ch.name} }
 
 // Start implements replay.Audience.
 func (ch *channel) Start(last broker.Event) {
@@ -107,7 +116,7 @@ func (ch *channel) send(frame []byte, except pusher.SocketID) {
 // join makes a client, member of a presence channel, one of the channel's. frames
 // makes what it gets first, with the channel locked and the member counted; written,
 // if not nil, is closed when they have gone out. The refusal is for the client;
-// nothing has changed then. The channel's log must be followed. A client whose seat
+// nothing has changed then. The channel must be ready (see open). A client whose seat
 // is partial is counted and in the list, and gets nothing that is published.
 func (ch *channel) join(m *fanout.Member, sub *subscription, member pusher.Member, written chan<- struct{}, frames func() [][]byte) *pusher.Error {
 	ch.mu.Lock()
@@ -119,7 +128,7 @@ func (ch *channel) join(m *fanout.Member, sub *subscription, member pusher.Membe
 	news := ch.enterLocked(member, now)
 	ch.group.Join(m, &sub.Seat, frames(), written)
 	ch.tellNewsLocked(sub.Name, news, now)
-	ch.countChangedLocked(now)
+	ch.subsChangedLocked(now)
 	return nil
 }
 
@@ -131,7 +140,9 @@ func (ch *channel) complete(m *fanout.Member, sub *subscription, written chan<- 
 	ch.group.Complete(m, &sub.Seat, frames(), written)
 }
 
-// refuseLocked is not nil if the channel is full for a member.
+// refuseLocked is not nil if the channel is full for a member. The members on other
+// nodes count: those that join there within the time that the news takes may make it
+// more than the limit.
 func (ch *channel) refuseLocked(member pusher.Member) *pusher.Error {
 	limit := ch.app.Limits.PresenceMembers
 	if !ch.kind.Has(pusher.Presence) || ch.members.Len() < limit || ch.members.Has(member.ID) {
@@ -144,6 +155,8 @@ func (ch *channel) refuseLocked(member pusher.Member) *pusher.Error {
 func (ch *channel) enterLocked(member pusher.Member, now time.Time) (news roster.News) {
 	if ch.kind.Has(pusher.Presence) {
 		news = ch.members.Join(member.ID, member.Info, now)
+		ch.noteFlapping(news)
+		ch.shareJoinLocked(member)
 	}
 	ch.subs++
 	return news
@@ -200,9 +213,12 @@ func (ch *channel) leave(m *fanout.Member, sub *subscription) {
 	ch.group.Leave(m, &sub.Seat)
 	now := time.Now()
 	if ch.members != nil {
-		ch.tellNewsLocked(sub.Name, ch.members.Leave(sub.Name, now), now)
+		news := ch.members.Leave(sub.Name, now)
+		ch.noteFlapping(news)
+		ch.tellNewsLocked(sub.Name, news, now)
+		ch.shareLeaveLocked(sub.Name)
 	}
-	ch.countChangedLocked(now)
+	ch.subsChangedLocked(now)
 }
 
 func (ch *channel) info() ChannelInfo {
@@ -215,13 +231,17 @@ func (ch *channel) info() ChannelInfo {
 	return info
 }
 
+// memberIDs returns the ids of the members, of no channel too.
 func (ch *channel) memberIDs() []string {
-	ch.mu.Lock()
-	defer ch.mu.Unlock()
-	if ch.members == nil {
+	if ch == nil || ch.members == nil {
 		return []string{}
 	}
-	ids := ch.members.IDs()
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	return sorted(ch.members.IDs())
+}
+
+func sorted(ids []string) []string {
 	slices.Sort(ids)
 	return ids
 }

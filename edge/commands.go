@@ -161,6 +161,10 @@ func (c *client) clientEvent(m pusher.Message) {
 		m.Channel, m.Event, data, sub.Name)
 	sub.ch.send(textFrame(text), c.ID())
 	node := c.app.node
+	if node.exchange != nil && sub.ch.members != nil {
+		// Other nodes shall know of the sender first.
+		node.exchange.Flush()
+	}
 	if err := node.broker.PublishEphemeral(broker.Ref{App: c.app.ID, Channel: m.Channel}, text, c.ID().String()); err != nil {
 		node.log.Debug("client event did not reach other nodes", slog.Any("error", err))
 	}

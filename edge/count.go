@@ -47,12 +47,32 @@ func (c *subscriptionCount) changed(subs int, now time.Time) (tell bool, wait ti
 	return false, wait
 }
 
+// counts reports whether the subscribers of channels of a kind are told how many they
+// are.
+func (t *Tenant) counts(kind pusher.Kind) bool {
+	return t.SubscriptionCounts && !kind.Has(pusher.Presence) && !kind.Has(pusher.ServerToUser)
+}
+
+// subsChangedLocked tells subscribers how many they are, and other nodes how many of
+// them are here, now or in a while.
+func (ch *channel) subsChangedLocked(now time.Time) {
+	if ch.app.counts(ch.kind) {
+		ch.countChangedLocked(now)
+		ch.shareCountLocked(now)
+	}
+}
+
+// subscribersLocked is how many there are, on all nodes.
+func (ch *channel) subscribersLocked() int {
+	if ch.shared == nil {
+		return ch.subs
+	}
+	return ch.subs + ch.shared.Subs()
+}
+
 // countChangedLocked tells subscribers how many they are, now or in a while.
 func (ch *channel) countChangedLocked(now time.Time) {
-	if !ch.app.SubscriptionCounts || ch.kind.Has(pusher.Presence) || ch.kind.Has(pusher.ServerToUser) {
-		return
-	}
-	tell, wait := ch.count.changed(ch.subs, now)
+	tell, wait := ch.count.changed(ch.subscribersLocked(), now)
 	switch {
 	case tell:
 		ch.sendCountLocked(now)
@@ -63,7 +83,7 @@ func (ch *channel) countChangedLocked(now time.Time) {
 
 func (ch *channel) sendCountLocked(now time.Time) {
 	ch.count.sent, ch.count.due = now.UnixNano(), false
-	ch.group.Publish(fanout.Event{Frame: textFrame(pusher.AppendSubscriptionCount(nil, ch.name, ch.subs))})
+	ch.group.Publish(fanout.Event{Frame: textFrame(pusher.AppendSubscriptionCount(nil, ch.name, ch.subscribersLocked()))})
 }
 
 // sendDueCount sends the count that countChangedLocked put off.

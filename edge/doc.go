@@ -29,7 +29,9 @@
 //     waits, alone, in replay.Channel.Attach.
 //  5. channel.join counts the member and gives it a seat, behind the frames of the
 //     success, fanout.Group.Join.
-//  6. Others are told: members (members.go, package roster), counts (count.go).
+//  6. Others are told: members (members.go, package roster), counts (count.go), and
+//     other nodes of both (shared.go, package exchange). On a presence channel step 4
+//     is also to ask other nodes who is there, once.
 //
 // # A resume
 //
@@ -64,7 +66,7 @@
 // stripe (channels.go) → replay.Channel → channel → inbox of a shard. users → inbox.
 // acks → inbox. session.Store → session → the ids that it remembers. What is locked
 // under any of these and locks nothing itself: lingering, later, census, refusals, terminations, the counters of package limit,
-// replay.Memory, socket.Conn and its Budget. No lock is held while something is
+// replay.Memory, socket.Conn and its Budget, and exchange.Exchange with what it knows of nodes. No lock is held while something is
 // written to the network, waited for, or published. Two callbacks run under a lock on
 // purpose: those of replay.Audience and replay.Client under that of the
 // replay.Channel, and the notice of an acknowledgement under that of the broker's

@@ -76,7 +76,7 @@ func TestGuestConfirms(t *testing.T) {
 	}
 	guest.Stop()
 	guest.Subscribe(pusher.Subscribe{Channel: "match.3"}, nil)
-	if n := h.Channel(a, "match.3").Subscriptions; n != 0 {
+	if n := h.Channel(t.Context(), a, "match.3").Subscriptions; n != 0 {
 		t.Errorf("%d subscriptions after Stop", n)
 	}
 }

@@ -11,6 +11,8 @@ import (
 
 	"reecho/broker"
 	"reecho/broker/amount"
+	"reecho/broker/presence"
+	"reecho/broker/presence/exchange"
 	"reecho/edge/app"
 	"reecho/edge/fanout"
 	"reecho/edge/limit"
@@ -133,6 +135,9 @@ func NewHub(ctx context.Context, cfg Config, apps *app.Registry, b *broker.Broke
 		sweep: min(replay.DefaultSweep, max(b.ShortestAge()/4, time.Second)),
 	}, log)
 	h.apps = apps
+	if !b.Nodes().Single() {
+		h.node.exchange = exchange.New(b, rooms{h}, log)
+	}
 	for _, a := range apps.All() {
 		h.tenants[a] = newTenant(h.node, a)
 	}
@@ -201,6 +206,9 @@ func (h *Hub) Close(ctx context.Context, spread time.Duration) error {
 	case <-ctx.Done():
 		err = fmt.Errorf("wait for clients to close: %w", ctx.Err())
 	}
+	if h.node.exchange != nil {
+		h.node.exchange.Close()
+	}
 	h.node.sessions.Close(ctx)
 	h.node.replay.Close()
 	h.node.pool.Close()
@@ -220,12 +228,16 @@ type ChannelInfo struct {
 }
 
 // Channel counts who is on the channel called name; zeros for any name that
-// nobody is subscribed to.
-func (h *Hub) Channel(a *app.App, name string) ChannelInfo {
-	if ch := h.tenants[a].channels.find(name); ch != nil {
-		return ch.info()
+// nobody is subscribed to. Users are counted as Members does.
+func (h *Hub) Channel(ctx context.Context, a *app.App, name string) (info ChannelInfo) {
+	ch := h.tenants[a].channels.find(name)
+	if ch != nil {
+		info = ch.info()
 	}
-	return ChannelInfo{}
+	if h.node.exchange != nil && (ch == nil || !ch.ready()) && pusher.KindOf(name).Has(pusher.Presence) {
+		info.Users = len(h.Members(ctx, a, name))
+	}
+	return info
 }
 
 // Channels returns the occupied channels whose names begin with prefix,
@@ -234,13 +246,26 @@ func (h *Hub) Channels(a *app.App, prefix string) map[string]ChannelInfo {
 	return h.tenants[a].channels.occupied(prefix)
 }
 
-// Members returns the ids of the users on a presence channel in ascending
-// order. It is never nil.
-func (h *Hub) Members(a *app.App, channel string) []string {
-	if ch := h.tenants[a].channels.find(channel); ch != nil {
+// Members returns the ids of the users on a presence channel, on all nodes, in
+// ascending order. It is never nil. If nobody on this node is on the channel, other
+// nodes are asked, about 300 ms at most; what they say in that time is what is known.
+func (h *Hub) Members(ctx context.Context, a *app.App, channel string) []string {
+	ch := h.tenants[a].channels.find(channel)
+	if h.node.exchange == nil || ch != nil && ch.ready() {
 		return ch.memberIDs()
 	}
-	return []string{}
+	var all presence.Members
+	if ch != nil {
+		for _, id := range ch.memberIDs() {
+			all.Join(id, nil)
+		}
+	}
+	for _, part := range h.node.exchange.Ask(ctx, broker.Ref{App: a.ID, Channel: channel}) {
+		for _, m := range part.Came {
+			all.Join(m.ID, nil)
+		}
+	}
+	return sorted(all.IDs())
 }
 
 // Cached returns the data of the event a cache channel would give a new

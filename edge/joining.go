@@ -36,7 +36,7 @@ var _ replay.Client = (*joining)(nil)
 // start subscribes if nothing has to be loaded or waited for. It may be called on
 // a poller.
 func (j *joining) start() (wait func()) {
-	if j.ask == nil && !j.c.acks.hold.Loaded() {
+	if j.ask == nil && !j.c.acks.hold.Loaded() || !j.ch.ready() {
 		return j.run
 	}
 	j.catchup = replay.NewCatchup(j.ch.log, j, j.request())
@@ -75,8 +75,13 @@ func (j *joining) serve(ctx context.Context) error {
 	if j.catchup == nil {
 		loading, cancel := context.WithTimeout(ctx, attachTimeout)
 		defer cancel()
-		if err := j.c.acks.hold.Load(loading); err != nil {
+		if err := j.ch.open(loading); err != nil {
 			return err
+		}
+		if j.ask == nil {
+			if err := j.c.acks.hold.Load(loading); err != nil {
+				return err
+			}
 		}
 		j.catchup = replay.NewCatchup(j.ch.log, j, j.request())
 	}

@@ -19,8 +19,15 @@ func (ch *channel) tellNewsLocked(id string, news roster.News, now time.Time) {
 		ch.tellOthersLocked(id, pusher.AppendMemberAdded(nil, ch.name, id, news.Info))
 	}
 	if news.Settle {
-		ch.app.node.cfg.Ledger.Note(limit.MemberTransitions, slog.String("app", ch.app.ID), slog.String("channel", ch.name))
 		ch.app.node.later.add(now.Add(roster.Period), func(now time.Time) { ch.settleMember(id, now) })
+	}
+}
+
+// noteFlapping counts that a member of this node comes and goes too often. On other
+// nodes it is counted there.
+func (ch *channel) noteFlapping(news roster.News) {
+	if news.Settle {
+		ch.app.node.cfg.Ledger.Note(limit.MemberTransitions, slog.String("app", ch.app.ID), slog.String("channel", ch.name))
 	}
 }
 

@@ -66,11 +66,11 @@ func (c *client) subscribeTo(in pusher.Subscribe, confirm Confirm) (wait func())
 		j := &joining{c: c, ch: ch, member: member, ask: in.Replay, confirm: confirm}
 		return j.start()
 	}
-	if ch.log.Attached() {
+	if ch.ready() {
 		c.join(ch, member)
 		return nil
 	}
-	return func() { c.joinWhenAttached(ch, member) }
+	return func() { c.joinWhenReady(ch, member) }
 }
 
 func (c *client) subscribeAgain(known *subscription) {
@@ -144,15 +144,15 @@ func (c *client) refused(ch *channel, refusal *pusher.Error) {
 	c.refuse(ch.name, refusal, http.StatusForbidden)
 }
 
-// joinWhenAttached runs while the connection's reading is paused. A channel
+// joinWhenReady runs while the connection's reading is paused. A channel
 // that cannot be followed closes the connection so that the client comes back
 // by itself: pusher-js never repeats a subscription on its own.
-func (c *client) joinWhenAttached(ch *channel, member pusher.Member) {
+func (c *client) joinWhenReady(ch *channel, member pusher.Member) {
 	doing, end := c.work.begin(c.app.node.ctx)
 	defer end()
 	ctx, cancel := context.WithTimeout(doing, attachTimeout)
 	defer cancel()
-	if err := ch.log.Attach(ctx); err != nil {
+	if err := ch.open(ctx); err != nil {
 		c.cannotFollow(ch, err)
 		return
 	}

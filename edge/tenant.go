@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"reecho/broker"
+	"reecho/broker/presence/exchange"
 	"reecho/edge/app"
 	"reecho/edge/fanout"
 	"reecho/edge/limit"
@@ -33,6 +34,7 @@ type Tenant struct {
 type services struct {
 	cfg      Config
 	broker   *broker.Broker
+	exchange *exchange.Exchange // nil: there are no other nodes
 	replay   *replay.Node
 	sessions *session.Store
 	pool     *fanout.Pool[*client]

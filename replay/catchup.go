@@ -137,6 +137,7 @@ type Catchup struct {
 	reason Reason
 	told   bool // the first part is given, with the outcome
 	part   Part // the newest
+	line   string
 
 	past past // WantNewest and WantSince
 	// coming is the sequence of an event that is in the log and on its way here;
@@ -146,7 +147,7 @@ type Catchup struct {
 
 // NewCatchup makes the request of a client of ch.
 func NewCatchup(ch *Channel, client Client, req Request) *Catchup {
-	c := &Catchup{ch: ch, client: client, req: req, reason: req.Lost}
+	c := &Catchup{ch: ch, client: client, req: req, reason: req.Lost, line: ch.Line().text}
 	if !ch.kept {
 		if req.Want != WantNothing {
 			c.reason = NotRetained
@@ -255,6 +256,7 @@ func within(ctx context.Context, do func(context.Context) error) error {
 // nextLocked is what to do now, with the events to send if that is to join or to
 // send a part of them.
 func (c *Catchup) nextLocked() ([]Entry, step) {
+	c.followLocked()
 	switch {
 	case !c.ch.kept:
 		return nil, stepJoin
@@ -390,13 +392,13 @@ func (c *Catchup) giveLocked(entries []Entry, n int, written chan<- struct{}) (g
 func (c *Catchup) positionLocked(entries []Entry, meant int) Position {
 	switch {
 	case c.req.Want == WantMissed && c.reason == "" && meant > 0:
-		return c.ch.line.At(c.req.Claim.Sequence)
+		return c.ch.Line().At(c.req.Claim.Sequence)
 	case c.req.Want == WantMissed && c.reason == "":
-		return c.ch.line.At(max(c.req.Claim.Sequence, c.ch.sequencer.End()))
+		return c.ch.Line().At(max(c.req.Claim.Sequence, c.ch.sequencer.End()))
 	case meant > 0:
-		return c.ch.line.At(entries[0].Sequence - 1)
+		return c.ch.Line().At(entries[0].Sequence - 1)
 	}
-	return c.ch.line.At(c.ch.sequencer.End())
+	return c.ch.Line().At(c.ch.sequencer.End())
 }
 
 // count is how many of entries are meant for the client.
@@ -421,7 +423,7 @@ func (c *Catchup) begin(ctx context.Context) error {
 	var at uint64
 	c.ch.locked(func() { at = c.ch.sequencer.End() })
 	now := time.Now()
-	if err := c.req.Begin(ctx, c.ch.line.At(at)); err != nil {
+	if err := c.req.Begin(ctx, c.ch.Line().At(at)); err != nil {
 		return err
 	}
 	// What comes until the client has joined belongs to it.

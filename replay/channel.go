@@ -2,8 +2,10 @@ package replay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"reecho/broker"
@@ -13,6 +15,9 @@ import (
 // attemptTimeout bounds one step that waits for the log: what it needs is local
 // or a round trip away.
 const attemptTimeout = 10 * time.Second
+
+// attachPause is between two questions for the end of a channel.
+const attachPause = 50 * time.Millisecond
 
 // Audience takes the events of one channel. Its methods are called by one
 // goroutine at a time with the channel locked: they must not block and must not
@@ -30,6 +35,12 @@ type Audience interface {
 	Gap(reason Reason)
 }
 
+// Hearer is an Audience that takes what other nodes tell of the channel (see
+// broker.Hearer), as it comes.
+type Hearer interface {
+	Told(life string, text []byte)
+}
+
 // Channel is one channel on this node: it follows the channel's log, gives its
 // Audience every event stored since, each once and in stream order, and keeps
 // the newest for clients that come back. One lock orders all of that: what a
@@ -40,7 +51,7 @@ type Channel struct {
 	node     *Node
 	ref      broker.Ref
 	log      Log
-	line     Line
+	line     Line // see Line
 	bounds   Bounds
 	kept     bool // events of it are kept at all
 	audience Audience
@@ -48,6 +59,8 @@ type Channel struct {
 	opening   flight.Once // one attempt to follow the log at a time
 	extending flight.Lock // one extension of the ring at a time
 	share     Share       // guarded by node.memory
+	// renewed is the line since the stream got another epoch, nil before.
+	renewed atomic.Pointer[Line]
 
 	mu sync.Mutex
 	// end ends the delivery of live events; nil until the log is followed.
@@ -69,7 +82,10 @@ type Channel struct {
 	moved chan struct{}
 }
 
-var _ broker.Receiver = (*Channel)(nil)
+var (
+	_ broker.Receiver = (*Channel)(nil)
+	_ broker.Hearer   = (*Channel)(nil)
+)
 
 // Channel returns a channel that does not follow its log yet, see Attach. Bounds
 // are those of one replay from it; what is kept is trimmed to them.
@@ -83,8 +99,14 @@ func (n *Node) Channel(ref broker.Ref, bounds Bounds, audience Audience) *Channe
 	return ch
 }
 
-// Line is that of the channel's positions.
-func (ch *Channel) Line() Line { return ch.line }
+// Line is that of the channel's positions. It changes when the stream gets another
+// epoch, with a Gap.
+func (ch *Channel) Line() Line {
+	if line := ch.renewed.Load(); line != nil {
+		return *line
+	}
+	return ch.line
+}
 
 // Retained reports whether events of the channel are kept at all.
 func (ch *Channel) Retained() bool { return ch.kept }
@@ -92,7 +114,7 @@ func (ch *Channel) Retained() bool { return ch.kept }
 // After is the request of a client that has a position, as it is on the wire, and
 // was known to be whole at a time, zero if it is not known.
 func (ch *Channel) After(position string, confirmed time.Time) Request {
-	sequence, reason := ch.line.Parse(position)
+	sequence, reason := ch.Line().Parse(position)
 	if reason != "" {
 		return Request{Lost: reason}
 	}
@@ -121,20 +143,33 @@ func (ch *Channel) open(ctx context.Context) error {
 	}
 	// Live events come from here on, before the position is asked for, so that
 	// nothing falls between the two.
-	asked := time.Now()
-	last, ok, err := ch.log.Last(ctx)
+	last, asked, err := ch.last(ctx)
 	if err != nil {
 		end()
 		return fmt.Errorf("find the end: %w", err)
-	}
-	if !ok {
-		last = broker.Event{}
 	}
 	if !ch.node.remember(ch) || !ch.start(last, asked, end) {
 		end()
 		return broker.ErrClosed
 	}
 	return nil
+}
+
+// last is the newest event, with a zero Sequence if none is retained, and when that
+// was asked. It asks again while the log does not answer: a stream that elects its
+// leader answers in a moment, and whoever is turned away meanwhile only comes back.
+func (ch *Channel) last(ctx context.Context) (last broker.Event, asked time.Time, err error) {
+	for {
+		var ok bool
+		asked = time.Now()
+		if last, ok, err = ch.log.Last(ctx); !ok {
+			last = broker.Event{}
+		}
+		if !errors.Is(err, broker.ErrUnavailable) || ch.node.logs.Failure() != nil || ctx.Err() != nil {
+			return last, asked, err
+		}
+		wait(ctx, attachPause)
+	}
 }
 
 // Close ends the delivery. Nothing is delivered after it returned. The caller
@@ -173,7 +208,7 @@ func (ch *Channel) dropRing() {
 
 // position is the frame of an entry with its position.
 func (ch *Channel) position(e *Entry) []byte {
-	return ch.node.cfg.Position(e.Frame, ch.line.At(e.Sequence))
+	return ch.node.cfg.Position(e.Frame, ch.Line().At(e.Sequence))
 }
 
 // locked calls do with the channel locked.
@@ -262,15 +297,15 @@ func (ch *Channel) foundAhead(sequence uint64) {
 	ch.movedLocked()
 }
 
-// prepend puts events, which were read after a sequence and up to another, into
-// the ring.
-func (ch *Channel) prepend(after, upTo uint64, events []broker.Event) {
+// prepend puts events, which were read after a sequence and up to another for who is
+// on a line, into the ring.
+func (ch *Channel) prepend(line string, after, upTo uint64, events []broker.Event) {
 	entries := make([]Entry, len(events))
 	for i := range events {
 		entries[i] = Entry{Sequence: events[i].Sequence, Exclude: events[i].Exclude, Frame: ch.node.cfg.Frame(events[i].Frame)}
 	}
 	ch.locked(func() {
-		if ch.ring.Prepend(after, upTo, entries) {
+		if ch.Line().text == line && ch.ring.Prepend(after, upTo, entries) {
 			ch.node.memory.Use(&ch.share, ch.ring.Bytes())
 		}
 	})

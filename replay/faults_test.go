@@ -372,10 +372,10 @@ func (l hookedLog) Span(ctx context.Context) (broker.Event, int, error) {
 	return l.Log.Span(ctx)
 }
 
-// Read implements replay.Log.
-func (l hookedLog) Read(ctx context.Context, from uint64, limit int) ([]broker.Event, bool, error) {
+// ReadTo implements replay.Log.
+func (l hookedLog) ReadTo(ctx context.Context, from, upTo uint64, limit int) ([]broker.Event, bool, error) {
 	if l.all.read != nil {
 		l.all.read()
 	}
-	return l.Log.Read(ctx, from, limit)
+	return l.Log.ReadTo(ctx, from, upTo, limit)
 }

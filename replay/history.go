@@ -197,7 +197,7 @@ func (h *History) readOne(r *rangeRead) {
 	defer close(r.done)
 	for from := r.After + 1; from <= r.UpTo && !r.abandoned.Load(); {
 		r.looks++
-		events, more, err := r.Log.Read(h.ctx, from, min(r.Events+1, fillBatch))
+		events, more, err := r.Log.ReadTo(h.ctx, from, r.UpTo, min(r.Events+1, fillBatch))
 		if err != nil {
 			r.end(err)
 			return

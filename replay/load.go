@@ -174,7 +174,7 @@ func (c *Catchup) extendTo(proof proof, base uint64, events []broker.Event) {
 		}
 		c.req.Claim.Sequence = max(c.req.Claim.Sequence, after)
 	}
-	c.ch.prepend(after, base, events)
+	c.ch.prepend(c.line, after, base, events)
 }
 
 // loadAhead handles a claim above what this node has delivered: the event may
@@ -229,7 +229,7 @@ func (c *Catchup) loadNewest(ctx context.Context, base uint64) error {
 	}
 	if c.past.lowest = base; len(events) > 0 {
 		c.past.lowest = events[0].Sequence - 1
-		c.ch.prepend(c.past.lowest, base, events)
+		c.ch.prepend(c.line, c.past.lowest, base, events)
 	}
 	return nil
 }
@@ -279,7 +279,7 @@ func (c *Catchup) loadSince(ctx context.Context, base uint64) error {
 	}
 	if c.past.lowest = base; len(events) > 0 {
 		c.past.lowest = max(c.past.from, events[0].Sequence-1)
-		ch.prepend(c.past.lowest, base, events)
+		ch.prepend(c.line, c.past.lowest, base, events)
 	}
 	return nil
 }

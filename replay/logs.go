@@ -15,7 +15,7 @@ type Logs interface {
 	// Tails, Scan, Disturbed and Failure are as broker.Broker has them.
 	Tails(ctx context.Context, refs []broker.Ref) ([]uint64, error)
 	Scan(ctx context.Context, stream int, from, to uint64, visit func(broker.Ref, broker.Event) bool) error
-	Disturbed() <-chan struct{}
+	Disturbed() <-chan int
 	Failure() error
 }
 
@@ -23,6 +23,7 @@ type Logs interface {
 type Log interface {
 	Ref() broker.Ref
 	Read(ctx context.Context, from uint64, limit int) (events []broker.Event, more bool, err error)
+	ReadTo(ctx context.Context, from, upTo uint64, limit int) (events []broker.Event, more bool, err error)
 	ReadSince(ctx context.Context, t time.Time, limit int) (events []broker.Event, more bool, err error)
 	Last(ctx context.Context) (ev broker.Event, ok bool, err error)
 	Retains(ctx context.Context, sequence uint64) (bool, error)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -191,8 +192,8 @@ func (n *Node) run() {
 		select {
 		case <-n.ctx.Done():
 			return
-		case <-n.logs.Disturbed():
-			worked = n.compare(n.all())
+		case stream := <-n.logs.Disturbed():
+			worked = n.compare(n.disturbed(stream))
 		case <-sweep.C:
 			worked = n.compare(n.all())
 		case <-again.C:
@@ -239,6 +240,26 @@ func (n *Node) all() []*Channel {
 	return all
 }
 
+// disturbed returns the channels that are to be compared with a stream, or with
+// others of which it was told meanwhile.
+func (n *Node) disturbed(stream int) []*Channel {
+	streams := map[int]bool{stream: true}
+	for {
+		select {
+		case stream := <-n.logs.Disturbed():
+			streams[stream] = true
+			continue
+		default:
+		}
+		break
+	}
+	all := n.all()
+	if streams[broker.AllStreams] {
+		return all
+	}
+	return slices.DeleteFunc(all, func(ch *Channel) bool { return !streams[ch.log.Stream()] })
+}
+
 // compare tells each channel the newest stored sequence of it. It reports whether
 // that worked for all.
 func (n *Node) compare(channels []*Channel) bool {
@@ -259,6 +280,11 @@ func (n *Node) compareBatch(channels []*Channel) error {
 	refs := make([]broker.Ref, len(channels))
 	for i, ch := range channels {
 		refs[i] = ch.ref
+		if ch.outdated() {
+			if err := ch.renew(n.ctx); err != nil {
+				return err
+			}
+		}
 	}
 	asked := time.Now()
 	sequences, err := n.logs.Tails(n.ctx, refs)

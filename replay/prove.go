@@ -130,7 +130,7 @@ func (ch *Channel) coming(ctx context.Context, after uint64, limit int) (n int, 
 	}
 	for more := true; more && n < limit; {
 		var events []broker.Event
-		if events, more, err = ch.log.Read(ctx, after+1, limit-n); err != nil || len(events) == 0 {
+		if events, more, err = ch.log.ReadTo(ctx, after+1, last.Sequence, limit-n); err != nil || len(events) == 0 {
 			return n, err
 		}
 		n, after = n+len(events), events[len(events)-1].Sequence

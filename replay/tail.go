@@ -58,6 +58,15 @@ func (ch *Channel) Live(ev broker.Event) {
 	ch.node.cfg.Throttle()
 }
 
+// Told implements broker.Hearer.
+func (ch *Channel) Told(life string, text []byte) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	if h, ok := ch.audience.(Hearer); ok && !ch.closed {
+		h.Told(life, text)
+	}
+}
+
 // Nudge implements broker.Receiver.
 func (ch *Channel) Nudge(sequence uint64) {
 	ch.mu.Lock()
@@ -214,8 +223,9 @@ func (ch *Channel) fillOnce(ctx context.Context) (progress bool, err error) {
 	claim := ch.claimLocked()
 	ch.mu.Unlock()
 	// With the event at the position: while it is there, nothing behind it was
-	// trimmed.
-	events, more, err := ch.log.Read(ctx, max(claim.Sequence, 1), fillBatch)
+	// trimmed. What the nearest replica has is enough: what is known to be missing is
+	// read again.
+	events, more, err := ch.log.ReadTo(ctx, max(claim.Sequence, 1), 0, fillBatch)
 	if err != nil {
 		return false, err
 	}

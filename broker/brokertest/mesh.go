@@ -1,15 +1,22 @@
 package brokertest
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
+	"math/rand/v2"
 	"net"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 
 	"reecho/broker"
 	"reecho/broker/natsd"
@@ -22,6 +29,8 @@ type Mesh struct {
 
 	t   testing.TB
 	cfg broker.Config
+	// cutter is nil unless the mesh is fragile.
+	cutter *cutter
 }
 
 // MeshNode is one of them.
@@ -29,6 +38,9 @@ type MeshNode struct {
 	*broker.Broker
 	Server *natsd.Server // nil while it is stopped
 	Config natsd.Config
+	// Unclean: the broker is told that the end of the server before was none that its
+	// data can be trusted after.
+	Unclean bool
 }
 
 // meshSecret is what the servers know each other by.
@@ -37,7 +49,12 @@ const meshSecret = "a secret of servers"
 // StartMesh runs a mesh of size brokers, which ends with the test.
 func StartMesh(t testing.TB, size int, cfg broker.Config) *Mesh {
 	t.Helper()
-	m := &Mesh{t: t, cfg: cfg}
+	return startMesh(t, size, cfg, nil)
+}
+
+func startMesh(t testing.TB, size int, cfg broker.Config, c *cutter) *Mesh {
+	t.Helper()
+	m := &Mesh{t: t, cfg: cfg, cutter: c}
 	m.cfg.Shared, m.cfg.Replicas = true, size
 	peers := FreeAddresses(t, size)
 	dir := t.TempDir()
@@ -47,6 +64,9 @@ func StartMesh(t testing.TB, size int, cfg broker.Config) *Mesh {
 			Dir: filepath.Join(dir, name), Name: name,
 			Mesh: &natsd.Mesh{Cluster: "test", Listen: addr, Peers: slices.Clone(peers), Size: size, Secret: meshSecret, FastElections: true},
 		}})
+		if c != nil {
+			m.Nodes[i].Config.Mesh.TLS = c.config(name)
+		}
 	}
 	t.Cleanup(func() { m.Stop(m.Nodes...) })
 	m.Start(m.Nodes...)
@@ -65,7 +85,7 @@ func (m *Mesh) Start(nodes ...*MeshNode) {
 		}
 		cfg := m.cfg
 		cfg.Node = n.Config.Name
-		n.Broker, err = broker.New(ctx, cfg, n.Server, false, log)
+		n.Broker, err = broker.New(ctx, cfg, n.Server, n.Unclean, log)
 		return err
 	})
 }
@@ -106,17 +126,74 @@ func (m *Mesh) each(nodes []*MeshNode, do func(*MeshNode) error) {
 	}
 }
 
-// FreeAddresses are addresses of this machine on which nobody listens now.
+// StepDown makes the leader of a stream hand over to another node. It fails if the
+// stream has none.
+func (m *Mesh) StepDown(ctx context.Context, by *MeshNode, stream string) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	nc, err := by.Server.Connect()
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	answer, err := nc.RequestWithContext(ctx, "$JS.API.STREAM.LEADER.STEPDOWN."+stream, nil)
+	if err == nil && bytes.Contains(answer.Data, []byte(`"error"`)) {
+		err = fmt.Errorf("the leader of %s does not step down: %s", stream, answer.Data)
+	}
+	return err
+}
+
+// Recreate deletes a stream and makes it again, empty and in another epoch, as whoever
+// repairs a cluster might.
+func (m *Mesh) Recreate(ctx context.Context, by *MeshNode, stream, epoch string) error {
+	nc, err := by.Server.Connect()
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return err
+	}
+	have, err := js.Stream(ctx, stream)
+	if err != nil {
+		return err
+	}
+	if err := js.DeleteStream(ctx, stream); err != nil {
+		return err
+	}
+	cfg := have.CachedInfo().Config
+	maps.DeleteFunc(cfg.Metadata, func(key, _ string) bool { return strings.HasPrefix(key, "_nats") })
+	cfg.Metadata["reecho-epoch"] = epoch
+	_, err = js.CreateStream(ctx, cfg)
+	return err
+}
+
+// FreeAddresses are addresses of this machine on which nobody listens now. They are
+// below those that systems give to whoever wants any: in the moment until it is
+// listened on, one of those would be taken by a client of another test.
 func FreeAddresses(t testing.TB, n int) []string {
 	t.Helper()
-	addresses := make([]string, n)
-	for i := range addresses {
-		l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
+	const lowest, highest, tries = 10_000, 32_000, 1000
+	var addresses []string
+	for range tries {
+		port := lowest + rand.IntN(highest-lowest) //nolint:gosec // any will do
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+		if _, taken := given.LoadOrStore(port, true); taken {
+			continue
 		}
-		defer l.Close()
-		addresses[i] = l.Addr().String()
+		l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", addr)
+		if err != nil {
+			continue
+		}
+		_ = l.Close()
+		if addresses = append(addresses, addr); len(addresses) == n {
+			return addresses
+		}
 	}
-	return addresses
+	t.Fatalf("found %d free addresses, want %d", len(addresses), n)
+	return nil
 }
+
+// given are the ports of FreeAddresses in this process.
+var given sync.Map

@@ -68,7 +68,8 @@ type Nodes struct {
 	stop   context.CancelFunc
 	tasks  sync.WaitGroup
 
-	changing sync.Mutex // orders the calls of watchers
+	greet    chan struct{} // capacity 1: a node has come
+	changing sync.Mutex    // orders the calls of watchers
 
 	mu       sync.Mutex
 	closed   bool             // nothing is begun any more
@@ -94,7 +95,7 @@ func Alone() *Nodes { return newNodes("", "", nil, slog.New(slog.DiscardHandler)
 
 func newNodes(name, config string, nc *nats.Conn, log *slog.Logger) *Nodes {
 	return &Nodes{
-		self: ID{Name: name, Life: rand.Text()[:12]}, config: config, nc: nc, log: log, stop: func() {},
+		self: ID{Name: name, Life: rand.Text()[:12]}, config: config, nc: nc, log: log, stop: func() {}, greet: make(chan struct{}, 1),
 		peers: make(map[string]*Peer), gone: make(map[string]time.Time),
 		tellers: make(map[string]func() json.RawMessage), hearers: make(map[string]func(ID, json.RawMessage)),
 		answers: make(map[string]func(ID, []byte) ([]byte, error)),
@@ -177,6 +178,7 @@ func (n *Nodes) run(ctx context.Context) {
 	for {
 		n.say(n.beat())
 		select {
+		case <-n.greet:
 		case now := <-ticker.C:
 			n.bury(now)
 		case <-ctx.Done():
@@ -223,6 +225,11 @@ func (n *Nodes) hear(m *nats.Msg) {
 	}
 	if came {
 		n.change(Change{ID: b.ID})
+		// It need not wait for the next beat to know this node.
+		select {
+		case n.greet <- struct{}{}:
+		default:
+		}
 	}
 	for key, text := range b.Told {
 		if f := n.hearers[key]; f != nil {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 )
@@ -22,16 +24,45 @@ func (s *Server) Yield(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, yieldTimeout)
+	defer cancel()
+	for {
+		// Who is chosen may be this one again, if the others are behind.
+		err := s.yield(ctx, i.ns, names)
+		if !leads(i.ns, names) {
+			return nil
+		}
+		select {
+		case <-time.After(yieldPause):
+		case <-ctx.Done():
+			return errors.Join(err, fmt.Errorf("give up what this server leads: %w", ctx.Err()))
+		}
+	}
+}
+
+const (
+	yieldTimeout = 3 * time.Second
+	yieldPause   = 100 * time.Millisecond
+)
+
+func leads(ns *server.Server, streams []string) bool {
+	return ns.JetStreamIsLeader() || slices.ContainsFunc(streams, func(name string) bool {
+		return ns.JetStreamIsStreamLeader(server.DEFAULT_GLOBAL_ACCOUNT, name)
+	})
+}
+
+// yield asks for another leader of each stream that ns leads, and of the cluster.
+func (s *Server) yield(ctx context.Context, ns *server.Server, streams []string) error {
 	var problems []error
-	for _, name := range names {
-		if !i.ns.JetStreamIsStreamLeader(server.DEFAULT_GLOBAL_ACCOUNT, name) {
+	for _, name := range streams {
+		if !ns.JetStreamIsStreamLeader(server.DEFAULT_GLOBAL_ACCOUNT, name) {
 			continue
 		}
-		if err := i.ns.JetStreamStepdownStream(server.DEFAULT_GLOBAL_ACCOUNT, name); err != nil {
+		if err := ns.JetStreamStepdownStream(server.DEFAULT_GLOBAL_ACCOUNT, name); err != nil {
 			problems = append(problems, fmt.Errorf("give up the lead of stream %s: %w", name, err))
 		}
 	}
-	if i.ns.JetStreamIsLeader() {
+	if ns.JetStreamIsLeader() {
 		_, err := s.askSystem(ctx, "$JS.API.META.LEADER.STEPDOWN", nil)
 		problems = append(problems, err)
 	}

@@ -9,21 +9,24 @@ import (
 
 // Members is the member list of one presence channel. A member is a user; a
 // user with several sockets is one member, present from its first Join to its
-// last Leave. The zero value is an empty list. Members does no locking: the
-// caller serialises calls, so that a snapshot and the stream of additions and
-// removals agree (PROTOCOL §2.5).
+// last Leave, and on however many other nodes, from the first Come to the last Go.
+// The zero value is an empty list. Members does no locking: the caller serialises
+// calls, so that a snapshot and the stream of additions and removals agree
+// (PROTOCOL §2.5).
 type Members struct {
 	order []*member
 	byID  map[string]*member
+	here  int // users with sockets of this node
 	// snapshotBytes is the sum of the encoded sizes, so that Snapshot
 	// allocates once.
 	snapshotBytes int
 }
 
 type member struct {
-	id      string
-	index   int // in order
-	sockets int
+	id     string
+	index  int   // in order
+	here   int32 // sockets of this node
+	others int32 // other nodes that have sockets
 	// quotedID and info are the JSON texts a snapshot is put together from;
 	// they are encoded at the first Join because every later joiner needs
 	// them again.
@@ -32,12 +35,26 @@ type member struct {
 }
 
 // Join counts one more socket of user id and reports whether the user is new
-// to the channel. info is the user's JSON or nil; the first socket's info is
+// to the channel. info is the user's JSON or nil; that with which the user came is
 // kept while the user is present (PROTOCOL §2.5). Join keeps info.
 func (m *Members) Join(id string, info []byte) (first bool) {
+	entry, first := m.enter(id, info)
+	if entry.here++; entry.here == 1 {
+		m.here++
+	}
+	return first
+}
+
+// Come is Join of another node, which has the user from now on.
+func (m *Members) Come(id string, info []byte) (first bool) {
+	entry, first := m.enter(id, info)
+	entry.others++
+	return first
+}
+
+func (m *Members) enter(id string, info []byte) (entry *member, first bool) {
 	if known := m.byID[id]; known != nil {
-		known.sockets++
-		return false
+		return known, false
 	}
 	quoted, err := json.Marshal(id)
 	if err != nil {
@@ -50,25 +67,41 @@ func (m *Members) Join(id string, info []byte) (first bool) {
 	if m.byID == nil {
 		m.byID = make(map[string]*member)
 	}
-	entry := &member{id: id, index: len(m.order), sockets: 1, quotedID: quoted, info: info}
+	entry = &member{id: id, index: len(m.order), quotedID: quoted, info: info}
 	m.byID[id] = entry
 	m.order = append(m.order, entry)
 	m.snapshotBytes += entry.snapshotBytes()
-	return true
+	return entry, true
 }
 
-// Leave counts one socket of user id less and reports whether it was the
-// last. An unknown id changes nothing.
+// Leave counts one socket of user id less and reports whether the user is gone: it
+// was the last. A user without sockets here changes nothing.
 func (m *Members) Leave(id string) (last bool) {
 	entry := m.byID[id]
-	if entry == nil {
+	if entry == nil || entry.here == 0 {
 		return false
 	}
-	entry.sockets--
-	if entry.sockets > 0 {
+	if entry.here--; entry.here == 0 {
+		m.here--
+	}
+	return m.exit(entry)
+}
+
+// Go is Leave of another node, which has the user no more.
+func (m *Members) Go(id string) (last bool) {
+	entry := m.byID[id]
+	if entry == nil || entry.others == 0 {
 		return false
 	}
-	delete(m.byID, id)
+	entry.others--
+	return m.exit(entry)
+}
+
+func (m *Members) exit(entry *member) (last bool) {
+	if entry.here > 0 || entry.others > 0 {
+		return false
+	}
+	delete(m.byID, entry.id)
 	end := len(m.order) - 1
 	moved := m.order[end]
 	m.order[entry.index], moved.index = moved, entry.index
@@ -76,6 +109,28 @@ func (m *Members) Leave(id string) (last bool) {
 	m.order = m.order[:end]
 	m.snapshotBytes -= entry.snapshotBytes()
 	return true
+}
+
+// Sockets is how many sockets of this node user id has.
+func (m *Members) Sockets(id string) int {
+	if known := m.byID[id]; known != nil {
+		return int(known.here)
+	}
+	return 0
+}
+
+// Here is how many users have sockets of this node.
+func (m *Members) Here() int { return m.here }
+
+// own are the users with sockets of this node.
+func (m *Members) own() []Member {
+	own := make([]Member, 0, m.here)
+	for _, entry := range m.order {
+		if entry.here > 0 {
+			own = append(own, Member{ID: entry.id, Info: entry.info})
+		}
+	}
+	return own
 }
 
 // Has reports whether user id is present.

@@ -92,7 +92,7 @@ func (c *call) channelsInfo(names []string, asked attributeSet) []byte {
 			answer = append(answer, ',')
 		}
 		answer = append(pusher.AppendString(answer, name), ':')
-		answer = appendInfo(answer, name, c.api.hub.Channel(c.app, name), asked)
+		answer = appendInfo(answer, name, c.api.hub.Channel(c.r.Context(), c.app, name), asked)
 	}
 	return append(answer, "}}"...)
 }
@@ -106,7 +106,7 @@ func (c *call) batchInfo(batch []pusher.Publish, asked []attributeSet) []byte {
 			answer = append(answer, ',')
 		}
 		name := batch[i].Channels[0]
-		answer = appendInfo(answer, name, c.api.hub.Channel(c.app, name), asked[i])
+		answer = appendInfo(answer, name, c.api.hub.Channel(c.r.Context(), c.app, name), asked[i])
 	}
 	return append(answer, "]}"...)
 }
@@ -161,7 +161,7 @@ func (c *call) getChannel(name string) ([]byte, error) {
 	if asked&cached != 0 && !kind.Has(pusher.Cache) {
 		return nil, failf(http.StatusBadRequest, "cache is known of cache channels only")
 	}
-	info := c.api.hub.Channel(c.app, name)
+	info := c.api.hub.Channel(c.r.Context(), c.app, name)
 	answer := strconv.AppendBool([]byte(`{"occupied":`), info.Subscriptions > 0)
 	answer = appendCounts(answer, name, info, asked, false)
 	if asked&cached != 0 {
@@ -194,7 +194,7 @@ func (c *call) getStats(name string) ([]byte, error) {
 	if err := c.checkName(name); err != nil {
 		return nil, err
 	}
-	info := c.api.hub.Channel(c.app, name)
+	info := c.api.hub.Channel(c.r.Context(), c.app, name)
 	answer := strconv.AppendBool([]byte(`{"occupied":`), info.Subscriptions > 0)
 	return append(appendCounts(answer, name, info, userCount, false), '}'), nil
 }
@@ -210,7 +210,7 @@ func (c *call) getUsers(name string) ([]byte, error) {
 		return nil, failf(http.StatusBadRequest, "Users are known of presence channels only")
 	}
 	answer := []byte(`{"users":[`)
-	for i, id := range c.api.hub.Members(c.app, name) {
+	for i, id := range c.api.hub.Members(c.r.Context(), c.app, name) {
 		if i > 0 {
 			answer = append(answer, ',')
 		}

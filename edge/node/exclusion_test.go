@@ -185,7 +185,7 @@ func TestPollExcludesEarlierIDs(t *testing.T) {
 	query.Set("except", "1.2")
 	b := s.stream(t, query, a.lastID)
 	demo := s.Hub().Apps().ByID(appID)
-	poll(t, "the client to wait", func() bool { return s.Hub().Channel(demo, "match.1").Subscriptions == 1 })
+	poll(t, "the client to wait", func() bool { return s.Hub().Channel(t.Context(), demo, "match.1").Subscriptions == 1 })
 	s.publish("match.1", "score", "own", "1.2")
 	s.scores("match.1", 1, 1)
 	b.wantScores("match.1", 1, 1)

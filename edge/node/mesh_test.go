@@ -58,20 +58,22 @@ func startMeshOf(t testing.TB, size int, edit func(i int, cfg *config.Config), a
 			continue
 		}
 		servers[i] = serverOf(t, n)
+		servers[i].name = fmt.Sprintf("node-%d", i+1)
 	}
 	if t.Failed() {
 		t.FailNow()
 	}
 	for _, s := range servers {
+		brokertest.WaitCurrent(t, s.NATS(), s.name)
 		poll(t, "the nodes to know each other", func() bool { return len(s.Peers()) == size-1 })
 	}
 	return servers
 }
 
-// Real nodes form a cluster: what is published on one reaches clients of all.
+// Five real nodes form a cluster: what is published on one reaches clients of all.
 func TestMesh(t *testing.T) {
 	t.Parallel()
-	servers := startMesh(t, 3, func(int, *config.Config) {})
+	servers := startMesh(t, 5, func(int, *config.Config) {})
 	clients := make([]*client, len(servers))
 	for i, s := range servers {
 		clients[i] = s.connect(t)

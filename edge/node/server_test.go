@@ -59,6 +59,7 @@ func demoApp(edit ...func(*app.App)) *app.App {
 type server struct {
 	*node.Node
 	t     testing.TB
+	name  string // in a cluster
 	addr  string
 	close func(context.Context) error // once
 }

@@ -171,7 +171,7 @@ func TestEventStreamPoll(t *testing.T) {
 	// With nothing to tell it waits.
 	c := s.stream(t, query, b.lastID)
 	demo := s.Hub().Apps().ByID(appID)
-	poll(t, "the client to wait", func() bool { return s.Hub().Channel(demo, "match.1").Subscriptions == 1 })
+	poll(t, "the client to wait", func() bool { return s.Hub().Channel(t.Context(), demo, "match.1").Subscriptions == 1 })
 	s.scores("match.1", 4, 4)
 	c.wantScores("match.1", 4, 4)
 }
@@ -200,7 +200,7 @@ func TestEventStreamOfSlowClient(t *testing.T) {
 	demo := s.Hub().Apps().ByID(appID)
 	poll(t, "the client to come", func() bool { return s.Hub().Connections(demo) == 1 })
 	poll(t, "the client to be given up", func() bool { return s.Hub().Connections(demo) == 0 })
-	if info := s.Hub().Channel(demo, "match.1"); info.Subscriptions != 0 {
+	if info := s.Hub().Channel(t.Context(), demo, "match.1"); info.Subscriptions != 0 {
 		t.Errorf("%d subscriptions are left", info.Subscriptions)
 	}
 }

@@ -190,7 +190,7 @@ func TestAppsAreApart(t *testing.T) {
 		s.publish("chat", "x", "1", "")
 		mine.wantOn("chat", "x")
 		c.wantNothing()
-		if n := s.Hub().Channel(s.Hub().Apps().ByKey(k), "chat").Subscriptions; n != 1 {
+		if n := s.Hub().Channel(t.Context(), s.Hub().Apps().ByKey(k), "chat").Subscriptions; n != 1 {
 			t.Errorf("app of %s counts %d subscriptions", k, n)
 		}
 		s.Hub().Terminate(s.Hub().Apps().ByKey(k), "u-7")

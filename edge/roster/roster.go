@@ -81,6 +81,18 @@ func (r *Roster) Join(id string, info []byte, now time.Time) News {
 	if !r.present.Join(id, info) {
 		return News{}
 	}
+	return r.came(id, info, now)
+}
+
+// Come is Join of another node, which has the member from now on.
+func (r *Roster) Come(id string, info []byte, now time.Time) News {
+	if !r.present.Come(id, info) {
+		return News{}
+	}
+	return r.came(id, info, now)
+}
+
+func (r *Roster) came(id string, info []byte, now time.Time) News {
 	m := r.restless[id]
 	if m == nil {
 		if r.bucket.Take(1, channelRate, channelBurst, now) {
@@ -98,6 +110,19 @@ func (r *Roster) Leave(id string, now time.Time) News {
 	if !r.present.Leave(id) {
 		return News{}
 	}
+	return r.went(id, info, now)
+}
+
+// Go is Leave of another node, which has the member no more.
+func (r *Roster) Go(id string, now time.Time) News {
+	info := r.present.Info(id)
+	if !r.present.Go(id) {
+		return News{}
+	}
+	return r.went(id, info, now)
+}
+
+func (r *Roster) went(id string, info []byte, now time.Time) News {
 	r.sweep(now)
 	m := r.restless[id]
 	if m == nil {
@@ -106,6 +131,10 @@ func (r *Roster) Leave(id string, now time.Time) News {
 	m.present, m.info = false, nil
 	return r.changed(m, now)
 }
+
+// Unheard says that nobody was there to be told what there was to tell: whoever comes
+// next begins with the truth, however much of it is new.
+func (r *Roster) Unheard() { r.restless, r.differing, r.bucket = nil, 0, limit.Bucket{} }
 
 func (r *Roster) remember(id string, m *restless) *restless {
 	if r.restless == nil {
@@ -208,6 +237,9 @@ func (r *Roster) sweep(now time.Time) {
 		r.restless = nil
 	}
 }
+
+// Present are the members, to be read.
+func (r *Roster) Present() *presence.Members { return &r.present }
 
 // Has reports whether a member is present.
 func (r *Roster) Has(id string) bool { return r.present.Has(id) }

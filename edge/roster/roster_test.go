@@ -31,7 +31,8 @@ type world struct {
 	roster  *Roster
 	users   int // different ones
 	sockets []*socket
-	counts  map[string]int    // sockets of each member
+	counts  map[string]int    // sockets of each member, and other nodes that have it
+	others  []string          // members, each once for another node that has it
 	info    map[string]string // of each member
 	settles map[string]time.Time
 	told    map[string]int // news of each member
@@ -50,9 +51,9 @@ func (w *world) fail(format string, args ...any) {
 	w.t.Fatalf("%s: %s", seed.Repeat(w.seed), fmt.Sprintf(format, args...))
 }
 
-func (w *world) join() {
-	id := fmt.Sprintf("user-%d", w.random.IntN(w.users))
-	var info []byte
+// member is anybody, with any JSON, who is counted once more.
+func (w *world) member() (id string, info []byte) {
+	id = fmt.Sprintf("user-%d", w.random.IntN(w.users))
 	if w.random.IntN(3) > 0 {
 		info = []byte(strconv.Itoa(w.random.IntN(2)))
 	}
@@ -60,6 +61,11 @@ func (w *world) join() {
 		w.info[id] = string(orNull(info))
 	}
 	w.counts[id]++
+	return id, info
+}
+
+func (w *world) join() {
+	id, info := w.member()
 	news := w.roster.Join(id, info, w.now)
 	s := &socket{id: id, view: w.snapshot(id)}
 	w.sockets = append(w.sockets, s)
@@ -73,11 +79,49 @@ func (w *world) leave() {
 	i := w.random.IntN(len(w.sockets))
 	id := w.sockets[i].id
 	w.sockets = slices.Delete(w.sockets, i, i+1)
+	w.less(id)
+	w.deliver(id, w.roster.Leave(id, w.now))
+}
+
+// less counts a member once less.
+func (w *world) less(id string) {
 	if w.counts[id]--; w.counts[id] == 0 {
 		delete(w.counts, id)
 		delete(w.info, id)
 	}
-	w.deliver(id, w.roster.Leave(id, w.now))
+}
+
+// come and goAway are join and leave of another node.
+func (w *world) come() {
+	id, info := w.member()
+	w.others = append(w.others, id)
+	w.elsewhere(id, w.roster.Come(id, info, w.now))
+}
+
+func (w *world) goAway() {
+	if len(w.others) == 0 {
+		return
+	}
+	i := w.random.IntN(len(w.others))
+	id := w.others[i]
+	w.others = slices.Delete(w.others, i, i+1)
+	w.less(id)
+	w.elsewhere(id, w.roster.Go(id, w.now))
+}
+
+// elsewhere is deliver, where nobody may be there to be told.
+func (w *world) elsewhere(id string, news News) {
+	if len(w.sockets) > 0 {
+		w.deliver(id, news)
+		return
+	}
+	w.roster.Unheard()
+	for id := range w.settles {
+		if news := w.roster.Settle(id, w.now); news.Came || news.Gone {
+			w.fail("%s is told of though nobody is there: %+v", id, news)
+		}
+	}
+	clear(w.settles)
 }
 
 func (w *world) snapshot(self string) map[string]string {
@@ -205,10 +249,14 @@ func TestRosterModel(t *testing.T) {
 		start := w.now
 		for range steps {
 			switch n := w.random.IntN(100); {
-			case n < 45:
+			case n < 35:
 				w.join()
-			case n < 90:
+			case n < 70:
 				w.leave()
+			case n < 80:
+				w.come()
+			case n < 90:
+				w.goAway()
 			case n < 98:
 				w.pass(time.Duration(w.random.IntN(700)) * time.Millisecond)
 			default:
@@ -231,6 +279,9 @@ func TestRosterModel(t *testing.T) {
 		}
 		for len(w.sockets) > 0 {
 			w.leave()
+		}
+		for len(w.others) > 0 {
+			w.goAway()
 		}
 		w.pass(time.Minute)
 		w.join()

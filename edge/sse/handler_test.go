@@ -162,7 +162,7 @@ func TestHangUp(t *testing.T) {
 	e.want(":\nretry: 1000\n")
 	_ = e.body.Close()
 	mustPoll(t, "the client to be gone", func() bool { return s.hub.Connections(s.app) == 0 })
-	if n := s.hub.Channel(s.app, "match.1").Subscriptions; n != 0 {
+	if n := s.hub.Channel(t.Context(), s.app, "match.1").Subscriptions; n != 0 {
 		t.Errorf("%d subscriptions are left", n)
 	}
 	mustPoll(t, "its place to be free", func() bool { return s.handler.counts.open.Load() == 0 })

@@ -50,6 +50,11 @@ func (c channelLog) Read(ctx context.Context, from uint64, limit int) ([]broker.
 	return events[:min(limit, len(events))], len(events) > limit, err
 }
 
+// ReadTo implements replay.Log.
+func (c channelLog) ReadTo(ctx context.Context, from, _ uint64, limit int) ([]broker.Event, bool, error) {
+	return c.Read(ctx, from, limit)
+}
+
 // ReadSince implements replay.Log.
 func (c channelLog) ReadSince(ctx context.Context, t time.Time, limit int) ([]broker.Event, bool, error) {
 	events, err := c.find(ctx, func(e *Stored) bool { return e.Time >= t.UnixNano() })

@@ -48,7 +48,7 @@ type Log struct {
 	receivers map[broker.Ref]broker.Receiver
 	values    map[string]value
 	void      time.Time // when a copy was put in the place of values
-	disturbed chan struct{}
+	disturbed chan int
 }
 
 // Stored is a retained event.
@@ -73,7 +73,7 @@ var _ replay.Logs = (*Log)(nil)
 
 // NewLog returns an empty log.
 func NewLog(rng *rand.Rand, kept broker.Retention) *Log {
-	l := &Log{rng: rng, Retention: kept, kept: kept, receivers: make(map[broker.Ref]broker.Receiver), values: make(map[string]value), disturbed: make(chan struct{})}
+	l := &Log{rng: rng, Retention: kept, kept: kept, receivers: make(map[broker.Ref]broker.Receiver), values: make(map[string]value), disturbed: make(chan int)}
 	l.Begin()
 	return l
 }
@@ -326,7 +326,7 @@ func (l *Log) Scan(ctx context.Context, _ int, from, to uint64, visit func(broke
 }
 
 // Disturbed implements replay.Logs.
-func (l *Log) Disturbed() <-chan struct{} { return l.disturbed }
+func (l *Log) Disturbed() <-chan int { return l.disturbed }
 
 // Failure implements replay.Logs: what fails here is not told of.
 func (l *Log) Failure() error { return nil }
