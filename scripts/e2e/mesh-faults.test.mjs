@@ -7,7 +7,8 @@
 // replay/found-mesh/ when the fault is found: what is there runs first, each time.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { perform } from './replay/mesh.mjs';
+import { History, Published } from './replay/checker.mjs';
+import { compare, perform } from './replay/mesh.mjs';
 import { plan } from './replay/mesh-plan.mjs';
 import { Rounds, saved } from './replay/rounds.mjs';
 
@@ -42,6 +43,41 @@ function figures(t) {
   }
   for (const [reason, count] of gaps) t.diagnostic(`${count} gaps that the steps explain: ${reason}`);
 }
+
+// saw makes a client that was told of each number, '|' for a reconnect, or a gap.
+function saw(kind, from, ...entries) {
+  const history = new History('ada', kind);
+  history.begin(from);
+  return { history, seen: entries.map((e) => (typeof e === 'number' ? { n: e } : e === '|' ? { reconnect: true } : { gap: e })) };
+}
+
+test('a log and its clients are compared as they should', () => {
+  const published = new Published();
+  for (let i = 0; i < 6; i++) published.begin();
+  for (const n of [1, 2, 3, 5, 6]) published.stored(n);
+  const by = [undefined, 'a', 'b', 'a', 'a', 'b', 'a'];
+  const find = (log, ...clients) => compare(log, published, by, clients, (gap) => gap === 'unavailable').map((problem) => problem.split('\n')[0]);
+  // What was not answered may be there, anywhere; others' numbers have no order.
+  for (const log of [[1, 2, 3, 5, 6], [2, 1, 3, 6, 5], [1, 2, 3, 5, 6, 4], [4, 1, 2, 3, 5, 6]]) {
+    assert.deepEqual(find(log, saw('plugin', 1, ...log), saw('stream', 1, ...log)), []);
+    assert.deepEqual(find(log, saw('session', 1, ...log.slice(0, 3), '|', ...log.slice(1))), []);
+    assert.match(find(log, saw('plugin', 1, ...log.slice(0, 3), ...log.slice(1)))[0], /a repeat/);
+    for (let i = 0; i < 4; i++) assert.match(find(log, saw('plugin', 1, ...log.toSpliced(i, 1)))[0], /missing before/, `${log} without ${log[i]}`);
+    assert.match(find(log, saw('plugin', 1, log[1], log[0], ...log.slice(2))).join(), /missing before/);
+    assert.deepEqual(find(log, saw('plugin', 1, ...log.slice(0, 2), 'unavailable', ...log.slice(4))), []);
+    assert.match(find(log, saw('plugin', 1, ...log.slice(0, 2), 'epoch_changed', ...log.slice(4)))[0], /gap, epoch_changed/);
+  }
+  assert.match(find([1, 2, 5, 6])[0], /^3 answered 200 and not in the log/);
+  assert.match(find([1, 2, 3, 3, 5, 6])[0], /^3 is twice in the log/);
+  assert.match(find([3, 2, 1, 5, 6])[0], /out of order in the log/);
+  assert.match(find([1, 2, 3, 5, 6], saw('plugin', 1, 1, 2, 3, 4, 5, 6))[0], /4 was never published/);
+  // Who came later is owed what was published since.
+  assert.deepEqual(find([1, 2, 3, 5, 6], saw('plugin', 5, 5, 6), saw('plugin', 5, 3, 5, 6), saw('plugin', 7)), []);
+  assert.match(find([1, 2, 3, 5, 6], saw('plugin', 5, 6))[0], /missing before/);
+  published.excluded[3] = { clients: new Set(['ada']), never: 'ada' };
+  assert.deepEqual(find([1, 2, 3, 5, 6], saw('plugin', 1, 1, 2, 5, 6)), []);
+  assert.match(find([1, 2, 3, 5, 6], saw('plugin', 1, 1, 2, 3, 5, 6))[0], /not meant for it/);
+});
 
 test('a seed gives the same steps each time', () => {
   for (let seed = 0; seed < 200; seed++) assert.deepEqual(plan(seed), plan(seed));

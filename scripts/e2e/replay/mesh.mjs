@@ -42,6 +42,63 @@ export async function perform(steps) {
   return round;
 }
 
+// compare returns what is wrong with a log, a list of numbers: with what of it was
+// answered 200, with who published what (by, by number), and with what clients saw,
+// {history, seen}. mayMiss says for which reasons they may have been told of a gap.
+export function compare(log, published, by, clients, mayMiss) {
+  const problems = [];
+  const places = new Map();
+  log.forEach((n, i) => {
+    if (places.has(n)) problems.push(`${n} is twice in the log`);
+    else places.set(n, i + 1);
+  });
+  const lost = published.fate.flatMap((what, n) => (what === 'stored' && !places.has(n) ? [n] : []));
+  if (lost.length > 0) problems.push(`${lost} answered 200 and not in the log`);
+  problems.push(...outOfOrder(published, by, places));
+  // What is in the log is owed to all, whatever was answered.
+  const truth = new Published();
+  for (let i = 0; i < log.length; i++) truth.stored(truth.begin());
+  published.excluded.forEach((who, n) => { if (places.has(n)) truth.excluded[places.get(n)] = who; });
+  for (const { history, seen } of clients) {
+    const wrong = compareOne(history, seen, truth, places);
+    for (const { gap } of seen.filter((e) => e.gap && !mayMiss(e.gap))) wrong.push(`${history.kind} ${history.client}: gap, ${gap}`);
+    problems.push(...wrong.map((problem) => `${problem}\n    saw ${compact(seen)}`));
+  }
+  return problems;
+}
+
+// outOfOrder: what one has published in calls that were answered, one after the other,
+// is in the log in the order of these calls.
+function outOfOrder(published, by, places) {
+  const problems = [];
+  const last = new Map();
+  published.fate.forEach((what, n) => {
+    if (what !== 'stored' || !places.has(n)) return;
+    const before = last.get(by[n]);
+    if (before && places.get(n) < places.get(before)) problems.push(`${n} is out of order in the log: before ${before}, by ${by[n]}`);
+    last.set(by[n], n);
+  });
+  return problems;
+}
+
+// compareOne checks what one client saw, with the places in the log in the place of
+// numbers.
+function compareOne(history, seen, truth, places) {
+  const wrong = [];
+  const placed = new History(history.client, history.kind);
+  const owed = [...places].filter(([n]) => n >= history.from).map(([, at]) => at);
+  placed.begin(Math.min(places.size + 1, ...owed));
+  placed.seen = seen.flatMap((entry) => {
+    if (entry.n === undefined) return [entry];
+    if (places.has(entry.n)) return [{ ...entry, n: places.get(entry.n) }];
+    wrong.push(`${history.kind} ${history.client}: ${entry.n} was never published: it is not in the log`);
+    return [];
+  });
+  const numbers = [undefined, ...places.keys()];
+  wrong.push(...check(truth, placed).map((problem) => `${problem} (places, of the numbers ${[...new Set(problem.match(/\d+/g))].slice(1, 6).map((place) => `${place}: ${numbers[place]}`)})`));
+  return wrong;
+}
+
 class MeshRound extends Scene {
   constructor(steps) {
     super(undefined, CHANNELS);
@@ -91,6 +148,11 @@ class MeshRound extends Scene {
   get nodes() { return this.mesh.nodes; }
 
   node(i = 0) { return this.nodes[i % this.nodes.length]; }
+
+  harm(node) { node.harmed = (node.harmed ?? 0) + 1; }
+
+  // alone: the node reaches no other.
+  alone(node) { return this.wires.every(({ ends, cut }) => cut || !ends.includes(this.nodes.indexOf(node))); }
 
   // usable are the nodes that take connections.
   get usable() { return this.nodes.filter((node) => node.running && node.ready && !this.frozen.has(node)); }
@@ -151,12 +213,15 @@ class MeshRound extends Scene {
   async send(hub, channel, count, options = {}) {
     const first = this.published.get(channel).next;
     const began = performance.now();
-    // A node that starts, or is frozen, lets callers wait: that is not the log.
-    const counts = !options.node || this.usable.includes(options.node);
+    // A node that starts, is frozen or is cut off lets its callers wait: of interest is
+    // who calls the others.
+    const { node } = options;
+    const harmed = node?.harmed;
+    const counts = !node || (this.usable.includes(node) && !this.alone(node));
     for (let n = first; n < first + count; n++) this.by.get(channel)[n] = options.by;
     const sent = await super.send(hub, channel, count, options);
     const took = performance.now() - began;
-    if (!counts || this.frozen.has(options.node)) return sent;
+    if (!counts || node?.harmed !== harmed) return sent;
     const stall = this.stalls.get(this.fault) ?? { answered: 0, refused: 0, calls: 0, refusals: 0 };
     const what = sent ? 'answered' : 'refused';
     stall[what] = Math.max(stall[what], took);
@@ -202,6 +267,7 @@ class MeshRound extends Scene {
     if (this.frozen.has(one)) this.thaw(one);
     if (!one.running) return;
     one.stopping = true;
+    this.harm(one);
     const [status, by] = await one.stop(signal);
     if (signal === 'SIGTERM' && (status !== 0 || by !== null)) this.found.push(`${one.name}: the server ended with ${status ?? by}, not as it should:\n${one.log.slice(-20).join('\n')}`);
     this.keepLogs();
@@ -237,6 +303,7 @@ class MeshRound extends Scene {
   async freeze({ node, ms = 2000 }) {
     const one = this.node(node);
     if (!one.running || this.frozen.has(one)) return;
+    this.harm(one);
     one.child.kill('SIGSTOP');
     this.frozen.add(one);
     await pause(ms);
@@ -254,7 +321,10 @@ class MeshRound extends Scene {
   cut({ a = 0, b = 1, how = 'silence' }) { for (const wire of this.between(a, b)) wire.sever(how); }
 
   // isolate severs one node from all others.
-  isolate({ node = 0, how = 'silence' }) { for (const wire of this.wires) if (wire.ends.includes(node)) wire.sever(how); }
+  isolate({ node = 0, how = 'silence' }) {
+    this.harm(this.node(node));
+    for (const wire of this.wires) if (wire.ends.includes(node)) wire.sever(how);
+  }
 
   // slow makes the network between two nodes slow.
   slow({ a = 0, b = 1, ms = 1 }) { for (const wire of this.between(a, b)) wire.delay = ms; }
@@ -299,53 +369,10 @@ class MeshRound extends Scene {
     const seen = this.histories.map(({ channel, history }) => ({ channel, history, seen: [...history.seen] }));
     for (const channel of this.channels) {
       const log = await this.logOf(channel);
-      const published = this.published.get(channel);
-      const places = new Map();
-      log.forEach((n, i) => {
-        if (places.has(n)) this.found.push(`${channel}: ${n} is twice in the log`);
-        else places.set(n, i + 1);
-      });
-      const lost = published.fate.flatMap((what, n) => (what === 'stored' && !places.has(n) ? [n] : []));
-      if (lost.length > 0) this.found.push(`${channel}: ${lost} answered 200 and not in the log`);
-      this.inOrder(channel, places);
-      const truth = new Published();
-      for (let i = 0; i < log.length; i++) truth.stored(truth.begin());
-      published.excluded.forEach((who, n) => { if (places.has(n)) truth.excluded[places.get(n)] = who; });
-      for (const each of seen.filter((of) => of.channel === channel)) this.judgeOne(each, truth, places);
+      const problems = compare(log, this.published.get(channel), this.by.get(channel), seen.filter((of) => of.channel === channel), (gap) => this.mayMiss(gap));
+      this.found.push(...problems.map((problem) => `${channel}: ${problem}`));
     }
-  }
-
-  // inOrder: what one has published in calls that were answered is in the log in the
-  // order of these calls.
-  inOrder(channel, places) {
-    const last = new Map();
-    this.published.get(channel).fate.forEach((what, n) => {
-      if (what !== 'stored' || !places.has(n)) return;
-      const by = this.by.get(channel)[n] ?? 'the end';
-      const { n: before, at } = last.get(by) ?? { at: 0 };
-      if (places.get(n) < at) this.found.push(`${channel}: ${n} is out of order in the log: before ${before}, by ${by}`);
-      last.set(by, { n, at: places.get(n) });
-    });
-  }
-
-  // judgeOne checks what one client saw, with the places in the log instead of numbers.
-  judgeOne({ channel, history, seen }, truth, places) {
-    const placed = new History(history.client, history.kind);
-    const owed = [...places].filter(([n]) => n >= history.from).map(([, at]) => at);
-    placed.begin(Math.min(places.size + 1, ...owed));
-    placed.seen = seen.flatMap((entry) => {
-      if (entry.n === undefined) return [entry];
-      if (places.has(entry.n)) return [{ ...entry, n: places.get(entry.n) }];
-      this.found.push(`${channel}: ${history.kind} ${history.client}: ${entry.n} was never published, it is not in the log`);
-      return [];
-    });
-    const wrong = check(truth, placed);
-    const numbers = [...places.keys()];
-    for (const { gap } of seen.filter((e) => e.gap)) {
-      this.gaps.set(gap, (this.gaps.get(gap) ?? 0) + 1);
-      if (!this.mayMiss(gap)) wrong.push(`${history.kind} ${history.client}: gap, ${gap}`);
-    }
-    for (const problem of wrong) this.found.push(`${channel}: ${problem} (places; the log begins ${numbers.slice(0, 3)})\n    saw ${compact(seen)}`);
+    for (const { gap } of seen.flatMap((of) => of.seen).filter((entry) => entry.gap)) this.gaps.set(gap, (this.gaps.get(gap) ?? 0) + 1);
   }
 
   // mayMiss: who comes to a node that is without a majority cannot be answered.
