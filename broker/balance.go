@@ -81,7 +81,7 @@ func (b *Broker) clusterInfo(ctx context.Context, l *lane) (clusterInfo, error) 
 	var answer struct {
 		Cluster clusterInfo `json:"cluster"`
 	}
-	err := b.ask(ctx, "$JS.API.STREAM.INFO."+l.stream, struct{}{}, &answer)
+	err := b.ask(ctx, b.api+"STREAM.INFO."+l.stream, struct{}{}, &answer)
 	return answer.Cluster, err
 }
 
@@ -90,7 +90,7 @@ func (b *Broker) yieldTo(ctx context.Context, stream, node string) {
 	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
 	defer cancel()
 	request := map[string]any{"placement": map[string]any{"preferred": node}}
-	if err := b.ask(ctx, "$JS.API.STREAM.LEADER.STEPDOWN."+stream, request, nil); err != nil {
+	if err := b.ask(ctx, b.api+"STREAM.LEADER.STEPDOWN."+stream, request, nil); err != nil {
 		b.log.Debug("cannot give up the lead of a stream", slog.String("stream", stream), slog.Any("error", err))
 		return
 	}

@@ -38,6 +38,8 @@ type Broker struct {
 	publish    *nats.Conn
 	health     *health
 	nodes      *cluster.Nodes
+	api        string  // begins the subjects of JetStream's API
+	accord     *accord // nil: there is no cluster
 	pulse      *pulse  // nil: the streams are of this broker alone
 	witness    Witness // nil: the server is none
 	// again: the streams cannot be trusted, and all get a new epoch.
@@ -72,7 +74,7 @@ func New(ctx context.Context, cfg Config, d Dialer, newEpoch bool, log *slog.Log
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	b := &Broker{cfg: cfg.withDefaults(), log: log, again: newEpoch, disturbed: make(chan int, disturbances), doubted: make(chan struct{}, 1), nodes: cluster.Alone()}
+	b := &Broker{cfg: cfg.withDefaults(), log: log, again: newEpoch, disturbed: make(chan int, disturbances), doubted: make(chan struct{}, 1), nodes: cluster.Alone(), api: apiPrefix(cfg.Domain)}
 	if !b.cfg.Shared {
 		b.witness, _ = d.(Witness)
 	}
@@ -126,7 +128,10 @@ func (b *Broker) openNodes(d Dialer) error {
 	if err != nil {
 		return err
 	}
-	b.nodes = cluster.New(nc, b.cfg.Node, b.cfg.agreement(), b.log)
+	mine := b.cfg.agreement()
+	b.nodes = cluster.New(nc, b.cfg.Node, mine.hash(), b.log)
+	b.accord = newAccord(b.nodes, mine, b.log)
+	b.tasks.Go(func() { b.accord.run(b.run) })
 	b.tasks.Go(func() { b.balance(b.run) })
 	return b.openPulse()
 }

@@ -4,9 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"reecho/broker/amount"
@@ -38,6 +35,8 @@ type Config struct {
 	// Shared: other brokers use the same streams, so none of them decides alone what
 	// becomes of the streams, and those on other servers have what a server has lost.
 	Shared bool
+	// Domain is that of JetStream on a server of others, "" for the server's own.
+	Domain string
 	// Node is the name of this broker among those.
 	Node string
 	// MaxAge, EventsPerChannel and MaxBytes bound what is retained, the last all
@@ -110,24 +109,6 @@ func validReplicas(field string, n int) error {
 		return nil
 	}
 	return fmt.Errorf("%s is %d, must be 1, 3 or 5", field, n)
-}
-
-// agreement is a hash of what has to be the same on all brokers that share streams:
-// it decides on the stream, and the subjects, of a channel. Apps are in it because
-// clients of one that a node does not know are refused there.
-func (c *Config) agreement() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%d\n", c.Partitions)
-	for _, r := range c.Rules {
-		fmt.Fprintf(&b, "%q %q %v %v %d %d %d %v\n", r.App, r.Channels, r.Off, r.MaxAge, r.EventsPerChannel, r.MaxBytes, r.Replicas, r.Memory)
-	}
-	apps := make([]string, len(c.Apps))
-	for i, a := range c.Apps {
-		apps[i] = a.App
-	}
-	slices.Sort(apps)
-	fmt.Fprintf(&b, "%q\n", apps)
-	return strconv.FormatUint(uint64(hash(b.String(), "")), 36)
 }
 
 // withDefaults returns c with every 0 replaced.

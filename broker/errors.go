@@ -17,6 +17,9 @@ var (
 	// ErrTooLarge: an event is larger than the log takes; it is a
 	// TooLargeError. None of the events is stored.
 	ErrTooLarge = errors.New("the event is too large for the event log")
+	// ErrConflict: the value was not stored, because what is stored is not what the
+	// caller expected.
+	ErrConflict = errors.New("the stored value is another one")
 	// ErrClosed: the broker is closed.
 	ErrClosed = errors.New("the broker is closed")
 	// ErrPartitions: the data holds another number of partitions than was

@@ -63,7 +63,7 @@ func (b *Broker) get(ctx context.Context, l *lane, request get, visit, end func(
 		return unanswered(err)
 	}
 	defer func() { _ = sub.Unsubscribe() }()
-	if err := nc.PublishRequest("$JS.API.DIRECT.GET."+l.stream, inbox, body); err != nil {
+	if err := nc.PublishRequest(b.api+"DIRECT.GET."+l.stream, inbox, body); err != nil {
 		return unanswered(err)
 	}
 	before := uint64(0)
@@ -103,7 +103,7 @@ func (b *Broker) atDirect(ctx context.Context, l *lane, sequence uint64) (Event,
 }
 
 func (b *Broker) oneDirect(ctx context.Context, of string, request []byte) (Event, bool, error) {
-	m, err := b.reader().RequestWithContext(ctx, "$JS.API.DIRECT.GET."+of, request)
+	m, err := b.reader().RequestWithContext(ctx, b.api+"DIRECT.GET."+of, request)
 	switch {
 	case err != nil:
 		return Event{}, false, unanswered(err)
@@ -148,7 +148,7 @@ func (b *Broker) askLeader(ctx context.Context, l *lane, which map[string]any) (
 	if err != nil {
 		return Event{}, false, err
 	}
-	m, err := b.reader().RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+l.stream, request)
+	m, err := b.reader().RequestWithContext(ctx, b.api+"STREAM.MSG.GET."+l.stream, request)
 	if err != nil {
 		return Event{}, false, unanswered(err)
 	}

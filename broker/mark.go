@@ -79,7 +79,7 @@ func (b *Broker) purgeApp(ctx context.Context, l *lane, app string, from events)
 		l.appSubjects(app): {Sequence: from.first}, l.markSubject(app): {Keep: 1}, l.markSubject(""): {Keep: 1},
 	} {
 		request.Filter = filter
-		if err := b.ask(ctx, "$JS.API.STREAM.PURGE."+l.stream, request, nil); err != nil {
+		if err := b.ask(ctx, b.api+"STREAM.PURGE."+l.stream, request, nil); err != nil {
 			return fmt.Errorf("remove the oldest events of app %s from stream %s: %w", app, l.stream, err)
 		}
 	}

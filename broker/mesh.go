@@ -35,6 +35,12 @@ func again(ctx context.Context, do func(ctx context.Context) error) error {
 	}
 }
 
+// finalError is one after which it is not tried again.
+type finalError struct{ error }
+
+// Unwrap is for package errors.
+func (e finalError) Unwrap() error { return e.error }
+
 // passingCodes are answers of JetStream (nats-server, errors.json) that are not about
 // the question but about now: there is no leader, or another one, or not all servers
 // are known yet, or one is asked the same at this time.
@@ -46,13 +52,20 @@ var passingCodes = map[jetstream.ErrorCode]bool{
 	10077: true, // JSStreamStoreFailedF
 	10096: true, // JSStreamInvalidErr
 	10118: true, // JSStreamOfflineErr
+	10164: true, // JSStreamWrongLastSequenceConstantErr: somebody is storing a value of the key
 	10158: true, // JSStreamDuplicateMessageConflict
 	10167: true, // JSStreamTooManyRequests
 }
 
 // passing reports whether an error may be gone when the same is done again.
 func passing(err error) bool {
-	var api *jetstream.APIError
+	var (
+		api   *jetstream.APIError
+		final finalError
+	)
+	if errors.As(err, &final) {
+		return false
+	}
 	if errors.As(err, &api) {
 		return passingCodes[api.ErrorCode]
 	}

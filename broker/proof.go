@@ -16,8 +16,12 @@ type proof struct {
 
 // Ready returns nil if publishes can be stored, else why not and since when. It
 // asks for nothing that is known since half a second, so anybody may call it at
-// any rate; else it writes to the data folder and asks every stream.
+// any rate; else it writes to the data folder and asks every stream. In a cluster it
+// returns why this node does not fit in, too.
 func (b *Broker) Ready(ctx context.Context) error {
+	if err := b.accord.ready(); err != nil {
+		return err
+	}
 	p, err := b.health.know() //nolint:contextcheck // a proof is shared by callers, so it has none of theirs
 	if p == nil {
 		return err

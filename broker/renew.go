@@ -67,7 +67,7 @@ func (b *Broker) renew(ctx context.Context, l *lane) error {
 		} `json:"config"`
 	}
 	err := again(ctx, func(ctx context.Context) error {
-		return b.ask(ctx, "$JS.API.STREAM.INFO."+l.stream, struct{}{}, &answer)
+		return b.ask(ctx, b.api+"STREAM.INFO."+l.stream, struct{}{}, &answer)
 	})
 	if err != nil {
 		return err

@@ -53,7 +53,7 @@ func (b *Broker) Scan(ctx context.Context, stream int, from, to uint64, visit fu
 // scan makes a consumer for one pass. It is in memory and on one replica, because
 // it is of no use to anybody afterwards, and acknowledges nothing.
 func (b *Broker) scan(ctx context.Context, l *lane, from, to uint64, visit func(ref Ref, ev Event) bool) error {
-	js, err := jetstream.New(b.reader())
+	js, err := b.jetStream(b.reader())
 	if err != nil {
 		return err
 	}

@@ -2,11 +2,15 @@ package broker
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
+	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -38,9 +42,9 @@ type StoreConfig struct {
 
 // OpenStore opens a store, or makes it, or brings it in line with cfg.
 func (b *Broker) OpenStore(ctx context.Context, cfg StoreConfig) (*Store, error) {
-	js, err := jetstream.New(b.publish)
+	js, err := b.jetStream(b.publish)
 	if err != nil {
-		return nil, fmt.Errorf("use JetStream: %w", err)
+		return nil, err
 	}
 	s := &Store{broker: b, js: js, prefix: storeRoot + "." + cfg.Name + "."}
 	if err := s.open(ctx, cfg); err != nil {
@@ -104,33 +108,137 @@ func (b *Broker) storeLost(stream string, last uint64) bool {
 // may be missing, or older than what was put last.
 func (s *Store) Void() time.Time { return s.void }
 
-// Put stores a value and returns when it is stored. key is any text. The error
-// is ErrUnavailable, at once, while the log has failed; that is logged once by
-// the broker.
-func (s *Store) Put(ctx context.Context, key string, value []byte) error {
-	if err := s.broker.health.failure(); err != nil {
-		return err
-	}
-	ack, err := s.js.Publish(ctx, s.prefix+Token(key), value)
-	if err != nil {
-		// A store that breaks answers nothing; the log has failed meanwhile.
-		return fmt.Errorf("store a value: %w", errors.Join(s.broker.health.failure(), err))
+// Value is what a Store has of a key.
+type Value struct {
+	Text []byte
+	// Put is when it was put, by the clock of the server that stored it.
+	Put time.Time
+	// Revision is another, and higher, for each value that is put. 0: there is no value.
+	Revision uint64
+}
+
+// AnyRevision is the revision that Put expects which does not care.
+const AnyRevision = math.MaxUint64
+
+// headerWrite names one call of Put, so that a caller who got no answer knows its own
+// value again.
+const headerWrite = "Reecho-Write"
+
+// codeWrongSequence is the answer that a key has another revision (nats-server,
+// errors.json, JSStreamWrongLastSequenceErrF).
+const codeWrongSequence jetstream.ErrorCode = 10071
+
+// Put stores a value in the place of that with a revision, 0 for none, and returns its
+// own revision when it is stored. key is any text. Answers that mean "not now" are
+// waited out. The error is ErrConflict if the key has another revision, or has none any
+// more; ErrUnavailable, at once, while the log has failed, which is logged once by the
+// broker; or that of ctx, and then the value may be stored.
+func (s *Store) Put(ctx context.Context, key string, text []byte, expected uint64) (revision uint64, err error) {
+	p := put{store: s, key: key, text: text, expected: expected, write: rand.Text()[:13]}
+	if err = again(ctx, p.try); err != nil {
+		return 0, fmt.Errorf("store a value: %w", err)
 	}
 	if s.acknowledge != nil {
-		s.acknowledge(ack.Sequence)
+		s.acknowledge(p.revision)
 	}
+	return p.revision, nil
+}
+
+// put is one call of Put.
+type put struct {
+	store    *Store
+	key      string
+	text     []byte
+	expected uint64
+	write    string
+	// sent: a try may have stored it, and its answer is lost.
+	sent     bool
+	revision uint64
+}
+
+func (p *put) try(ctx context.Context) error {
+	s := p.store
+	if err := s.broker.health.failure(); err != nil {
+		return finalError{err}
+	}
+	m := &nats.Msg{Subject: s.prefix + Token(p.key), Data: p.text}
+	var opts []jetstream.PublishOpt
+	if p.expected != AnyRevision {
+		m.Header = nats.Header{headerWrite: {p.write}}
+		opts = append(opts, jetstream.WithExpectLastSequencePerSubject(p.expected))
+	}
+	ack, err := s.js.PublishMsg(ctx, m, opts...)
+	if err == nil {
+		p.revision = ack.Sequence
+		return nil
+	}
+	var api *jetstream.APIError
+	if errors.As(err, &api) && api.ErrorCode == codeWrongSequence {
+		if p.sent {
+			return p.readBack(ctx)
+		}
+		return fmt.Errorf("%w: %w", ErrConflict, err)
+	}
+	p.sent = true
+	// A store that breaks answers nothing; the log has failed meanwhile.
+	if failure := s.broker.health.failure(); failure != nil {
+		return finalError{errors.Join(failure, err)}
+	}
+	return err
+}
+
+// readBack finds out whether it is this call's own value that is in the way.
+func (p *put) readBack(ctx context.Context) error {
+	m, err := p.store.last(ctx, p.key)
+	switch {
+	case errors.Is(err, jetstream.ErrMsgNotFound):
+		return ErrConflict
+	case err != nil:
+		return err
+	case value(m.Header, headerWrite) != p.write:
+		return ErrConflict
+	}
+	p.revision = m.Sequence
 	return nil
 }
 
-// Get returns the newest value and when it was put; ok is false if there is
-// none.
-func (s *Store) Get(ctx context.Context, key string) (value []byte, put time.Time, ok bool, err error) {
-	m, err := s.stream.GetLastMsgForSubject(ctx, s.prefix+Token(key))
+func (s *Store) last(ctx context.Context, key string) (*jetstream.RawStreamMsg, error) {
+	return s.stream.GetLastMsgForSubject(ctx, s.prefix+Token(key))
+}
+
+// Get returns the newest value; Value.Revision is 0 if there is none. Answers that mean
+// "not now" are waited out. A server that was the leader and does not know yet that
+// it is cut off may answer with an older one: who decides by it has to put.
+func (s *Store) Get(ctx context.Context, key string) (Value, error) {
+	var m *jetstream.RawStreamMsg
+	err := again(ctx, func(ctx context.Context) (err error) {
+		m, err = s.last(ctx, key)
+		return err
+	})
 	switch {
 	case errors.Is(err, jetstream.ErrMsgNotFound):
-		return nil, time.Time{}, false, nil
+		return Value{}, nil
 	case err != nil:
-		return nil, time.Time{}, false, fmt.Errorf("read a stored value: %w", err)
+		return Value{}, fmt.Errorf("read a stored value: %w", err)
 	}
-	return m.Data, m.Time, true, nil
+	return Value{Text: m.Data, Put: m.Time, Revision: m.Sequence}, nil
+}
+
+// Keys are all keys that have a value, in no order. It reads the names of all.
+func (s *Store) Keys(ctx context.Context) ([]string, error) {
+	var info *jetstream.StreamInfo
+	err := again(ctx, func(ctx context.Context) (err error) {
+		info, err = s.stream.Info(ctx, jetstream.WithSubjectFilter(s.prefix+"*"))
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list a store: %w", err)
+	}
+	keys := make([]string, 0, len(info.State.Subjects))
+	for subject := range info.State.Subjects {
+		if key, err := Untoken(strings.TrimPrefix(subject, s.prefix)); err == nil {
+			keys = append(keys, key)
+		}
+	}
+	return keys, nil
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -30,7 +31,7 @@ func TestStore(t *testing.T) {
 	s := open()
 	for i, key := range hostile {
 		for _, value := range []string{"old", fmt.Sprint("new ", i)} {
-			if err := s.Put(t.Context(), key, []byte(value)); err != nil {
+			if _, err := s.Put(t.Context(), key, []byte(value), broker.AnyRevision); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -41,19 +42,24 @@ func TestStore(t *testing.T) {
 	cfg.MaxAge = 2 * time.Hour
 	s = open()
 	for i, key := range hostile {
-		value, put, ok, err := s.Get(t.Context(), key)
-		if err != nil || !ok || string(value) != fmt.Sprint("new ", i) || time.Since(put) > time.Hour {
-			t.Errorf("%q: %q %s %v %v", key, value, put, ok, err)
+		v, err := s.Get(t.Context(), key)
+		if err != nil || v.Revision == 0 || string(v.Text) != fmt.Sprint("new ", i) || time.Since(v.Put) > time.Hour {
+			t.Errorf("%q: %+v %v", key, v, err)
 		}
 	}
-	if err := s.Put(t.Context(), "empty", nil); err != nil {
+	if _, err := s.Put(t.Context(), "empty", nil, broker.AnyRevision); err != nil {
 		t.Fatal(err)
 	}
-	if value, _, ok, err := s.Get(t.Context(), "empty"); !ok || err != nil || len(value) != 0 {
-		t.Errorf("an empty value: %q %v %v", value, ok, err)
+	if v, err := s.Get(t.Context(), "empty"); v.Revision == 0 || err != nil || len(v.Text) != 0 {
+		t.Errorf("an empty value: %+v %v", v, err)
 	}
-	if _, _, ok, err := s.Get(t.Context(), "nobody"); ok || err != nil {
-		t.Errorf("of nobody: %v %v", ok, err)
+	if v, err := s.Get(t.Context(), "nobody"); v.Revision != 0 || err != nil {
+		t.Errorf("of nobody: %+v %v", v, err)
+	}
+	keys, err := s.Keys(t.Context())
+	slices.Sort(keys)
+	if want := slices.Sorted(slices.Values(append([]string{"empty"}, hostile...))); err != nil || !slices.Equal(keys, want) {
+		t.Errorf("keys %q %v, want %q", keys, err, want)
 	}
 }
 
@@ -68,13 +74,13 @@ func TestStoreFull(t *testing.T) {
 	const keys = 100
 	value := make([]byte, 2<<10)
 	for i := range keys {
-		if err := s.Put(t.Context(), fmt.Sprint(i), value); err != nil {
+		if _, err := s.Put(t.Context(), fmt.Sprint(i), value, broker.AnyRevision); err != nil {
 			t.Fatalf("value %d: %v", i, err)
 		}
 	}
 	for i, want := range map[int]bool{0: false, keys / 2: false, keys - 10: true, keys - 1: true} {
-		if _, _, ok, err := s.Get(t.Context(), fmt.Sprint(i)); err != nil || ok != want {
-			t.Errorf("value %d: %v %v, want %v", i, ok, err, want)
+		if v, err := s.Get(t.Context(), fmt.Sprint(i)); err != nil || v.Revision != 0 != want {
+			t.Errorf("value %d: %+v %v, want %v", i, v, err, want)
 		}
 	}
 }
@@ -114,7 +120,7 @@ func TestStoreLosses(t *testing.T) {
 			}
 			s := open()
 			for i := range 20 {
-				if err := s.Put(t.Context(), "key", []byte(fmt.Sprint(i))); err != nil {
+				if _, err := s.Put(t.Context(), "key", []byte(fmt.Sprint(i)), broker.AnyRevision); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -200,5 +206,49 @@ func TestStoreInACopy(t *testing.T) {
 	}
 	if void := open(dir); !void.IsZero() {
 		t.Errorf("the folder that was copied is void until %v", void)
+	}
+}
+
+// A value is put only where that is which is expected.
+func TestStorePutExpects(t *testing.T) {
+	t.Parallel()
+	b := brokertest.Start(t, broker.Config{})
+	wantPutExpects(t, mustOpenStore(t, b))
+}
+
+func mustOpenStore(t *testing.T, b *broker.Broker) *broker.Store {
+	t.Helper()
+	s, err := b.OpenStore(t.Context(), broker.StoreConfig{Name: "sessions", MaxAge: time.Hour, MaxBytes: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// wantPutExpects puts values into several views of a store by turns.
+func wantPutExpects(t *testing.T, views ...*broker.Store) {
+	t.Helper()
+	var have uint64
+	for i := range 6 {
+		s, key := views[i%len(views)], "4f7e9df0"
+		for _, wrong := range []uint64{have + 1, have + 100, 1 << 40} {
+			if _, err := s.Put(t.Context(), key, []byte("wrong"), wrong); !errors.Is(err, broker.ErrConflict) {
+				t.Errorf("put where %d is, expecting %d: %v, want a conflict", have, wrong, err)
+			}
+		}
+		text := fmt.Sprint(i)
+		revision, err := s.Put(t.Context(), key, []byte(text), have)
+		if err != nil || revision <= have {
+			t.Fatalf("put where %d is: %d, %v", have, revision, err)
+		}
+		if _, err := s.Put(t.Context(), key, []byte("stale"), have); !errors.Is(err, broker.ErrConflict) {
+			t.Errorf("put where %d was: %v, want a conflict", have, err)
+		}
+		have = revision
+		for _, s := range views {
+			if v, err := s.Get(t.Context(), key); err != nil || v.Revision != have || string(v.Text) != text {
+				t.Errorf("get: %+v, %v; want %s with revision %d", v, err, text, have)
+			}
+		}
 	}
 }

@@ -34,7 +34,7 @@ func (b *Broker) streamInfoOf(ctx context.Context, l *lane, subject string) (str
 		State streamInfo `json:"state"`
 	}
 	ask := func(ctx context.Context) error {
-		return b.ask(ctx, "$JS.API.STREAM.INFO."+l.stream, request, &answer)
+		return b.ask(ctx, b.api+"STREAM.INFO."+l.stream, request, &answer)
 	}
 	asking := ask
 	if l.replicated() {

@@ -36,9 +36,9 @@ func newEpoch() string { return rand.Text()[:10] }
 // openStreams creates the streams or brings them in line with the
 // configuration, and begins a run in each.
 func (b *Broker) openStreams(ctx context.Context) error {
-	js, err := jetstream.New(b.publish)
+	js, err := b.jetStream(b.publish)
 	if err != nil {
-		return fmt.Errorf("use JetStream: %w", err)
+		return err
 	}
 	s := &start{broker: b, js: js, run: newRun(), now: time.Now()}
 	if !b.cfg.Shared {
@@ -65,9 +65,9 @@ func (b *Broker) reopenStreams(ctx context.Context) error {
 	if b.cfg.Shared {
 		return nil // the other servers have what this one has lost
 	}
-	js, err := jetstream.New(b.publish)
+	js, err := b.jetStream(b.publish)
 	if err != nil {
-		return fmt.Errorf("use JetStream: %w", err)
+		return err
 	}
 	for _, l := range b.lanes {
 		if !l.retained() {

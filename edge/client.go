@@ -25,7 +25,7 @@ type client struct {
 
 	// Owned by the shard.
 	pingAt   uint32 // seconds of the hub's clock: when the next ping is due
-	openedAt uint32 // Unix seconds; never changes
+	openedAt uint32 // ms of the hub's clock, of which the upper bits are cut; never changes
 	pinged   bool
 	protocol uint8 // never changes
 
@@ -120,9 +120,14 @@ func (c *client) Tick(now time.Time) {
 	if c.acks != nil {
 		c.acks.tick(now)
 	}
-	if c.app.AuthorizedConnections && !c.authorized.Load() && now.Sub(time.Unix(int64(c.openedAt), 0)) >= c.app.AuthorizationTimeout {
+	if c.app.AuthorizedConnections && !c.authorized.Load() && now.Sub(c.opened(now)) >= c.app.AuthorizationTimeout {
 		c.closeWith(pusher.Errorf(pusher.CodeUnauthorized, "Connection not authorized within timeout"))
 	}
+}
+
+// opened is when the connection was opened, or something later after 49 days.
+func (c *client) opened(now time.Time) time.Time {
+	return now.Add(-time.Duration(c.app.node.milliseconds(now)-c.openedAt) * time.Millisecond)
 }
 
 // breakSilence pings a client that may have heard nothing for the interval. It
@@ -147,6 +152,11 @@ func (c *client) breakSilence(now time.Time) {
 func (n *services) firstPing(id pusher.SocketID) uint32 {
 	fifth := n.cfg.PingInterval / 5
 	return seconds(time.Since(n.started) + 3*fifth + time.Duration(2*float64(fifth)*float64(id.A)/(1<<32)))
+}
+
+// milliseconds is the hub's clock, of which the upper bits are cut.
+func (n *services) milliseconds(now time.Time) uint32 {
+	return uint32(now.Sub(n.started) / time.Millisecond)
 }
 
 func seconds(d time.Duration) uint32 {

@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"reecho/broker/cluster"
 	"reecho/edge/app"
 	"reecho/edge/fanout"
 	"reecho/edge/pusher"
@@ -62,7 +63,7 @@ func closed() <-chan struct{} {
 func (*silentConn) Remote() netip.AddrPort { return netip.AddrPort{} }
 
 func newSilentTenant(interval time.Duration) *Tenant {
-	node := &services{cfg: Config{PingInterval: interval, PongTimeout: DefaultPongTimeout}, started: time.Now()}
+	node := &services{cfg: Config{PingInterval: interval, PongTimeout: DefaultPongTimeout}, started: time.Now(), nodes: cluster.Alone()}
 	return newTenant(node, &app.App{ID: "77", ActivityTimeout: app.DefaultActivityTimeout, Limits: app.DefaultLimits()})
 }
 

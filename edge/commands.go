@@ -73,7 +73,7 @@ func (c *client) do(m pusher.Message) (wait func()) {
 	case commandUnsubscribe:
 		c.unsubscribe(m.Data)
 	case commandSignin:
-		c.signin(m.Data)
+		return c.signin(m.Data)
 	default:
 		if pusher.IsClientEvent(m.Event) {
 			c.clientEvent(m)
@@ -96,35 +96,49 @@ func (c *client) Binary(bytes int) (wait func()) {
 	return nil
 }
 
-func (c *client) signin(data []byte) {
+func (c *client) signin(data []byte) (wait func()) {
 	if !c.app.UserAuthentication {
 		c.fail(pusher.Errorf(0, "User authentication is not enabled for this app"))
-		return
+		return nil
 	}
 	in, err := pusher.DecodeSignin(data)
 	if err != nil {
 		c.fail(pusher.Errorf(0, "Invalid sign-in: %v", err))
-		return
+		return nil
 	}
 	who, refusal := c.app.CheckSignin(c.ID(), in)
 	if refusal != nil {
 		c.fail(refusal)
-		return
+		return nil
 	}
 	if c.signedIn != nil {
 		c.signinAgain(who, in.UserData)
-		return
+		return nil
 	}
-	c.signIn(who, in.UserData)
+	return c.signIn(who, in.UserData)
 }
 
-// signIn is the first sign-in of a connection.
-func (c *client) signIn(who pusher.User, userData string) {
+// signIn is the first sign-in of a connection. It waits for other nodes if the client
+// watches users whom nobody here watched.
+func (c *client) signIn(who pusher.User, userData string) (wait func()) {
 	c.authorized.Store(true)
 	watchlist, excess := c.watchlist(who)
-	c.signedIn = c.app.users.signIn(c, who, userData, watchlist)
+	var watch bool
+	c.signedIn, watch = c.app.users.signIn(c, who, userData, watchlist)
+	// Behind it, so that a termination finds the connection or is found.
+	if now := time.Now(); c.app.terminations.catches(who.ID, c.opened(now), now) {
+		c.closeWith(terminatedByApp())
+	}
 	if excess {
 		c.fail(pusher.Errorf(pusher.CodeWatchlistLimit, "Watchlist limit exceeded: the first %d users are watched (watchlist_users)", len(watchlist)))
+	}
+	if !watch {
+		return nil
+	}
+	return func() {
+		ctx, end := c.work.begin(c.app.node.ctx)
+		defer end()
+		c.app.users.watch(ctx, c, watchlist)
 	}
 }
 

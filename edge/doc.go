@@ -53,6 +53,19 @@
 //     marks (acks.go), which the session store saves. What else such a client sends
 //     waits until the answer is whole (backlog.go).
 //
+// # A cluster
+//
+// What the nodes of a cluster know of each other beside events goes through
+// cluster.Nodes; a node without one takes the same way and has nobody to ask.
+//
+//   - Who is on a channel is asked when somebody wants to know, and added up
+//     (occupancy.go).
+//   - How many connections an app has is told with each beat (crowd.go).
+//   - Users are terminated by asking all nodes. Who does not hear it is told with the
+//     next beats, or asks when it is back (terminate.go).
+//   - Who signs in and leaves is told at once; a node keeps it of those whom its clients
+//     watch, whom it asked for first (watch.go, neighbours.go).
+//
 // # Goroutines
 //
 // The hub has one that does what is put off and ticks refused connections; the
@@ -64,8 +77,9 @@
 // # Lock order
 //
 // stripe (channels.go) → replay.Channel → channel → inbox of a shard. users → inbox.
+// users → neighbours → cluster.Nodes.
 // acks → inbox. session.Store → session → the ids that it remembers. What is locked
-// under any of these and locks nothing itself: lingering, later, census, refusals, terminations, the counters of package limit,
+// under any of these and locks nothing itself: lingering, later, census, refusals, terminations, crowd, the counters of package limit,
 // replay.Memory, socket.Conn and its Budget, and exchange.Exchange with what it knows of nodes. No lock is held while something is
 // written to the network, waited for, or published. Two callbacks run under a lock on
 // purpose: those of replay.Audience and replay.Client under that of the

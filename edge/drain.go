@@ -111,6 +111,8 @@ func (h *Hub) sendAway(ctx context.Context, clients int, spread time.Duration, w
 	if clients <= drainAtOnce {
 		pause = 0
 	}
+	// Before its clients are there other nodes have to know why they come.
+	h.node.nodes.Beat()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for wave := range uint64(drainWaves) {

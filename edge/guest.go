@@ -31,7 +31,8 @@ type Confirm func(channel string, o pusher.Outcome, returning bool) [][]byte
 // Attach makes a client of a connection, one of the app's and the hub's, if
 // there is room. From then on the connection gets ticks, and a close when the
 // hub closes, until Leave. The refusal, for the client, has the code
-// CodeOverQuota or, from the hub's Close on, CodeReconnect.
+// CodeOverQuota, CodeOverCapacity (see count) or, from the hub's Close on,
+// CodeReconnect.
 func (h *Hub) Attach(a *Tenant, p Peer) (*Guest, *pusher.Error) {
 	if refusal := a.count(); refusal != nil {
 		return nil, refusal
@@ -45,9 +46,11 @@ func (h *Hub) Attach(a *Tenant, p Peer) (*Guest, *pusher.Error) {
 // SignIn makes the guest one of a user's connections, which Hub.Terminate
 // closes. The door has checked who it is (Tenant.CheckSignin); one that was
 // terminated since is closed. The connection gets the answer to a sign-in, and
-// userData in it.
+// userData in it. It waits for other nodes for a moment if the guest watches users.
 func (g *Guest) SignIn(who pusher.User, userData string) {
-	g.client.signIn(who, userData)
+	if wait := g.client.signIn(who, userData); wait != nil {
+		wait()
+	}
 	if g.client.app.Terminated(who.ID, g.client.ID()) {
 		g.client.closeWith(terminatedByApp())
 	}

@@ -11,8 +11,7 @@ import (
 	"reecho/edge/socket"
 )
 
-// recordConn is a connection that remembers what it was sent. The code of its
-// close is read when nothing is sent to it any more.
+// recordConn is a connection that remembers what it was sent.
 type recordConn struct {
 	silentConn
 	mu    sync.Mutex
@@ -31,6 +30,19 @@ func (c *recordConn) Send(frames [][]byte) error {
 }
 
 func (c *recordConn) Answer(frames [][]byte) error { return c.Send(frames) }
+
+func (c *recordConn) Close(code int, reason string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.silentConn.Close(code, reason)
+}
+
+// closedWith is the code of the close, 0 while it is open.
+func (c *recordConn) closedWith() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.code
+}
 
 func (c *recordConn) sent() []string {
 	c.mu.Lock()
@@ -96,7 +108,7 @@ func TestGuestIsTerminated(t *testing.T) {
 	if tenant.Terminated("alice", before) {
 		t.Error("terminated before anybody was")
 	}
-	h.Terminate(a, "alice")
+	h.Terminate(t.Context(), a, "alice")
 	late, lateConn := mustAttach(t, h, a, before)
 	late.SignIn(pusher.User{ID: "alice"}, `{"id":"alice"}`)
 	if earlyConn.code != pusher.CodeUnauthorized || lateConn.code != pusher.CodeUnauthorized {

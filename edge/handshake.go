@@ -91,7 +91,7 @@ func (h *Hub) Open(conn socket.Conn, r *socket.Request) socket.Receiver {
 func newClient(a *Tenant, conn socket.Conn, id pusher.SocketID, address netip.Addr) *client {
 	return &client{
 		Member: fanout.NewMember(conn, id), app: a, protocol: newestProtocol, address: address,
-		openedAt: uint32(time.Now().Unix()),
+		openedAt: a.node.milliseconds(time.Now()),
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"reecho/broker"
 	"reecho/broker/amount"
+	"reecho/broker/cluster"
 	"reecho/broker/presence"
 	"reecho/broker/presence/exchange"
 	"reecho/edge/app"
@@ -119,8 +120,8 @@ type Hub struct {
 	tasks    sync.WaitGroup
 }
 
-// NewHub starts a hub for apps over b. Close ends it; b must outlive it. The
-// context bounds the start only.
+// NewHub starts a hub for apps over b, whose Nodes are started after it. Close ends
+// it; b must outlive it. The context bounds the start only.
 func NewHub(ctx context.Context, cfg Config, apps *app.Registry, b *broker.Broker, log *slog.Logger) (*Hub, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -130,7 +131,7 @@ func NewHub(ctx context.Context, cfg Config, apps *app.Registry, b *broker.Broke
 		return nil, err
 	}
 	h := newHub(cfg, sources{ //nolint:contextcheck // the context bounds the start only
-		broker: b, logs: replay.LogsOf(b), records: records,
+		broker: b, logs: replay.LogsOf(b), records: records, others: othersOf(b),
 		// What expires must have been compared before.
 		sweep: min(replay.DefaultSweep, max(b.ShortestAge()/4, time.Second)),
 	}, log)
@@ -141,6 +142,7 @@ func NewHub(ctx context.Context, cfg Config, apps *app.Registry, b *broker.Broke
 	for _, a := range apps.All() {
 		h.tenants[a] = newTenant(h.node, a)
 	}
+	h.join()
 	tasks, stopTask := context.WithCancel(context.WithoutCancel(ctx))
 	h.stopTask = stopTask
 	h.tasks.Go(func() { h.run(tasks) })
@@ -152,7 +154,16 @@ type sources struct {
 	broker  *broker.Broker
 	logs    replay.Logs
 	records session.Records
-	sweep   time.Duration // see replay.Config
+	others  session.Others // nil: the node is alone
+	sweep   time.Duration  // see replay.Config
+}
+
+// othersOf are the nodes that have sessions in the same records.
+func othersOf(b *broker.Broker) session.Others {
+	if line := b.Nodes().Line("sessions"); line.Name() != "" {
+		return line
+	}
+	return nil
 }
 
 // newHub makes a hub without apps, and starts what they share.
@@ -160,10 +171,14 @@ func newHub(cfg Config, from sources, log *slog.Logger) *Hub {
 	cfg = cfg.withDefaults()
 	lines := limit.Lines(log)
 	node := &services{
-		cfg: cfg, broker: from.broker, log: log, lines: lines, started: time.Now(),
-		sessions: session.Open(cfg.Sessions, from.records, lines), pool: fanout.NewPool[*client](cfg.Shards),
+		cfg: cfg, broker: from.broker, nodes: cluster.Alone(), log: log, lines: lines, started: time.Now(),
+		sessions: session.Open(cfg.Sessions, from.records, from.others, lines), pool: fanout.NewPool[*client](cfg.Shards),
 		census: census{gone: make(chan struct{})},
 	}
+	if from.broker != nil {
+		node.nodes = from.broker.Nodes()
+	}
+	node.neighbours = newNeighbours(node.nodes, log)
 	node.memory.limit = int64(cfg.ChannelMemory)
 	node.lingering.limit, node.lingering.ledger = int64(cfg.LingerMemory), cfg.Ledger
 	node.replay = replay.Open(from.logs, replay.Config{
@@ -195,7 +210,7 @@ func (h *Hub) run(ctx context.Context) {
 }
 
 // Close closes every client with 4200, spread over at most spread, waits until
-// they are gone or ctx ends, and stops the hub. New clients are closed with
+// they are gone or ctx ends, says goodbye to other nodes, and stops the hub. New clients are closed with
 // 4200 as soon as it is called.
 func (h *Hub) Close(ctx context.Context, spread time.Duration) error {
 	h.drain(ctx, spread)
@@ -210,6 +225,8 @@ func (h *Hub) Close(ctx context.Context, spread time.Duration) error {
 		h.node.exchange.Close()
 	}
 	h.node.sessions.Close(ctx)
+	// The goodbye: whoever hears it counts nobody here any more.
+	h.node.nodes.Close()
 	h.node.replay.Close()
 	h.node.pool.Close()
 	h.stopTask()
@@ -219,32 +236,6 @@ func (h *Hub) Close(ctx context.Context, spread time.Duration) error {
 
 // Apps returns the apps the hub serves.
 func (h *Hub) Apps() *app.Registry { return h.apps }
-
-// ChannelInfo counts who is on a channel. The channel is occupied when
-// Subscriptions is not 0.
-type ChannelInfo struct {
-	Subscriptions int // connections
-	Users         int // distinct users; presence channels only
-}
-
-// Channel counts who is on the channel called name; zeros for any name that
-// nobody is subscribed to. Users are counted as Members does.
-func (h *Hub) Channel(ctx context.Context, a *app.App, name string) (info ChannelInfo) {
-	ch := h.tenants[a].channels.find(name)
-	if ch != nil {
-		info = ch.info()
-	}
-	if h.node.exchange != nil && (ch == nil || !ch.ready()) && pusher.KindOf(name).Has(pusher.Presence) {
-		info.Users = len(h.Members(ctx, a, name))
-	}
-	return info
-}
-
-// Channels returns the occupied channels whose names begin with prefix,
-// without the internal ones that begin with '#'. It is never nil.
-func (h *Hub) Channels(a *app.App, prefix string) map[string]ChannelInfo {
-	return h.tenants[a].channels.occupied(prefix)
-}
 
 // Members returns the ids of the users on a presence channel, on all nodes, in
 // ascending order. It is never nil. If nobody on this node is on the channel, other
@@ -290,20 +281,10 @@ func (h *Hub) Cached(ctx context.Context, a *app.App, channel string) (data stri
 	return data, ttl, true, nil
 }
 
-// Terminate closes, with 4009, every connection that userID is signed in on, and
-// ends what was authorised for those of its socket ids that outlive their
-// connection: their clients would come back by themselves.
-func (h *Hub) Terminate(a *app.App, userID string) {
-	t := h.tenants[a]
-	// First, so that a client that signs in meanwhile is refused or is found.
-	t.terminations.addUser(userID, t.StreamTime())
-	for _, id := range t.users.lastingIDs(userID) {
-		t.terminations.addID(id, t.StreamTime())
-	}
-	for _, c := range t.users.connections(userID) {
-		c.closeWith(terminatedByApp())
-	}
+// join has the hub take part in what the nodes of a cluster tell and ask each other.
+func (h *Hub) join() {
+	h.answerOccupancy()
+	h.shareConnections()
+	h.shareTerminations()
+	h.node.neighbours.share(h)
 }
-
-// Connections is the number of open connections of an app.
-func (h *Hub) Connections(a *app.App) int { return int(h.tenants[a].connections.Load()) }

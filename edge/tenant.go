@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"reecho/broker"
+	"reecho/broker/cluster"
 	"reecho/broker/presence/exchange"
 	"reecho/edge/app"
 	"reecho/edge/fanout"
@@ -23,6 +24,7 @@ type Tenant struct {
 	*app.App
 	node        *services
 	connections atomic.Int64
+	elsewhere   atomic.Int64 // connections on other nodes, as they last said
 	channels    *channels
 	users       *users
 	// reads is what its clients may read of the past.
@@ -34,6 +36,7 @@ type Tenant struct {
 type services struct {
 	cfg      Config
 	broker   *broker.Broker
+	nodes    *cluster.Nodes
 	exchange *exchange.Exchange // nil: there are no other nodes
 	replay   *replay.Node
 	sessions *session.Store
@@ -45,7 +48,10 @@ type services struct {
 	ctx     context.Context //nolint:containedctx // ended by Hub.Close
 	started time.Time
 	census  census
-	later   later
+	crowd   crowd
+	// neighbours knows of users on other nodes.
+	neighbours *neighbours
+	later      later
 	// memory and lingering bound the channels.
 	memory    channelMemory
 	lingering lingering
@@ -58,7 +64,7 @@ type services struct {
 func newTenant(node *services, a *app.App) *Tenant {
 	t := &Tenant{App: a, node: node}
 	t.channels = &channels{app: t, seed: maphash.MakeSeed()}
-	t.users = &users{later: &node.later, byID: make(map[string]*user), watchers: make(map[string]map[*client]struct{})}
+	t.users = newUsers(t)
 	return t
 }
 
@@ -81,23 +87,6 @@ func (h *Hub) Admit(key string, tls bool, origin string) (*Tenant, *pusher.Error
 		return nil, pusher.Errorf(pusher.CodeUnauthorized, "Origin not allowed")
 	}
 	return a, nil
-}
-
-// count makes a connection one of the app's and the hub's, if there is room.
-// The refusal has the code CodeOverQuota or, from the hub's Close on,
-// CodeReconnect.
-func (t *Tenant) count() *pusher.Error {
-	allowed := int64(t.Limits.MaxConnections)
-	if t.connections.Add(1) > allowed && allowed > 0 {
-		t.connections.Add(-1)
-		t.node.cfg.Ledger.Note(limit.AppConnections, slog.String("app", t.ID))
-		return pusher.Errorf(pusher.CodeOverQuota, "The app's limit of %d connections is reached (max_connections)", allowed)
-	}
-	if refusal := t.node.census.enter(); refusal != nil {
-		t.connections.Add(-1)
-		return refusal
-	}
-	return nil
 }
 
 func shuttingDown() *pusher.Error {
@@ -128,7 +117,12 @@ func (t *Tenant) IssueID(secret string) (id pusher.SocketID, expires time.Time) 
 // Terminated reports whether Hub.Terminate ended what was authorised for an id
 // of IssueID, or for the user who signed in with it; userID is "" if nobody did.
 func (t *Tenant) Terminated(userID string, id pusher.SocketID) bool {
-	return t.terminations.refuses(userID, id, id.StreamExpiry().Add(-t.StreamTime()))
+	return t.terminations.refuses(userID, id, t.issued(id))
+}
+
+// issued is when an id of IssueID was issued.
+func (t *Tenant) issued(id pusher.SocketID) time.Time {
+	return id.StreamExpiry().Add(-t.StreamTime())
 }
 
 // remaining is how long ev is still remembered by a cache channel, and whether

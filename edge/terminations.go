@@ -9,78 +9,124 @@ import (
 )
 
 const (
-	// maxTerminations bounds what an app has of them, about 150 bytes each;
-	// above it the oldest are forgotten.
+	// maxTerminations bounds the users and ids that an app has of them, about 250
+	// bytes each; above it the oldest are forgotten.
 	maxTerminations = 100_000
 	// maxLeft is how many of the ids that outlive their connection are known of
 	// a user after it.
 	maxLeft = 64
+	// catchTime is how long after a termination a sign-in is taken to have been on its
+	// way.
+	catchTime = 2 * time.Second
 )
 
 // terminations knows which authorisations were ended by terminate_connections
 // before their time, for socket ids that outlive their connection: those of a
 // user that are older, and those of the ids that it had. They are forgotten when the ids have
-// expired, and when the node ends. It is safe for concurrent use.
+// expired, and when the node ends, which asks the others for theirs when it starts. It
+// is safe for concurrent use.
 type terminations struct {
 	mu    sync.Mutex
 	users map[string]time.Time // when, by user id
 	ids   map[pusher.SocketID]time.Time
-	queue []termination // in order of time
+	calls map[string]*termination
+	queue []*termination // in the order in which they became known
+	size  int            // users and ids in it
 	// newest is when a user was terminated last, issued when an id was issued
 	// last. Each may be a little ahead of the clock, to be behind the other.
 	newest, issued time.Time
 }
 
+// termination is what one call ended.
 type termination struct {
-	userID string          // or "":
-	id     pusher.SocketID // one that the user had
+	call   string // names it on all nodes
+	own    bool   // this node tells it with its beats: it was made here, or ids are from here
+	userID string
+	ids    []pusher.SocketID // that the user had
 	at     time.Time
+	since  time.Time // when it became known here
 }
 
-// addUser ends what was authorised for a user until now. lifetime is how long an
-// id lives that was issued now.
-func (t *terminations) addUser(userID string, lifetime time.Duration) {
+// add ends what was authorised for a user until some time ago, by a call. lifetime is
+// how long an id lives that was issued now. It reports false if the call is known.
+func (t *terminations) add(n termination, ago, lifetime time.Duration) (at time.Time, isNew bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if known := t.calls[n.call]; known != nil {
+		return known.at, false
+	}
 	if t.users == nil {
-		t.users, t.ids = make(map[string]time.Time), make(map[pusher.SocketID]time.Time)
+		t.users, t.ids, t.calls = make(map[string]time.Time), make(map[pusher.SocketID]time.Time), make(map[string]*termination)
 	}
-	at := time.Now()
-	if at.Before(t.issued) {
-		at = t.issued
+	n.since = time.Now()
+	now := n.since
+	if now.Before(t.issued) {
+		now = t.issued
 	}
-	t.users[userID], t.newest = at, at
-	t.queueLocked(termination{userID: userID, at: at}, lifetime)
+	n.at = now.Add(-ago)
+	if n.at.After(t.users[n.userID]) {
+		t.users[n.userID] = n.at
+	}
+	if n.at.After(t.newest) {
+		t.newest = n.at
+	}
+	t.calls[n.call] = &n
+	t.queue = append(t.queue, &n)
+	t.size++
+	t.addIDsLocked(&n, n.ids)
+	t.pruneLocked(now, lifetime)
+	return n.at, true
 }
 
-// addID ends what was authorised for one id; addUser was called before.
-func (t *terminations) addID(id pusher.SocketID, lifetime time.Duration) {
+// addIDs ends what was authorised for ids that the user of a call had, here or on another
+// node.
+func (t *terminations) addIDs(call string, ids []pusher.SocketID, here bool, lifetime time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	at := time.Now()
-	t.ids[id] = at
-	t.queueLocked(termination{id: id, at: at}, lifetime)
+	known := t.calls[call]
+	if known == nil {
+		return // forgotten already
+	}
+	known.own = known.own || here && len(ids) > 0
+	for _, id := range ids {
+		if !slices.Contains(known.ids, id) {
+			known.ids = append(known.ids, id)
+			t.addIDsLocked(known, []pusher.SocketID{id})
+		}
+	}
+	t.pruneLocked(time.Now(), lifetime)
 }
 
-// queueLocked remembers the newest and forgets the oldest.
-func (t *terminations) queueLocked(newest termination, lifetime time.Duration) {
-	t.queue = append(t.queue, newest)
-	for len(t.queue) > 0 && (len(t.queue) > maxTerminations || newest.at.Sub(t.queue[0].at) > lifetime) {
+func (t *terminations) addIDsLocked(n *termination, ids []pusher.SocketID) {
+	for _, id := range ids {
+		if n.at.After(t.ids[id]) {
+			t.ids[id] = n.at
+		}
+	}
+	t.size += len(ids)
+}
+
+// pruneLocked forgets the oldest.
+func (t *terminations) pruneLocked(now time.Time, lifetime time.Duration) {
+	lifetime = max(lifetime, catchTime)
+	for len(t.queue) > 0 && (t.size > maxTerminations || now.Sub(t.queue[0].at) > lifetime) {
 		t.forgetLocked(t.queue[0])
+		t.queue[0] = nil
 		t.queue = t.queue[1:]
 	}
 }
 
 // forgetLocked leaves what was terminated again later.
-func (t *terminations) forgetLocked(oldest termination) {
-	if oldest.userID != "" {
-		if t.users[oldest.userID].Equal(oldest.at) {
-			delete(t.users, oldest.userID)
-		}
-		return
+func (t *terminations) forgetLocked(oldest *termination) {
+	delete(t.calls, oldest.call)
+	t.size -= 1 + len(oldest.ids)
+	if t.users[oldest.userID].Equal(oldest.at) {
+		delete(t.users, oldest.userID)
 	}
-	if t.ids[oldest.id].Equal(oldest.at) {
-		delete(t.ids, oldest.id)
+	for _, id := range oldest.ids {
+		if t.ids[id].Equal(oldest.at) {
+			delete(t.ids, id)
+		}
 	}
 }
 
@@ -94,6 +140,35 @@ func (t *terminations) refuses(userID string, id pusher.SocketID, issued time.Ti
 	}
 	at, ended := t.users[userID]
 	return ended && !issued.After(at)
+}
+
+// catches reports whether a user who signs in now, over a connection that was opened at
+// the time given, is one who was terminated: the sign-in was on its way.
+func (t *terminations) catches(userID string, opened, now time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	at, ended := t.users[userID]
+	return ended && caught(at, opened, now)
+}
+
+// caught reports whether a termination ends a sign-in over a connection: it came before
+// the termination, or so soon after that it was authorised before. A connection that
+// was opened later signed in with what was authorised later: its socket id is in that.
+func caught(at, opened, signedIn time.Time) bool {
+	return !opened.After(at) && signedIn.Sub(at) <= catchTime
+}
+
+// newestFirst calls visit for the terminations that are known, until it returns false.
+func (t *terminations) newestFirst(visit func(termination) bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, n := range slices.Backward(t.queue) {
+		known := *n
+		known.ids = slices.Clone(n.ids)
+		if !visit(known) {
+			return
+		}
+	}
 }
 
 // issue returns the time at which an id is issued now: behind all terminations
@@ -124,22 +199,4 @@ func (u *user) leftLocked(id pusher.SocketID) {
 		u.left = slices.Delete(u.left, 0, 1)
 	}
 	u.left = append(u.left, id)
-}
-
-// lastingIDs returns the socket ids, of those that outlive their connection, with
-// which user id is signed in, or was a moment ago.
-func (us *users) lastingIDs(id string) []pusher.SocketID {
-	us.mu.Lock()
-	defer us.mu.Unlock()
-	u := us.byID[id]
-	if u == nil {
-		return nil
-	}
-	ids := slices.Clone(u.left)
-	for c := range u.clients {
-		if c.ID().IsStream() {
-			ids = append(ids, c.ID())
-		}
-	}
-	return ids
 }

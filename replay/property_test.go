@@ -100,7 +100,7 @@ func (w *world) start() {
 		Memory: 1000 + w.rng.IntN(20_000), Slots: 1 + w.rng.IntN(3),
 		Frame: func(text []byte) []byte { return text }, Position: withPosition,
 	}, silent)
-	w.sessions = session.Open(session.Config{Retention: w.log.Retention.MaxAge}, table{w}, silent)
+	w.sessions = session.Open(session.Config{Retention: w.log.Retention.MaxAge}, table{w}, nil, silent)
 	w.rooms, w.wire = nil, nil
 	for _, ref := range refs {
 		w.rooms = append(w.rooms, newRoom(w, ref))
@@ -113,22 +113,27 @@ type table struct{ w *world }
 var _ session.Records = table{}
 
 // Get implements session.Records.
-func (t table) Get(ctx context.Context, key string) ([]byte, time.Time, bool, error) {
+func (t table) Get(ctx context.Context, key string) (broker.Value, error) {
 	return t.w.log.Get(ctx, key)
 }
 
 // Put implements session.Records.
-func (t table) Put(ctx context.Context, key string, value []byte) error {
+func (t table) Put(ctx context.Context, key string, value []byte, expected uint64) (uint64, error) {
 	began := time.Now()
-	err := t.w.log.Put(ctx, key, value)
+	revision, err := t.w.log.Put(ctx, key, value, expected)
 	if err != nil {
 		t.w.failed.Add(1)
-		return err
+		return 0, err
 	}
 	t.w.mu.Lock()
 	defer t.w.mu.Unlock()
 	t.w.ids.put(key, began)
-	return nil
+	return revision, nil
+}
+
+// List implements session.Records.
+func (t table) List(ctx context.Context, prefix string) ([]string, error) {
+	return t.w.log.List(ctx, prefix)
 }
 
 // ids is of which sessions the id has been stored. That is done once a second: of

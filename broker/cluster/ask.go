@@ -22,7 +22,7 @@ const (
 func (n *Nodes) asked(m *nats.Msg) {
 	f := n.answers[m.Header.Get(headerKind)]
 	from := ID{Name: m.Header.Get(headerName), Life: m.Header.Get(headerLife)}
-	n.work(func() {
+	n.Go(func(context.Context) {
 		reply := nats.Msg{Header: nats.Header{}}
 		err := fmt.Errorf("nobody here knows %q", m.Header.Get(headerKind))
 		if f != nil {
@@ -34,15 +34,6 @@ func (n *Nodes) asked(m *nats.Msg) {
 		// Who does not hear of it asks again, or does without.
 		_ = m.RespondMsg(&reply)
 	})
-}
-
-// work does something that Close waits for, or nothing once that has begun.
-func (n *Nodes) work(do func()) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if !n.closed {
-		n.tasks.Go(do)
-	}
 }
 
 // Ask asks one node, which answers at once or has gone.

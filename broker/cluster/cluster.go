@@ -44,6 +44,8 @@ type Peer struct {
 	ID
 	// Config is a hash of what has to be the same on all nodes.
 	Config string
+	// Started is when its life began, by its own clock.
+	Started time.Time
 	// Since is when this node heard of it first.
 	Since time.Time
 	// Heard is when it last said that it is alive, by this node's clock.
@@ -61,41 +63,50 @@ type Change struct {
 
 // Nodes is what one node knows of the others. It is safe for concurrent use.
 type Nodes struct {
-	self   ID
-	config string
-	nc     *nats.Conn // nil: the node is alone
-	log    *slog.Logger
-	stop   context.CancelFunc
-	tasks  sync.WaitGroup
+	self    ID
+	started time.Time
+	config  string
+	nc      *nats.Conn // nil: the node is alone
+	log     *slog.Logger
+	life    context.Context //nolint:containedctx // the node's own, ended by Close
+	stop    context.CancelFunc
+	tasks   sync.WaitGroup
+	closing sync.Once
+	greet   chan struct{} // capacity 1: a node has come
 
-	greet    chan struct{} // capacity 1: a node has come
-	changing sync.Mutex    // orders the calls of watchers
-
-	mu       sync.Mutex
-	closed   bool             // nothing is begun any more
-	peers    map[string]*Peer // by life
-	gone     map[string]time.Time
+	// Not changed after Start.
 	watchers []func(Change)
 	tellers  map[string]func() json.RawMessage
 	hearers  map[string]func(ID, json.RawMessage)
 	answers  map[string]func(from ID, question []byte) (answer []byte, err error)
+
+	// changing orders the calls of watchers and hearers as what they are about.
+	// Before mu.
+	changing sync.Mutex
+
+	mu     sync.Mutex
+	closed bool
+	peers  map[string]*Peer // by life
+	gone   map[string]time.Time
 }
 
 // beat is what a node says.
 type beat struct {
 	ID
-	Config string                     `json:"config,omitempty"`
-	Time   time.Time                  `json:"time"`
-	Gone   bool                       `json:"gone,omitempty"`
-	Told   map[string]json.RawMessage `json:"told,omitempty"`
+	Config  string                     `json:"config,omitempty"`
+	Started time.Time                  `json:"started"`
+	Time    time.Time                  `json:"time"`
+	Gone    bool                       `json:"gone,omitempty"`
+	Told    map[string]json.RawMessage `json:"told,omitempty"`
 }
 
 // Alone is the Nodes of a node without a cluster.
 func Alone() *Nodes { return newNodes("", "", nil, slog.New(slog.DiscardHandler)) }
 
 func newNodes(name, config string, nc *nats.Conn, log *slog.Logger) *Nodes {
+	life, stop := context.WithCancel(context.Background())
 	return &Nodes{
-		self: ID{Name: name, Life: rand.Text()[:12]}, config: config, nc: nc, log: log, stop: func() {}, greet: make(chan struct{}, 1),
+		self: ID{Name: name, Life: rand.Text()[:12]}, started: time.Now(), config: config, nc: nc, log: log, life: life, stop: stop, greet: make(chan struct{}, 1),
 		peers: make(map[string]*Peer), gone: make(map[string]time.Time),
 		tellers: make(map[string]func() json.RawMessage), hearers: make(map[string]func(ID, json.RawMessage)),
 		answers: make(map[string]func(ID, []byte) ([]byte, error)),
@@ -112,12 +123,19 @@ func New(nc *nats.Conn, name, config string, log *slog.Logger) *Nodes {
 // Self names this node.
 func (n *Nodes) Self() ID { return n.self }
 
+// Config is the hash of what has to be the same on all nodes.
+func (n *Nodes) Config() string { return n.config }
+
+// Started is when this life of the node began.
+func (n *Nodes) Started() time.Time { return n.started }
+
 // Tell has what f returns told to all nodes under a key in each beat; nil is
 // nothing. Whoever has missed a beat hears the next: f tells how it is, not what has
-// changed.
+// changed. It may be called by several at once.
 func (n *Nodes) Tell(key string, f func() json.RawMessage) { n.tellers[key] = f }
 
-// Hear calls f with what other nodes tell under a key, one call at a time.
+// Hear calls f with what other nodes tell under a key, by Tell and by Say, one call at
+// a time and in the order of the calls of Watch. It must not wait.
 func (n *Nodes) Hear(key string, f func(ID, json.RawMessage)) { n.hearers[key] = f }
 
 // Answer calls f for each question of a kind. It must not wait for other nodes.
@@ -125,25 +143,35 @@ func (n *Nodes) Answer(kind string, f func(from ID, question []byte) (answer []b
 	n.answers[kind] = f
 }
 
-// Watch calls f for each node that comes or goes, one call at a time.
+// Watch calls f for each node that comes or goes, one call at a time. It must not
+// wait.
 func (n *Nodes) Watch(f func(Change)) { n.watchers = append(n.watchers, f) }
 
-// Start listens to the other nodes and says that this one is alive, from now on until
-// Close.
+// Start begins to listen to the other nodes and says that this one is alive, from
+// now on until Close. All of Tell, Hear, Answer and Watch have been called.
 func (n *Nodes) Start() error {
 	if n.nc == nil {
 		return nil
 	}
-	if _, err := n.nc.Subscribe(beatSubject, n.hear); err != nil {
-		return fmt.Errorf("subscribe to the nodes: %w", err)
-	}
+	// Whoever hears a beat may ask at once.
 	if _, err := n.nc.Subscribe(askRoot+n.self.Life, n.asked); err != nil {
 		return fmt.Errorf("subscribe to questions: %w", err)
 	}
-	ctx, stop := context.WithCancel(context.Background())
-	n.stop = stop
-	n.tasks.Go(func() { n.run(ctx) })
+	if _, err := n.nc.Subscribe(beatSubject, n.hear); err != nil {
+		return fmt.Errorf("subscribe to the nodes: %w", err)
+	}
+	n.Go(n.run)
 	return nil
+}
+
+// Go calls f on a goroutine that Close waits for, with a context that it ends. After
+// Close it does nothing.
+func (n *Nodes) Go(f func(ctx context.Context)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.closed {
+		n.tasks.Go(func() { f(n.life) })
+	}
 }
 
 // Single reports whether the node is without a cluster.
@@ -157,19 +185,37 @@ func (n *Nodes) Alive(life string) bool {
 	return n.peers[life] != nil
 }
 
-// Close says that this node is gone and ends everything.
+// Close says that this node is gone and ends everything. It may be called again.
 func (n *Nodes) Close() {
+	n.closing.Do(func() {
+		n.stop()
+		n.mu.Lock()
+		n.closed = true
+		n.mu.Unlock()
+		n.tasks.Wait()
+		if n.nc != nil {
+			// Last: nobody hears what is told after it.
+			n.say(beat{ID: n.self, Started: n.started, Time: time.Now(), Gone: true})
+			_ = n.nc.Flush()
+			n.nc.Close()
+		}
+	})
+}
+
+// Say tells all nodes something once, at once, and in order with what is told under
+// Tell. Who cannot hear it now never does.
+func (n *Nodes) Say(key string, text json.RawMessage) {
 	if n.nc == nil {
 		return
 	}
-	n.mu.Lock()
-	n.closed = true
-	n.mu.Unlock()
-	n.stop()
-	n.tasks.Wait()
-	n.say(beat{ID: n.self, Time: time.Now(), Gone: true})
-	_ = n.nc.Flush()
-	n.nc.Close()
+	n.say(n.beatOf(map[string]json.RawMessage{key: text}))
+}
+
+// Beat tells all nodes what Tell is about without waiting for the next beat.
+func (n *Nodes) Beat() {
+	if n.nc != nil {
+		n.say(n.beat())
+	}
 }
 
 func (n *Nodes) run(ctx context.Context) {
@@ -188,13 +234,17 @@ func (n *Nodes) run(ctx context.Context) {
 }
 
 func (n *Nodes) beat() beat {
-	b := beat{ID: n.self, Config: n.config, Time: time.Now(), Told: make(map[string]json.RawMessage, len(n.tellers))}
+	told := make(map[string]json.RawMessage, len(n.tellers))
 	for key, f := range n.tellers {
 		if text := f(); text != nil {
-			b.Told[key] = text
+			told[key] = text
 		}
 	}
-	return b
+	return n.beatOf(told)
+}
+
+func (n *Nodes) beatOf(told map[string]json.RawMessage) beat {
+	return beat{ID: n.self, Config: n.config, Started: n.started, Time: time.Now(), Told: told}
 }
 
 func (n *Nodes) say(b beat) {
@@ -215,8 +265,10 @@ func (n *Nodes) hear(m *nats.Msg) {
 	if err := json.Unmarshal(m.Data, &b); err != nil || b.Life == n.self.Life {
 		return
 	}
+	n.changing.Lock()
+	defer n.changing.Unlock()
 	if b.Gone {
-		n.remove(b.ID, now)
+		n.removeLocked(b.ID, now)
 		return
 	}
 	came, known := n.take(&b, now)
@@ -224,7 +276,7 @@ func (n *Nodes) hear(m *nats.Msg) {
 		return
 	}
 	if came {
-		n.change(Change{ID: b.ID})
+		n.changeLocked(Change{ID: b.ID})
 		// It need not wait for the next beat to know this node.
 		select {
 		case n.greet <- struct{}{}:
@@ -251,24 +303,26 @@ func (n *Nodes) take(b *beat, now time.Time) (came, known bool) {
 		p = &Peer{ID: b.ID, Since: now}
 		n.peers[b.Life] = p
 	}
-	p.Config, p.Heard, p.Ahead = b.Config, now, b.Time.Sub(now)
+	p.Config, p.Started, p.Heard, p.Ahead = b.Config, b.Started, now, b.Time.Sub(now)
 	return came, true
 }
 
-// remove notes that a node said that it goes.
-func (n *Nodes) remove(id ID, now time.Time) {
+// removeLocked notes that a node said that it goes.
+func (n *Nodes) removeLocked(id ID, now time.Time) {
 	n.mu.Lock()
 	_, known := n.peers[id.Life]
 	delete(n.peers, id.Life)
 	n.gone[id.Life] = now
 	n.mu.Unlock()
 	if known {
-		n.change(Change{ID: id, Gone: true})
+		n.changeLocked(Change{ID: id, Gone: true})
 	}
 }
 
 // bury removes the dead. One that is heard again has come again: it was cut off.
 func (n *Nodes) bury(now time.Time) {
+	n.changing.Lock()
+	defer n.changing.Unlock()
 	var dead []ID
 	n.mu.Lock()
 	for life, p := range n.peers {
@@ -280,13 +334,11 @@ func (n *Nodes) bury(now time.Time) {
 	maps.DeleteFunc(n.gone, func(_ string, at time.Time) bool { return now.Sub(at) > time.Minute })
 	n.mu.Unlock()
 	for _, id := range dead {
-		n.change(Change{ID: id, Gone: true})
+		n.changeLocked(Change{ID: id, Gone: true})
 	}
 }
 
-func (n *Nodes) change(c Change) {
-	n.changing.Lock()
-	defer n.changing.Unlock()
+func (n *Nodes) changeLocked(c Change) {
 	n.log.Info("a node of the cluster came or went", slog.String("node", c.Name), slog.Bool("gone", c.Gone))
 	for _, f := range n.watchers {
 		f(c)

@@ -130,6 +130,39 @@ func TestNodes(t *testing.T) {
 	}
 }
 
+// A line carries questions to a node in one life, and knows whether anybody is in it.
+func TestLine(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	a, b := startNode(t, s, "a"), startNode(t, s, "b")
+	defer a.Close()
+	a.wait(t, 1)
+	line, life := a.Line("double"), b.Line("double").Life()
+	if answer, there, err := line.Ask(t.Context(), life, []byte("x")); string(answer) != "xx for a" || !there || err != nil {
+		t.Errorf("got %q, there %v, %v", answer, there, err)
+	}
+	if answer, there, err := line.Ask(t.Context(), life, nil); !there || err == nil {
+		t.Errorf("of nothing: got %q, there %v, %v", answer, there, err)
+	}
+	b.Close()
+	// The server hears of it a moment later.
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		answer, there, err := line.Ask(t.Context(), life, []byte("x"))
+		if !there && err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("who is gone: got %q, there %v, %v", answer, there, err)
+		}
+	}
+	if answer, there, err := cluster.Alone().Line("double").Ask(t.Context(), life, []byte("x")); there || err != nil {
+		t.Errorf("alone: got %q, there %v, %v", answer, there, err)
+	}
+	if a.Line("x").Name() != "a" || cluster.Alone().Line("x").Name() != "" {
+		t.Error("a line has another name than its node")
+	}
+}
+
 // A node alone has no others and does nothing.
 func TestAlone(t *testing.T) {
 	t.Parallel()
@@ -140,5 +173,42 @@ func TestAlone(t *testing.T) {
 	defer n.Close()
 	if answers, err := n.AskAll(t.Context(), "x", nil); len(n.Peers()) != 0 || len(answers) != 0 || err != nil {
 		t.Errorf("%v, %v, %v", n.Peers(), answers, err)
+	}
+}
+
+// What is said at once is heard once and in order, and what is told with each beat can
+// be told at once, too; what is told after a node has gone is not heard.
+func TestSay(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	nc, err := s.Connect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := cluster.New(nc, "a", "", silent)
+	heard := make(chan string, 1000)
+	a.Hear("said", func(id cluster.ID, text json.RawMessage) { heard <- id.Name + string(text) })
+	a.Watch(func(c cluster.Change) { heard <- fmt.Sprint(c.Name, c.Gone) })
+	if err := a.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	b := startNode(t, s, "b")
+	b.wait(t, 1)
+	for i := range 100 {
+		b.Say("said", json.RawMessage(fmt.Sprint(i)))
+	}
+	b.Beat()
+	b.Close()
+	b.Close()
+	b.Say("said", json.RawMessage("0"))
+	want := []string{"bfalse"}
+	for i := range 100 {
+		want = append(want, fmt.Sprint("b", i))
+	}
+	for _, w := range append(want, "btrue") {
+		if got := <-heard; got != w {
+			t.Fatalf("heard %s, want %s", got, w)
+		}
 	}
 }

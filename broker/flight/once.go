@@ -26,6 +26,9 @@ type Once struct {
 // What the work wrote can be read by whom this tells so.
 func (o *Once) Done() bool { return o.done.Load() }
 
+// Undo makes work that has been done undone, so that Do does it again.
+func (o *Once) Undo() { o.done.Store(false) }
+
 // Do returns nil when the work is done. It calls work with ctx unless it is done
 // already or somebody else is at it. Who has waited for an attempt that failed
 // tries itself, so the error is that of the caller's own attempt, or, when ctx

@@ -86,13 +86,14 @@ func appendInfo(dst []byte, name string, info edge.ChannelInfo, asked attributeS
 // channelsInfo answers POST /events with info: one key per channel, each of which
 // is named once.
 func (c *call) channelsInfo(names []string, asked attributeSet) []byte {
+	infos := c.api.hub.ChannelInfos(c.r.Context(), c.app, names)
 	answer := []byte(`{"channels":{`)
 	for i, name := range names {
 		if i > 0 {
 			answer = append(answer, ',')
 		}
 		answer = append(pusher.AppendString(answer, name), ':')
-		answer = appendInfo(answer, name, c.api.hub.Channel(c.r.Context(), c.app, name), asked)
+		answer = appendInfo(answer, name, infos[i], asked)
 	}
 	return append(answer, "}}"...)
 }
@@ -100,13 +101,17 @@ func (c *call) channelsInfo(names []string, asked attributeSet) []byte {
 // batchInfo answers POST /batch_events with info: one element per event, an empty
 // one too, for callers match them to their events by the index.
 func (c *call) batchInfo(batch []pusher.Publish, asked []attributeSet) []byte {
-	answer := []byte(`{"batch":[`)
+	names := make([]string, len(batch))
 	for i := range batch {
+		names[i] = batch[i].Channels[0]
+	}
+	infos := c.api.hub.ChannelInfos(c.r.Context(), c.app, names)
+	answer := []byte(`{"batch":[`)
+	for i, name := range names {
 		if i > 0 {
 			answer = append(answer, ',')
 		}
-		name := batch[i].Channels[0]
-		answer = appendInfo(answer, name, c.api.hub.Channel(c.r.Context(), c.app, name), asked[i])
+		answer = appendInfo(answer, name, infos[i], asked[i])
 	}
 	return append(answer, "]}"...)
 }
@@ -127,7 +132,7 @@ func (c *call) getChannels(string) ([]byte, error) {
 	}
 	answer := []byte(`{"channels":{`)
 	first := true
-	for name, info := range c.api.hub.Channels(c.app, prefix) {
+	for name, info := range c.api.hub.Channels(c.r.Context(), c.app, prefix) {
 		if !first {
 			answer = append(answer, ',')
 		}
@@ -222,7 +227,7 @@ func (c *call) getUsers(name string) ([]byte, error) {
 // terminate is POST /users/{id}/terminate_connections. Any id is fine: nobody
 // is signed in under one that is not valid.
 func (c *call) terminate(id string) ([]byte, error) {
-	c.api.hub.Terminate(c.app, id)
+	c.api.hub.Terminate(c.r.Context(), c.app, id)
 	return empty, nil
 }
 

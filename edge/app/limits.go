@@ -60,7 +60,7 @@ type Limits struct {
 	ChannelsPerConnection int           // subscriptions; 0: no limit
 	MessagesPerSecond     int           // of a connection, of any kind; 0: no limit
 	MessageBytesPerSecond int           // bytes of them; 0: no limit
-	MaxConnections        int           // connections of the app on this node; 0: no limit
+	MaxConnections        int           // connections of the app, on all nodes; 0: no limit
 	CacheTTL              time.Duration // how long a cache channel remembers
 	RequestBytes          int           // bytes of an HTTP API body
 	ReplayEvents          int           // missed events one subscription may get

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net/url"
 
 	"reecho/broker/natsd"
 )
@@ -11,6 +12,9 @@ import (
 // knows.
 func checkCluster(c *Config) error {
 	m := &c.Cluster
+	if len(c.NATS.URLs) > 0 {
+		return checkNATS(c)
+	}
 	if m.Cluster == "" {
 		if len(m.Peers) > 0 || m.Secret != "" {
 			return errors.New("cluster_peers or cluster_secret is set and cluster_name is not: name the cluster, the same on all servers")
@@ -38,4 +42,32 @@ func checkCluster(c *Config) error {
 		return err
 	}
 	return m.Validate()
+}
+
+// checkNATS reports every problem of a NATS server of others.
+func checkNATS(c *Config) error {
+	var problems []error
+	if c.Cluster.Cluster != "" {
+		problems = append(problems, errors.New("nats_url and cluster_name are set: the servers of a cluster have NATS inside, leave one of them away"))
+	}
+	for _, u := range c.NATS.URLs {
+		// It may have a password, and is not shown.
+		if parsed, err := url.Parse(u); err != nil || parsed.Host == "" || parsed.Scheme != "nats" && parsed.Scheme != "tls" {
+			problems = append(problems, errors.New("nats_url is no address: nats://HOST:PORT or tls://HOST:PORT, several with commas between"))
+		}
+	}
+	switch c.NATSReplicas {
+	case 1, 3, 5:
+	default:
+		problems = append(problems, fmt.Errorf("nats_replicas is %d: 1, 3 or 5", c.NATSReplicas))
+	}
+	if (c.NATS.Cert == "") != (c.NATS.Key == "") {
+		problems = append(problems, errors.New("nats_tls_cert and nats_tls_key belong together: set both or none"))
+	}
+	for key, file := range map[string]string{
+		"nats_credentials": c.NATS.Credentials, "nats_tls_ca": c.NATS.Authority, "nats_tls_cert": c.NATS.Cert, "nats_tls_key": c.NATS.Key,
+	} {
+		problems = append(problems, checkPath(key, file))
+	}
+	return errors.Join(problems...)
 }

@@ -15,6 +15,7 @@ import (
 
 	"reecho/broker"
 	"reecho/broker/natsd"
+	"reecho/broker/outside"
 	"reecho/edge"
 	"reecho/edge/api"
 	"reecho/edge/app"
@@ -52,6 +53,9 @@ type Config struct {
 	ClusterTLSCert string // file; "" without TLS
 	ClusterTLSKey  string // file
 	ClusterTLSCA   string // file
+	// NATS is the server of others that is used if it has URLs.
+	NATS         outside.Config
+	NATSReplicas int
 	// Isolation is how long a node may be cut off from its cluster until it sends its
 	// clients away; 0: it keeps them.
 	Isolation time.Duration
@@ -77,14 +81,29 @@ func (c *Config) Derive() {
 	c.Streams.PathPrefix, c.API.PathPrefix = c.Edge.PathPrefix, c.Edge.PathPrefix
 	c.Streams.MaxQueuedBytes, c.Streams.WriteTimeout = c.Socket.MaxQueuedBytes, c.Socket.WriteTimeout
 	c.Edge.Sessions.Retention = c.Log.MaxAge
+	shared := c.Cluster.Cluster != "" || len(c.NATS.URLs) > 0
+	if shared && c.Store.Name == "" {
+		// Without a name natsd says what is missing.
+		c.Store.Name, _ = os.Hostname()
+	}
+	if len(c.NATS.URLs) > 0 {
+		c.NATS.MinPayload = maxEvent(c.Apps)
+		c.Log.Shared, c.Log.Replicas, c.Log.Node, c.Log.Domain = true, c.NATSReplicas, c.Store.Name, c.NATS.Domain
+	}
 	if c.Cluster.Cluster != "" {
-		if c.Store.Name == "" {
-			// Without a name natsd says what is missing.
-			c.Store.Name, _ = os.Hostname()
-		}
 		c.Store.Mesh, c.Log.Shared, c.Log.Replicas, c.Log.Node = &c.Cluster, true, c.Cluster.Size, c.Store.Name
 	}
 	c.Log.Rules, c.Log.Apps = rules(c.Apps), shares(c.Apps)
+}
+
+// maxEvent is the largest message that the apps can make, in bytes: an event's data
+// may double when it is escaped, and its names and headers come on top.
+func maxEvent(apps []*app.App) int {
+	largest := 0
+	for _, a := range apps {
+		largest = max(largest, a.Limits.EventDataBytes)
+	}
+	return 2*largest + 64<<10
 }
 
 // rules are the retention rules of all apps.

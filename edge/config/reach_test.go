@@ -59,6 +59,13 @@ var reach = []struct{ key, text, sets string }{
 	{"cluster_tls_cert", "cert.pem", "ClusterTLSCert=cert.pem"},
 	{"cluster_tls_key", "key.pem", "ClusterTLSKey=key.pem"},
 	{"cluster_tls_ca", "ca.pem", "ClusterTLSCA=ca.pem"},
+	{"nats_url", "nats://x:4222", "NATS.URLs=[nats://x:4222]"},
+	{"nats_credentials", "x.creds", "NATS.Credentials=x.creds"},
+	{"nats_tls_ca", "ca.pem", "NATS.Authority=ca.pem"},
+	{"nats_tls_cert", "cert.pem", "NATS.Cert=cert.pem"},
+	{"nats_tls_key", "key.pem", "NATS.Key=key.pem"},
+	{"nats_domain", "hub", "Log.Domain=hub NATS.Domain=hub"},
+	{"nats_replicas", "3", "Log.Replicas=3 NATSReplicas=3"},
 	{"publish_window", "7", "Log.PublishWindow=7"},
 	{"publish_queue_bytes", "7KiB", "Log.PublishQueueBytes=7168"},
 	{"publish_timeout", "7s", "Log.PublishTimeout=7s"},
@@ -94,7 +101,7 @@ var elsewhere = map[string]string{
 	"API.Ledger": "the node", "Edge.Ledger": "the node", "Socket.Ledger": "the node", "Streams.Ledger": "the node",
 	"Socket.Budget": "the node", "Streams.Budget": "the node", "Socket.TLS": "the node", "Socket.TrustedProxies": "the node",
 	"API.Now": "its default", "Cluster.TLS": "the node",
-	"Log.Shared": "cluster_name, in Derive", "Store.Mesh": "cluster_name, in Derive",
+	"NATS.MinPayload": "the apps, in Derive", "Log.Shared": "cluster_name, in Derive", "Store.Mesh": "cluster_name, in Derive",
 	"Socket.MessageTimeout": "its default", "Socket.HTTPIdleTimeout": "its default", "Socket.HTTPBodyTimeout": "its default",
 	"Socket.ForceGoroutines": "tests alone",
 }
@@ -105,12 +112,18 @@ var cluster = map[string]string{
 	"cluster-tls-cert": "old.pem", "cluster-tls-key": "old.pem", "cluster-tls-ca": "old.pem",
 }
 
+// external are flags of a NATS server of others.
+var external = map[string]string{"node-name": "n1", "nats-url": "nats://old:4222", "nats-tls-cert": "old.pem", "nats-tls-key": "old.pem"}
+
 // companions are the flags that a setting cannot be set without.
 var companions = map[string]map[string]string{
 	"node_name": cluster, "cluster_listen": cluster, "cluster_peers": cluster, "cluster_secret": cluster,
 	"cluster_size": cluster, "cluster_advertise": cluster, "cluster_fast_elections": cluster,
 	"cluster_tls_cert": cluster, "cluster_tls_key": cluster, "cluster_tls_ca": cluster,
-	"cluster_name":   cluster,
+	"cluster_name": cluster,
+
+	"nats_url": external, "nats_credentials": external, "nats_tls_ca": external,
+	"nats_tls_cert": external, "nats_tls_key": external, "nats_domain": external, "nats_replicas": external,
 	"tls_cert":       {"tls-cert": "old.pem", "tls-key": "key.pem"},
 	"tls_key":        {"tls-cert": "cert.pem", "tls-key": "old.pem"},
 	"proxy_protocol": {"trusted-proxies": "loopback"},

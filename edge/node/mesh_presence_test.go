@@ -105,8 +105,9 @@ func TestMeshPresence(t *testing.T) {
 	servers[2].enter(t, "marker")
 	c.wantTold("member_added", "marker")
 	b.wantOn(lobby, "pusher_internal:member_added")
+	poll(t, "all clients to be counted", func() bool { return servers[0].connections() == 5 })
 	_ = a.conn.Close()
-	poll(t, "the client to be gone", func() bool { return servers[0].connections() == 0 })
+	poll(t, "the client to be gone", func() bool { return servers[0].connections() == 4 })
 	_ = again.conn.Close()
 	c.wantTold("member_removed", "a")
 	if f := b.wantOn(lobby, "pusher_internal:member_removed"); f.text(t) != `{"user_id":"a"}` {
@@ -116,6 +117,7 @@ func TestMeshPresence(t *testing.T) {
 	b.wantNothing()
 }
 
+// connections is how many there are on all nodes.
 func (s *server) connections() int { return s.Hub().Connections(s.Hub().Apps().ByID(appID)) }
 
 // The first subscribers of a channel that come to two nodes at the same moment, so that

@@ -17,6 +17,7 @@ import (
 	"reecho/broker"
 	"reecho/broker/cluster"
 	"reecho/broker/natsd"
+	"reecho/broker/outside"
 	"reecho/edge"
 	"reecho/edge/api"
 	"reecho/edge/app"
@@ -88,14 +89,14 @@ func (n *Node) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("start the hub: %w", err)
 	}
-	if err := n.broker.Nodes().Start(); err != nil { //nolint:contextcheck // the context bounds the start only
+	if err := n.broker.Nodes().Start(); err != nil {
 		return fmt.Errorf("join the cluster: %w", err)
 	}
 	if err := n.openServer(); err != nil {
 		return err
 	}
 	n.serving.Go(n.serve)
-	if n.cfg.Store.Mesh != nil && n.cfg.Isolation > 0 {
+	if n.cfg.Log.Shared && n.cfg.Isolation > 0 {
 		ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
 		n.stopWatch = stop
 		n.watching.Go(func() { n.watchCluster(ctx) })
@@ -162,19 +163,32 @@ func (n *Node) listen(ctx context.Context) (err error) {
 }
 
 func (n *Node) openBroker(ctx context.Context) error {
-	var err error
-	n.nats, err = natsd.Start(ctx, n.cfg.Store, n.log)
+	server, newEpoch, err := n.openNATS(ctx)
 	if err != nil {
-		return fmt.Errorf("open the data folder %s: %w", n.cfg.Store.Dir, err)
+		return err
 	}
-	if !n.nats.Trusted() {
-		n.log.Warn("the last run ended with the machine: the newest events may be lost, positions from before are void")
-	}
-	n.broker, err = broker.New(ctx, n.cfg.Log, n.nats, !n.nats.Trusted() && !n.cfg.Log.Shared, n.log)
+	n.broker, err = broker.New(ctx, n.cfg.Log, server, newEpoch, n.log)
 	if err != nil {
 		return fmt.Errorf("open the event log: %w", err)
 	}
 	return nil
+}
+
+// openNATS opens the server inside, or that of others.
+func (n *Node) openNATS(ctx context.Context) (server broker.Dialer, newEpoch bool, err error) {
+	if len(n.cfg.NATS.URLs) > 0 {
+		external, err := outside.Open(ctx, n.cfg.NATS, n.log)
+		return external, false, err
+	}
+	n.nats, err = natsd.Start(ctx, n.cfg.Store, n.log)
+	if err != nil {
+		return nil, false, fmt.Errorf("open the data folder %s: %w", n.cfg.Store.Dir, err)
+	}
+	if n.nats.Trusted() || n.cfg.Log.Shared {
+		return n.nats, false, nil
+	}
+	n.log.Warn("the last run ended with the machine: the newest events may be lost, positions from before are void")
+	return n.nats, true, nil
 }
 
 func (n *Node) loadCertificate() (*tls.Config, error) {

@@ -143,7 +143,7 @@ func TestPresenceChurn(t *testing.T) {
 	wg.Wait()
 	hub := s.Hub()
 	poll(t, "all commands to be handled", func() bool {
-		return len(hub.Channels(hub.Apps().ByID(appID), "done.")) == clients
+		return len(hub.Channels(t.Context(), hub.Apps().ByID(appID), "done.")) == clients
 	})
 	want := s.members()
 	views := make([]view, clients)

@@ -191,7 +191,7 @@ func TestMessageRateNeverRefusesWhatHasNoAnswer(t *testing.T) {
 		c.send("pusher:unsubscribe", "", map[string]any{"channel": fmt.Sprintf("chat.%d", i)})
 	}
 	hub := s.Hub()
-	poll(t, "all channels to be left", func() bool { return len(hub.Channels(hub.Apps().ByID(appID), "")) == 0 })
+	poll(t, "all channels to be left", func() bool { return len(hub.Channels(t.Context(), hub.Apps().ByID(appID), "")) == 0 })
 	select {
 	case f := <-c.frames:
 		t.Errorf("got %s", f.raw)

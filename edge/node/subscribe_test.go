@@ -193,7 +193,7 @@ func TestAppsAreApart(t *testing.T) {
 		if n := s.Hub().Channel(t.Context(), s.Hub().Apps().ByKey(k), "chat").Subscriptions; n != 1 {
 			t.Errorf("app of %s counts %d subscriptions", k, n)
 		}
-		s.Hub().Terminate(s.Hub().Apps().ByKey(k), "u-7")
+		s.Hub().Terminate(t.Context(), s.Hub().Apps().ByKey(k), "u-7")
 	}
 	mine.wantNothing()
 }

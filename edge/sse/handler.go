@@ -179,7 +179,7 @@ var past = time.Unix(1, 0)
 func serveGuest(ctx context.Context, guest *edge.Guest, sw *writer) {
 	s := sw.request
 	if s.auth.signedIn {
-		guest.SignIn(s.signin())
+		guest.SignIn(s.signin()) //nolint:contextcheck // it waits no longer than a moment
 	}
 	begun, subscribed := make(chan struct{}), make(chan struct{})
 	go func() { //nolint:contextcheck // ends with the connection, like what any client waits for

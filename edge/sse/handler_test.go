@@ -197,7 +197,7 @@ func TestAuthorized(t *testing.T) {
 	e.want(":\nretry: 1000\n", "id\n", "id\n")
 	s.publish("#server-to-user-alice", "1")
 	e.want(`data: {"event":"score","channel":"#server-to-user-alice","data":"1"}` + "\nid\n")
-	s.hub.Terminate(s.app, "alice")
+	s.hub.Terminate(t.Context(), s.app, "alice")
 	e.want("")
 	s.want(http.StatusUnauthorized, "terminated", "GET", query, headers...)
 	if again := issue(); again == id {

@@ -46,7 +46,8 @@ type Log struct {
 	removed   map[string]mark // by app; "" any
 	failing   bool
 	receivers map[broker.Ref]broker.Receiver
-	values    map[string]value
+	values    map[string]broker.Value
+	revision  uint64    // of the newest value
 	void      time.Time // when a copy was put in the place of values
 	disturbed chan int
 }
@@ -64,16 +65,11 @@ type mark struct {
 	time, at time.Time // of the youngest; when
 }
 
-type value struct {
-	text []byte
-	at   time.Time
-}
-
 var _ replay.Logs = (*Log)(nil)
 
 // NewLog returns an empty log.
 func NewLog(rng *rand.Rand, kept broker.Retention) *Log {
-	l := &Log{rng: rng, Retention: kept, kept: kept, receivers: make(map[broker.Ref]broker.Receiver), values: make(map[string]value), disturbed: make(chan int)}
+	l := &Log{rng: rng, Retention: kept, kept: kept, receivers: make(map[broker.Ref]broker.Receiver), values: make(map[string]broker.Value), disturbed: make(chan int)}
 	l.Begin()
 	return l
 }
@@ -131,7 +127,7 @@ type Copy struct {
 	events  []Stored
 	bytes   int64
 	removed map[string]mark
-	values  map[string]value
+	values  map[string]broker.Value
 }
 
 // Last is the newest sequence that a copy has given.
@@ -332,25 +328,39 @@ func (l *Log) Disturbed() <-chan int { return l.disturbed }
 func (l *Log) Failure() error { return nil }
 
 // Get implements session.Records.
-func (l *Log) Get(ctx context.Context, key string) (text []byte, at time.Time, ok bool, err error) {
+func (l *Log) Get(ctx context.Context, key string) (broker.Value, error) {
 	unlock, err := l.answer(ctx)
 	if err != nil {
-		return nil, time.Time{}, false, err
+		return broker.Value{}, err
 	}
 	defer unlock()
-	v, ok := l.values[key]
-	return v.text, v.at, ok, nil
+	return l.values[key], nil
 }
 
 // Put implements session.Records.
-func (l *Log) Put(ctx context.Context, key string, text []byte) error {
+func (l *Log) Put(ctx context.Context, key string, text []byte, expected uint64) (revision uint64, err error) {
 	unlock, err := l.answer(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer unlock()
-	l.values[key] = value{text: text, at: time.Now()}
-	return nil
+	if have := l.values[key].Revision; expected != broker.AnyRevision && expected != have {
+		return 0, fmt.Errorf("%w: %s has revision %d, not %d", broker.ErrConflict, key, have, expected)
+	}
+	l.revision++
+	l.values[key] = broker.Value{Text: text, Put: time.Now(), Revision: l.revision}
+	return l.revision, nil
+}
+
+// List implements session.Records.
+func (l *Log) List(ctx context.Context, prefix string) ([]string, error) {
+	unlock, err := l.answer(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	keys := slices.Sorted(maps.Keys(l.values))
+	return slices.DeleteFunc(keys, func(key string) bool { return !strings.HasPrefix(key, prefix) }), nil
 }
 
 // Void implements session.Records.
@@ -371,7 +381,7 @@ func (l *Log) Forget(key string) {
 func (l *Log) Expire(age time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	maps.DeleteFunc(l.values, func(_ string, v value) bool { return time.Since(v.at) > age })
+	maps.DeleteFunc(l.values, func(_ string, v broker.Value) bool { return time.Since(v.Put) > age })
 }
 
 // Keys are the keys of all values.

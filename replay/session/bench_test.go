@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"reecho/broker"
 	"reecho/replay"
 )
 
@@ -17,12 +18,13 @@ type nowhere struct{}
 var _ Records = nowhere{}
 
 // Get implements Records.
-func (nowhere) Get(context.Context, string) ([]byte, time.Time, bool, error) {
-	return nil, time.Time{}, false, nil
-}
+func (nowhere) Get(context.Context, string) (broker.Value, error) { return broker.Value{}, nil }
 
 // Put implements Records.
-func (nowhere) Put(context.Context, string, []byte) error { return nil }
+func (nowhere) Put(context.Context, string, []byte, uint64) (uint64, error) { return 1, nil }
+
+// List implements Records.
+func (nowhere) List(context.Context, string) ([]string, error) { return nil, nil }
 
 // Void implements Records.
 func (nowhere) Void() time.Time { return time.Time{} }
@@ -36,7 +38,7 @@ func BenchmarkSession(b *testing.B) {
 	for b.Loop() {
 		before := heapBytes()
 		// Time is left out: saves have their turns again at once, and are not put off.
-		st := Open(Config{SavesPerSecond: 1 << 20}, nowhere{}, slog.New(slog.DiscardHandler))
+		st := Open(Config{SavesPerSecond: 1 << 20}, nowhere{}, nil, slog.New(slog.DiscardHandler))
 		st.closing.Store(true)
 		holds := make([]*Hold, sessions)
 		for i := range holds {

@@ -25,7 +25,7 @@ func open(t *testing.T, dir string, cfg session.Config) (st *session.Store, stop
 		stopBroker()
 		t.Fatal(err)
 	}
-	st = session.Open(cfg, records, slog.New(slog.DiscardHandler))
+	st = session.Open(cfg, records, nil, slog.New(slog.DiscardHandler))
 	stop = func() { st.Close(t.Context()); stopBroker() }
 	kill = func() { stopBroker(); st.Close(t.Context()) }
 	return st, stop, kill

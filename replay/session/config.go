@@ -39,7 +39,8 @@ type Config struct {
 	Bytes int
 	// IDs is how many ids of sessions are remembered, about, of which nothing else
 	// is: who comes back with one is told of the gap. Each needs 8 bytes of memory,
-	// and of the disk. 0 is DefaultIDs.
+	// and of the disk; in a cluster those of the other nodes need as much memory again.
+	// 0 is DefaultIDs.
 	IDs int
 	// Channels is how many channels of one client are followed; of those above
 	// it is told of a gap when it comes back. 0 is DefaultChannels.

@@ -2,10 +2,12 @@ package session
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
 
+	"reecho/broker"
 	"reecho/replay"
 )
 
@@ -36,8 +38,8 @@ type Connection interface {
 	// Ask has the client asked whether it is there: Hold.Answered says that it
 	// is.
 	Ask()
-	// TakenOver says that a newer connection has the session: the client has lost
-	// this one without our knowing.
+	// TakenOver says that a newer connection has the session, on this node or another:
+	// the client has lost this one without our knowing.
 	TakenOver()
 }
 
@@ -52,18 +54,42 @@ func (h *Hold) Load(ctx context.Context) error {
 	if err := h.wait(ctx); err != nil {
 		return err
 	}
-	if err := h.session.load(ctx, h.store); err != nil {
-		return err
+	var err error
+	for range claimTries {
+		if err = h.take(ctx); !errors.Is(err, broker.ErrConflict) {
+			break
+		}
 	}
-	if !h.session.part(h) && h.session.followsAny() {
+	return err
+}
+
+// take tries to become the owner of the session, or what it is else. It is a
+// broker.ErrConflict if another node has written the session meanwhile.
+func (h *Hold) take(ctx context.Context) error {
+	s, st := h.session, h.store
+	if !s.isApart(h) {
+		err := s.load(ctx, st)
+		if err != nil && !errors.Is(err, errApart) {
+			return err
+		}
+		if err != nil && s.leave(h) {
+			st.settle(s)
+			st.discard(s)
+		}
+	}
+	if !s.part(h) && s.isKept(st.others != nil) {
 		// An event that is not for this connection may come at once, and is not
 		// for the client after a crash either. What is known here is right also
 		// if it cannot be stored, and the writer tries again.
-		if err := h.store.saveNow(ctx, h.session); err != nil && ctx.Err() != nil {
+		err := st.saveNow(ctx, s)
+		if errors.Is(err, broker.ErrConflict) || err != nil && ctx.Err() != nil {
 			return err
 		}
 	}
-	h.ready.Store(true)
+	if !s.open(h) {
+		return fmt.Errorf("load a session: %w", broker.ErrConflict)
+	}
+	st.tellFormer(ctx, s)
 	return nil
 }
 
@@ -125,11 +151,20 @@ func (h *Hold) Request(channel string, line replay.Line) (r replay.Request, retu
 // be told that it joined before, else a crash would lose what came after it.
 func (h *Hold) begin(ctx context.Context, channel string, at replay.Position) error {
 	s := h.mine()
-	if !s.start(h, channel, at, "") {
-		return nil
+	changed, mine := s.start(h, channel, at, "")
+	if changed {
+		h.store.remember(s)
+		if err := h.store.saveNow(ctx, s); err != nil {
+			s.unstart(h, channel, at)
+			return err
+		}
+		mine = s.owns(h)
 	}
-	h.store.remember(s)
-	return h.store.saveNow(ctx, s)
+	if !mine {
+		// What it stores counts for nothing, so the client must not count on it.
+		return errOvertaken
+	}
+	return nil
 }
 
 // Joined says that the client has joined a channel after an answer whose reason
@@ -142,7 +177,7 @@ func (h *Hold) Joined(channel string, at replay.Position, reason replay.Reason, 
 		return
 	}
 	s := h.mine()
-	if s.start(h, channel, at, reason) {
+	if changed, _ := s.start(h, channel, at, reason); changed {
 		h.store.remember(s)
 		h.store.saveSoon(s)
 	}

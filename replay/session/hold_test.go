@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -236,8 +237,8 @@ func TestStaleHold(t *testing.T) {
 		a.Joined("match.1", lineOf("E1", "match.1").At(9), replay.Unavailable, true)
 		a.Forget("match.1")
 		r, _ := a.Request("match.2", lineOf("E1", "match.2"))
-		if err := r.Begin(t.Context(), lineOf("E1", "match.2").At(1)); err != nil {
-			t.Error(err)
+		if err := r.Begin(t.Context(), lineOf("E1", "match.2").At(1)); !errors.Is(err, errOvertaken) {
+			t.Errorf("error %v, want %v: its client would be told that it joined", err, errOvertaken)
 		}
 		a.Release(time.Now())
 		pass(2 * saveInterval)

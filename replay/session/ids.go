@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"reecho/broker"
 	"reecho/broker/flight"
 )
 
@@ -17,8 +18,6 @@ const (
 	// segmentIDs is how many ids are stored in one record, of 64 KiB.
 	segmentIDs = 8192
 	idsPrefix  = "ids "
-	// idsHead is the key of the record that tells the newest segment.
-	idsHead = idsPrefix + "head"
 	// flushInterval is how often new ids are stored.
 	flushInterval = time.Second
 	idBytes       = 8
@@ -29,9 +28,12 @@ func idsBytes(ids int) int64 { return int64(ids+2*segmentIDs)*idBytes*2 + 1<<20 
 
 // ids remembers which sessions had something to keep, by a hash of 8 bytes, in
 // segments: the oldest goes when there are too many, or it is too old. A session
-// whose record is gone is known here for longer. It is safe for concurrent use.
+// whose record is gone is known here for longer. Each node of a cluster has segments
+// of its own. It is safe for concurrent use.
 type ids struct {
 	records Records
+	at      idsOf
+	others  *otherIDs     // nil: the node is alone
 	most    int           // segments
 	keep    time.Duration // how long a segment is kept after the last id came to it
 	loading flight.Once
@@ -47,14 +49,43 @@ type segment struct {
 	newest time.Time
 	hashes []uint64 // sorted, but in the last one
 	dirty  bool
+	whole  bool // of another node: it does not change any more
 }
 
-func newIDs(cfg Config, records Records) *ids {
-	// An id is renewed when half of the time that it is remembered is over.
-	return &ids{
-		records: records, most: max(2, (cfg.IDs+segmentIDs-1)/segmentIDs), keep: cfg.Memory + cfg.Memory/2 + cfg.refresh(),
+// newIDs is those of a node with a name, "" for one that is alone.
+func newIDs(cfg Config, records Records, name string) *ids {
+	d := &ids{
+		records: records, most: max(2, (cfg.IDs+segmentIDs-1)/segmentIDs),
+		// An id is renewed when half of the time that it is remembered is over.
+		keep:   cfg.Memory + cfg.Memory/2 + cfg.refresh(),
 		recent: make(map[uint64]struct{}),
 	}
+	d.at = idsOf{name, uint64(d.most)}
+	if name != "" {
+		d.others = &otherIDs{records: records, self: name, most: uint64(d.most), keep: d.keep, nodes: make(map[string]*nodeIDs)}
+	}
+	return d
+}
+
+// idsOf is where the segments of a node are stored.
+type idsOf struct {
+	name string
+	most uint64
+}
+
+// head is the key of the record that tells the newest segment.
+func (o idsOf) head() string { return o.prefix() + "head" }
+
+// key is that of a segment: the places are used again, in a circle.
+func (o idsOf) key(number uint64) string {
+	return o.prefix() + strconv.FormatUint(number%o.most, 10)
+}
+
+func (o idsOf) prefix() string {
+	if o.name == "" {
+		return idsPrefix
+	}
+	return idsPrefix + o.name + "/"
 }
 
 // hashOf: not one for which somebody can make up an id that looks like another's.
@@ -66,20 +97,41 @@ func hashOf(key string) uint64 {
 // knows reports whether a session had something to keep.
 func (d *ids) knows(key string) bool {
 	hash, now := hashOf(key), time.Now()
+	return d.ownKnows(hash, now) || d.others != nil && d.others.knows(hash, now)
+}
+
+func (d *ids) ownKnows(hash uint64, now time.Time) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if _, known := d.recent[hash]; known {
 		return true
 	}
 	for _, g := range d.segments[:max(0, len(d.segments)-1)] {
-		if now.Sub(g.newest) > d.keep {
-			continue
-		}
-		if _, known := slices.BinarySearch(g.hashes, hash); known {
+		if g.has(hash, now.Add(-d.keep)) {
 			return true
 		}
 	}
 	return false
+}
+
+// has reports whether a segment that is sorted, and not older, has an id.
+func (g *segment) has(hash uint64, oldest time.Time) bool {
+	if g.newest.Before(oldest) {
+		return false
+	}
+	_, known := slices.BinarySearch(g.hashes, hash)
+	return known
+}
+
+// known is knows after what other nodes have stored was read, if that may say more.
+func (d *ids) known(ctx context.Context, key string) (bool, error) {
+	if d.others == nil || d.knows(key) {
+		return d.knows(key), nil
+	}
+	if err := d.others.read(ctx); err != nil {
+		return false, fmt.Errorf("load the ids of sessions of other nodes: %w", err)
+	}
+	return d.knows(key), nil
 }
 
 // add remembers a session, unless it has been and in is the number of a segment
@@ -135,17 +187,13 @@ func (d *ids) load(ctx context.Context) error {
 }
 
 func (d *ids) read(ctx context.Context) error {
-	text, _, found, err := d.records.Get(ctx, idsHead)
-	if err != nil || !found {
+	newest, err := d.at.newest(ctx, d.records)
+	if err != nil || newest == 0 {
 		return err
-	}
-	newest, err := strconv.ParseUint(string(text), 10, 64)
-	if err != nil {
-		return fmt.Errorf("read which is the newest segment: %w", err)
 	}
 	var segments []*segment
 	for number := newest - min(newest, uint64(d.most)) + 1; number <= newest; number++ {
-		g, err := d.readSegment(ctx, number)
+		g, err := d.at.segment(ctx, d.records, number)
 		if err != nil {
 			return err
 		}
@@ -166,24 +214,32 @@ func (d *ids) read(ctx context.Context) error {
 	return nil
 }
 
-// readSegment is a segment as it was stored, without ids if it was not or is
-// forgotten.
-func (d *ids) readSegment(ctx context.Context, number uint64) (*segment, error) {
+// newest is the number of the newest segment, 0 for none.
+func (o idsOf) newest(ctx context.Context, records Records) (uint64, error) {
+	v, err := records.Get(ctx, o.head())
+	if err != nil || v.Revision == 0 {
+		return 0, err
+	}
+	newest, err := strconv.ParseUint(string(v.Text), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("read which is the newest segment: %w", err)
+	}
+	return newest, nil
+}
+
+// segment is a segment as it was stored, without ids if it was not or is forgotten.
+func (o idsOf) segment(ctx context.Context, records Records, number uint64) (*segment, error) {
 	g := &segment{number: number}
-	text, put, found, err := d.records.Get(ctx, d.keyOf(number))
-	if err != nil || !found || len(text)%idBytes != 0 || len(text) == 0 || binary.BigEndian.Uint64(text) != number {
+	v, err := records.Get(ctx, o.key(number))
+	text := v.Text
+	if err != nil || len(text)%idBytes != 0 || len(text) == 0 || binary.BigEndian.Uint64(text) != number {
 		return g, err
 	}
-	g.newest = put
+	g.newest = v.Put
 	for text = text[idBytes:]; len(text) > 0; text = text[idBytes:] {
 		g.hashes = append(g.hashes, binary.BigEndian.Uint64(text))
 	}
 	return g, nil
-}
-
-// keyOf: the places are used again, in a circle.
-func (d *ids) keyOf(number uint64) string {
-	return idsPrefix + strconv.FormatUint(number%uint64(d.most), 10)
 }
 
 // flush stores what is new.
@@ -197,9 +253,10 @@ func (d *ids) flush(ctx context.Context) error {
 		if text == nil {
 			continue
 		}
-		err := d.records.Put(ctx, idsHead, strconv.AppendUint(nil, newest, 10))
+		// No other node writes them.
+		_, err := d.records.Put(ctx, d.at.head(), strconv.AppendUint(nil, newest, 10), broker.AnyRevision)
 		if err == nil {
-			err = d.records.Put(ctx, d.keyOf(number), text)
+			_, err = d.records.Put(ctx, d.at.key(number), text, broker.AnyRevision)
 		}
 		if err != nil {
 			d.again(number)

@@ -35,10 +35,13 @@ var (
 func lineOf(epoch, channel string) replay.Line { return replay.NewLine(epoch, app, channel) }
 
 // table is records of several nodes, which outlive them.
-type table struct{ *replaytest.Log }
+type table struct {
+	*replaytest.Log
+	wires *wires // nil: there is one node at a time
+}
 
 func newTable() table {
-	return table{replaytest.NewLog(rand.New(rand.NewPCG(1, 2)), broker.Retention{EventsPerChannel: 1, MaxAge: time.Hour, MaxBytes: 1})}
+	return table{Log: replaytest.NewLog(rand.New(rand.NewPCG(1, 2)), broker.Retention{EventsPerChannel: 1, MaxAge: time.Hour, MaxBytes: 1})}
 }
 
 // node is a store over a table that can be cut off from it.
@@ -47,13 +50,17 @@ type node struct {
 	table table
 	lines journal
 
-	mu   sync.Mutex
-	fail error         // of all that is read and written, if not nil
-	gate chan struct{} // writing waits until it is closed, if not nil
-	read chan struct{} // and reading until that is
-	puts []string      // the keys, but of the alive mark and of the ids
-	gets int
-	bad  int // the number of the read that fails, 0 for none
+	mu     sync.Mutex
+	fail   error         // of all that is read and written, if not nil
+	gate   chan struct{} // writing waits until it is closed, if not nil
+	read   chan struct{} // and reading until that is
+	puts   []string      // the keys, but of the alive mark and of the ids
+	gets   int
+	idGets int // those of ids
+	bad    int // the number of the read that fails, 0 for none
+
+	before func(key string)      // called before something is put, if not nil
+	lost   func(key string) bool // of what is put no answer comes, if it says so
 }
 
 var _ Records = (*node)(nil)
@@ -63,7 +70,7 @@ var _ Records = (*node)(nil)
 func start(t *testing.T, cfg Config, in table) *node {
 	t.Helper()
 	n := &node{table: in}
-	n.Store = Open(cfg, n, slog.New(slog.NewTextHandler(&n.lines, nil)))
+	n.Store = Open(cfg, n, in.join(), slog.New(slog.NewTextHandler(&n.lines, nil)))
 	t.Cleanup(func() { n.end(context.Background()) })
 	pass(time.Second)
 	return n
@@ -137,14 +144,25 @@ func (n *node) reads() int {
 	return n.gets
 }
 
+// idReads is how often ids were read since the last call.
+func (n *node) idReads() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	count := n.idGets
+	n.idGets = 0
+	return count
+}
+
 // Void implements Records.
 func (n *node) Void() time.Time { return n.table.Void() }
 
 // Get implements Records.
-func (n *node) Get(ctx context.Context, key string) ([]byte, time.Time, bool, error) {
+func (n *node) Get(ctx context.Context, key string) (broker.Value, error) {
 	n.mu.Lock()
 	err, gate := n.fail, n.read
-	if ids := strings.HasPrefix(key, idsPrefix); !ids {
+	if strings.HasPrefix(key, idsPrefix) {
+		n.idGets++
+	} else {
 		n.gets++
 		if n.gets == n.bad {
 			err = errIO
@@ -155,17 +173,17 @@ func (n *node) Get(ctx context.Context, key string) ([]byte, time.Time, bool, er
 		select {
 		case <-gate:
 		case <-ctx.Done():
-			return nil, time.Time{}, false, ctx.Err()
+			return broker.Value{}, ctx.Err()
 		}
 	}
 	if err != nil {
-		return nil, time.Time{}, false, err
+		return broker.Value{}, err
 	}
 	return n.table.Get(ctx, key)
 }
 
 // Put implements Records.
-func (n *node) Put(ctx context.Context, key string, value []byte) error {
+func (n *node) Put(ctx context.Context, key string, value []byte, expected uint64) (uint64, error) {
 	n.mu.Lock()
 	err, gate := n.fail, n.gate
 	mark := strings.HasPrefix(key, "node ") || strings.HasPrefix(key, idsPrefix)
@@ -177,13 +195,35 @@ func (n *node) Put(ctx context.Context, key string, value []byte) error {
 		select {
 		case <-gate:
 		case <-ctx.Done():
-			return ctx.Err()
+			return 0, ctx.Err()
 		}
 	}
 	if err != nil {
-		return err
+		return 0, err
 	}
-	return n.table.Put(ctx, key, value)
+	n.mu.Lock()
+	before, lost := n.before, n.lost
+	n.mu.Unlock()
+	if before != nil {
+		before(key)
+	}
+	revision, err := n.table.Put(ctx, key, value, expected)
+	if err == nil && lost != nil && lost(key) {
+		return 0, errIO
+	}
+	return revision, err
+}
+
+// intercept has functions called about what is put.
+func (n *node) intercept(before func(key string), lost func(key string) bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.before, n.lost = before, lost
+}
+
+// List implements Records.
+func (n *node) List(ctx context.Context, prefix string) ([]string, error) {
+	return n.table.List(ctx, prefix)
 }
 
 // written is how often something was put since the last call.

@@ -35,6 +35,10 @@ func (s *session) adoptLocked(h *Hold) {
 	if s.doubled {
 		s.mistrustLocked()
 	}
+	if h.store.others != nil && !s.stored && len(s.marks) == 0 && s.loading.Done() {
+		// There is nothing by which it would be noticed that another node has had it.
+		s.loading.Undo()
+	}
 	s.owner, s.dropped = h, time.Time{}
 	s.crowded, s.main = s.crowded || s.crowding, true
 	s.enterLocked(h.socket)
@@ -99,6 +103,37 @@ func (s *session) part(h *Hold) bool {
 	}
 	own.enterLocked(h.socket)
 	h.own = own
+	return true
+}
+
+// isApart reports whether another page has the session.
+func (s *session) isApart(h *Hold) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return h.apart
+}
+
+// leave leaves the session to a page that is connected to another node. It reports
+// whether h was the owner.
+func (s *session) leave(h *Hold) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.owner != h {
+		return false
+	}
+	h.apart, s.owner = true, nil
+	s.sockets = slices.DeleteFunc(s.sockets, func(k socket) bool { return k.id == h.socket })
+	return true
+}
+
+// open makes h ready, unless the session has to be loaded first.
+func (s *session) open(h *Hold) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.owner == h && !s.loading.Done() {
+		return false
+	}
+	h.ready.Store(true)
 	return true
 }
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"reecho/broker"
 	"reecho/replay"
 )
 
@@ -15,40 +16,40 @@ import (
 // was killed that is when its clients' connections were lost.
 const alivePeriod = 5 * time.Second
 
-// read takes over what the records have of a session.
+// read takes over what the records have of a session, once nobody else has it.
 func (st *Store) read(ctx context.Context, s *session) error {
 	if err := st.ids.load(ctx); err != nil {
 		return err
 	}
-	text, put, found, err := st.records.Get(ctx, s.key)
+	v, r, from, err := st.vacant(ctx, s)
 	if err != nil {
-		return fmt.Errorf("load a session: %w", err)
+		return err
 	}
 	void := st.records.Void()
-	if !found {
-		if st.ids.knows(s.key) || time.Since(void) < st.cfg.Memory {
+	if v.Revision == 0 {
+		known, err := st.ids.known(ctx, s.key)
+		if known || time.Since(void) < st.cfg.Memory {
 			s.lose()
 		}
-		return nil
-	}
-	var r record
-	if err := json.Unmarshal(text, &r); err != nil {
-		return fmt.Errorf("read a stored session: %w", err)
+		return err
 	}
 	chunks, err := st.readChunks(ctx, s.key, &r)
 	if err != nil {
 		return err
 	}
-	chunks[0] = storedChunk{record: r.chunkRecord, put: put, bytes: sizeOf(s.key, text), found: true}
+	chunks[0] = storedChunk{record: r.chunkRecord, put: v.Put, bytes: sizeOf(s.key, v.Text), found: true, revision: v.Revision}
 	dropped := time.UnixMilli(r.Dropped)
 	if r.Dropped == 0 {
 		if dropped, err = st.lastAlive(ctx, r.Node); err != nil {
 			return err
 		}
+		if dropped.Before(v.Put) {
+			dropped = v.Put // it was killed before it had said that it runs
+		}
 	}
 	gap := replay.Reason("")
 	switch {
-	case put.Before(void):
+	case v.Put.Before(void):
 		// There may have been a newer one: the client has got further, and channels
 		// that are not in it.
 		gap, r.Lost = replay.EpochChanged, true
@@ -58,9 +59,24 @@ func (st *Store) read(ctx context.Context, s *session) error {
 	if err := s.restore(&r, chunks, dropped, gap); err != nil {
 		return err
 	}
+	s.fenceOff(from)
 	// Who wrote the record may have been killed before the id was stored.
 	st.remember(s)
 	return nil
+}
+
+// readMain reads the main record of a session. Value.Revision is 0 if there is none.
+func (st *Store) readMain(ctx context.Context, key string) (v broker.Value, r record, err error) {
+	if v, err = st.records.Get(ctx, key); err != nil {
+		return v, r, fmt.Errorf("load a session: %w", err)
+	}
+	if v.Revision == 0 {
+		return v, r, nil
+	}
+	if err := json.Unmarshal(v.Text, &r); err != nil {
+		return v, r, fmt.Errorf("read a stored session: %w", err)
+	}
+	return v, r, nil
 }
 
 func sizeOf(key string, text []byte) int {
@@ -72,15 +88,15 @@ func sizeOf(key string, text []byte) int {
 func (st *Store) readChunks(ctx context.Context, key string, r *record) ([]storedChunk, error) {
 	chunks := make([]storedChunk, max(r.Chunks, 1))
 	for n := 1; n < len(chunks); n++ {
-		text, put, found, err := st.records.Get(ctx, chunkKey(key, n))
+		v, err := st.records.Get(ctx, chunkKey(key, n))
 		if err != nil {
 			return nil, fmt.Errorf("load a session: %w", err)
 		}
-		if !found {
+		if v.Revision == 0 {
 			continue
 		}
-		chunks[n].put, chunks[n].bytes, chunks[n].found = put, sizeOf(chunkKey(key, n), text), true
-		if err := json.Unmarshal(text, &chunks[n].record); err != nil {
+		chunks[n] = storedChunk{put: v.Put, bytes: sizeOf(chunkKey(key, n), v.Text), found: true, revision: v.Revision}
+		if err := json.Unmarshal(v.Text, &chunks[n].record); err != nil {
 			return nil, fmt.Errorf("read a stored session: %w", err)
 		}
 	}
@@ -92,11 +108,11 @@ func (st *Store) lastAlive(ctx context.Context, run string) (time.Time, error) {
 	if run == st.run {
 		return time.Now(), nil
 	}
-	_, at, _, err := st.records.Get(ctx, aliveKey(run))
+	v, err := st.records.Get(ctx, aliveKey(run))
 	if err != nil {
 		return time.Time{}, fmt.Errorf("ask when a node was last alive: %w", err)
 	}
-	return at.Add(alivePeriod), nil
+	return v.Put.Add(alivePeriod), nil
 }
 
 func aliveKey(run string) string { return "node " + run }
@@ -108,7 +124,7 @@ func (st *Store) alive(ctx context.Context) {
 	defer ticker.Stop()
 	for renewed := time.Now(); ; {
 		putting, cancel := context.WithTimeout(ctx, saveTimeout)
-		err := st.records.Put(putting, aliveKey(st.run), []byte{})
+		_, err := st.records.Put(putting, aliveKey(st.run), []byte{}, broker.AnyRevision)
 		if ctx.Err() == nil {
 			st.tell(err)
 		}

@@ -47,7 +47,8 @@ type chunk struct {
 	channels []string
 	dirty    bool
 	saved    time.Time
-	bytes    int // of its record
+	bytes    int    // of its record
+	revision uint64 // of its record; 0: there is none
 }
 
 // chunkKey is where a chunk is stored. A session id has no slash.
@@ -113,15 +114,19 @@ type part struct {
 	text  []byte
 	// before is how large the record was.
 	before int
+	// expected is the revision of the record that it replaces, in a life of the session.
+	expected uint64
+	life     int
 }
 
 // recordOverhead is about what the store needs for a record besides key and text.
-const recordOverhead = 64
+const recordOverhead = 144
 
 func (p *part) bytes() int { return len(p.key) + len(p.text) + recordOverhead }
 
 // partsLocked is what has to be written, after which nothing is dirty. The main
-// record, which tells of the others, is the last. Nothing is written of a session
+// record, which tells of the others, is the last; but it is the first while another
+// node may write the others, which can do so until it has changed. Nothing is written of a session
 // that has no place to keep: who makes up ids shall not get room for that.
 func (s *session) partsLocked(node string, now time.Time) (parts []part, err error) {
 	if !s.stored && len(s.marks) == 0 {
@@ -142,9 +147,12 @@ func (s *session) partsLocked(node string, now time.Time) (parts []part, err err
 		if err != nil {
 			return nil, err
 		}
-		p := part{chunk: n, key: chunkKey(s.key, n), text: text, before: c.bytes}
+		p := part{chunk: n, key: chunkKey(s.key, n), text: text, before: c.bytes, expected: c.revision, life: s.life}
 		c.dirty, c.saved, c.bytes = false, now, p.bytes()
 		parts = append(parts, p)
+	}
+	if s.fence {
+		slices.Reverse(parts)
 	}
 	return parts, nil
 }
@@ -181,6 +189,8 @@ type storedChunk struct {
 	put    time.Time
 	bytes  int
 	found  bool
+	// revision is that of its record.
+	revision uint64
 }
 
 // restore takes over what the records had. dropped is when the connection was
@@ -236,7 +246,7 @@ func (s *session) restoreLocked(r *record, chunks []storedChunk) error {
 		if n >= len(s.chunks) {
 			s.chunks = append(s.chunks, chunk{})
 		}
-		s.chunks[n].saved, s.chunks[n].bytes = chunks[n].put, chunks[n].bytes
+		s.chunks[n].saved, s.chunks[n].bytes, s.chunks[n].revision = chunks[n].put, chunks[n].bytes, chunks[n].revision
 		// The store has evicted it: what was in it is not known any more, which
 		// the client has to be told.
 		s.crowded = s.crowded || !chunks[n].found

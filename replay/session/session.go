@@ -39,6 +39,13 @@ type session struct {
 	chunks []chunk
 	main   bool
 
+	// fence: another node that had the session may still write the chunks. They have to
+	// be written once, behind the main record.
+	fence bool
+	// from is the run of a node that had the session, and is to be told; "" is nobody.
+	from string
+	life int // counts how often all was forgotten to be read again
+
 	stored     bool   // there is a record, or will be
 	remembered uint64 // where Store.ids has it, 0 for nowhere
 
@@ -94,12 +101,13 @@ func (s *session) find(by *Hold, channel string) (m mark, known bool) {
 }
 
 // start sets the mark of a channel that the session begins to follow, behind a
-// gap if there is one. It reports whether there is something to be stored.
-func (s *session) start(by *Hold, channel string, at replay.Position, gap replay.Reason) (changed bool) {
+// gap if there is one, if by is the owner. It reports whether there is something to be
+// stored.
+func (s *session) start(by *Hold, channel string, at replay.Position, gap replay.Reason) (changed, mine bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.owner != by {
-		return false
+		return false, false
 	}
 	if s.lost || s.crowded {
 		by.see(channel)
@@ -107,10 +115,21 @@ func (s *session) start(by *Hold, channel string, at replay.Position, gap replay
 	if _, known := s.marks[channel]; !known && len(s.marks) >= by.store.cfg.Channels {
 		changed = !s.crowding
 		s.crowding, s.main = true, true
-		return changed
+		return changed, true
 	}
 	s.setLocked(channel, mark{position: at, confirmed: time.Now(), gap: gap}).dirty = true
-	return true
+	return true, true
+}
+
+// unstart takes back what by has started, because it is not known to be stored: the
+// client, which is not told that it joined, would be when it tries again, and another
+// node would not know of it.
+func (s *session) unstart(by *Hold, channel string, at replay.Position) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if m, known := s.marks[channel]; known && s.owner == by && m.position == at {
+		s.dropLocked(channel)
+	}
 }
 
 // behind reports whether a channel that is followed is not known to have got as
@@ -166,11 +185,12 @@ func (s *session) forget(by *Hold, channel string) bool {
 	return s.owner == by
 }
 
-// followsAny reports whether there is a channel whose place is kept.
-func (s *session) followsAny() bool {
+// isKept reports whether there is a channel whose place is kept; or, shared, a record
+// that others may write.
+func (s *session) isKept(shared bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.marks) > 0
+	return len(s.marks) > 0 || shared && s.stored
 }
 
 // see notes that the connection has had a channel.

@@ -10,12 +10,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"reecho/broker"
 )
 
 // Store keeps the sessions of a node: those of connected clients here, all of
@@ -24,7 +21,9 @@ type Store struct {
 	cfg     Config
 	records Records
 	log     *slog.Logger
+	others  Others // nil: the node is alone
 	run     string // names this run of the node
+	opened  time.Time
 
 	stop    context.CancelFunc
 	tasks   sync.WaitGroup
@@ -45,76 +44,20 @@ type Store struct {
 	closed    bool
 }
 
-// Records is where sessions are stored: a broker.Store, or a model of one in
-// tests. It is used by several goroutines at once.
-type Records interface {
-	// Get returns the newest value of a key and when it was put; ok is false if
-	// there is none, or it was forgotten for its age or for others.
-	Get(ctx context.Context, key string) (value []byte, put time.Time, ok bool, err error)
-	// Put stores a value and returns when it is sure to outlive a crash. The value
-	// is not changed afterwards.
-	Put(ctx context.Context, key string, value []byte) error
-	// Void is until when records may have been lost, zero if never: what was put
-	// before may be missing, or older than what was put last.
-	Void() time.Time
-}
-
-// tables are the records of a broker. The ids have a table of their own: what
-// pushes a session out of its table leaves its id.
-type tables struct{ sessions, ids *broker.Store }
-
-var _ Records = (*tables)(nil)
-
-func (t *tables) of(key string) *broker.Store {
-	if strings.HasPrefix(key, idsPrefix) {
-		return t.ids
-	}
-	return t.sessions
-}
-
-// Get implements Records.
-func (t *tables) Get(ctx context.Context, key string) (value []byte, put time.Time, ok bool, err error) {
-	return t.of(key).Get(ctx, key)
-}
-
-// Put implements Records.
-func (t *tables) Put(ctx context.Context, key string, value []byte) error {
-	return t.of(key).Put(ctx, key, value)
-}
-
-// Void implements Records.
-func (t *tables) Void() time.Time {
-	sessions, ids := t.sessions.Void(), t.ids.Void()
-	if sessions.After(ids) {
-		return sessions
-	}
-	return ids
-}
-
-// OpenRecords opens the records of cfg on a broker.
-func OpenRecords(ctx context.Context, cfg Config, b *broker.Broker) (Records, error) {
-	cfg = cfg.withDefaults()
-	// A record is renewed that often while its client is there: its time begins
-	// when the client is lost.
-	sessions, err := b.OpenStore(ctx, broker.StoreConfig{Name: "sessions", MaxAge: cfg.Memory + 2*cfg.refresh(), MaxBytes: int64(cfg.Bytes)})
-	if err != nil {
-		return nil, fmt.Errorf("open the store of sessions: %w", err)
-	}
-	ids, err := b.OpenStore(ctx, broker.StoreConfig{Name: "session-ids", MaxAge: 2*cfg.Memory + 2*cfg.refresh(), MaxBytes: idsBytes(cfg.IDs)})
-	if err != nil {
-		return nil, fmt.Errorf("open the store of session ids: %w", err)
-	}
-	return &tables{sessions: sessions, ids: ids}, nil
-}
-
-// Open starts a store over records. Close ends it.
-func Open(cfg Config, records Records, log *slog.Logger) *Store {
+// Open starts a store over records. Close ends it. others are those that use the same
+// records; nil: nobody does.
+func Open(cfg Config, records Records, others Others, log *slog.Logger) *Store {
 	st := &Store{
-		cfg: cfg.withDefaults(), records: records, log: log, run: rand.Text(),
+		cfg: cfg.withDefaults(), records: records, others: others, log: log, run: rand.Text(), opened: time.Now(),
 		live: make(map[string]*session), apps: make(map[string]int), addresses: make(map[netip.Addr]int),
 	}
 	st.ready.L, st.idle.L = &st.mu, &st.mu
-	st.ids = newIDs(st.cfg, records)
+	name := ""
+	if others != nil {
+		name, st.run = others.Name(), others.Life()
+		others.Answer(st.answer)
+	}
+	st.ids = newIDs(st.cfg, records, name)
 	st.shares = newShares(st.cfg)
 	ctx, stop := context.WithCancel(context.Background())
 	st.stop = stop

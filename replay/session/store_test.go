@@ -169,7 +169,7 @@ func TestLoadFails(t *testing.T) {
 			{"nothing wrong", long, `{}`, ""},
 		} {
 			for k, text := range map[string]string{key: c.main, chunkKey(key, 1): c.chunk} {
-				if err := records.Put(t.Context(), k, []byte(text)); err != nil {
+				if _, err := records.Put(t.Context(), k, []byte(text), broker.AnyRevision); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -100,7 +100,9 @@ func (s *session) unsaved(parts []part, again bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range parts {
-		s.chunks[p.chunk].dirty, s.chunks[p.chunk].bytes = true, p.before
+		if p.life == s.life {
+			s.chunks[p.chunk].dirty, s.chunks[p.chunk].bytes = true, p.before
+		}
 	}
 	s.changed = s.changed || again
 }

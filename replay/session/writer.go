@@ -120,9 +120,14 @@ func (st *Store) writeOne(s *session) {
 		// rest was not kept.
 		s.unsaved(parts, false)
 	default:
-		err = st.put(parts)
+		err = st.put(s, parts)
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, broker.ErrConflict):
+		st.overtaken(s, parts[0].life)
+	case errors.Is(err, errApart):
+		// Nothing was loaded, so there is nothing to keep.
+	case err != nil:
 		// It is tried again: who comes back meanwhile must find it here. A stop
 		// does not wait for that.
 		s.unsaved(parts, !st.closing.Load())
@@ -152,6 +157,7 @@ func (st *Store) finish(s *session, failed bool) {
 func (st *Store) tell(err error) {
 	switch {
 	case errors.Is(err, broker.ErrClosed), errors.Is(err, broker.ErrUnavailable):
+	case errors.Is(err, broker.ErrConflict), errors.Is(err, errApart): // as it should be
 	case err != nil && st.failing.CompareAndSwap(false, true):
 		st.log.Warn("cannot save sessions: after a crash clients may get events again", slog.Any("error", err))
 	case err == nil && st.failing.CompareAndSwap(true, false):
@@ -169,21 +175,41 @@ func (st *Store) loadNow(s *session) error {
 	return s.load(ctx, st)
 }
 
-func (st *Store) put(parts []part) error {
+// put writes the parts of a session. It is a broker.ErrConflict if another node has
+// the session.
+func (st *Store) put(s *session, parts []part) error {
 	ctx, cancel := context.WithTimeout(context.Background(), saveTimeout)
 	defer cancel()
-	for _, p := range parts {
-		// Before enough is written that it could push out a record whose id is
-		// not stored.
-		if st.wrote.Add(int64(p.bytes())) > int64(st.cfg.Bytes/4) {
-			st.wrote.Store(0)
-			if err := st.ids.flush(ctx); err != nil {
-				return err
-			}
+	for i, conflicts := 0, 0; i < len(parts); {
+		err := st.putOne(ctx, s, &parts[i])
+		switch {
+		case err == nil:
+			i++
+			continue
+		case errors.Is(err, broker.ErrConflict) && conflicts < maxConflicts:
+			conflicts++
+			err = st.resolve(ctx, s, &parts[i])
 		}
-		if err := st.records.Put(ctx, p.key, p.text); err != nil {
+		if err != nil {
 			return err
 		}
 	}
+	s.fenced(parts)
 	return nil
+}
+
+func (st *Store) putOne(ctx context.Context, s *session, p *part) error {
+	// Before enough is written that it could push out a record whose id is not
+	// stored, by all nodes of a cluster together.
+	if st.wrote.Add(int64(p.bytes())) > int64(st.cfg.Bytes/8) {
+		st.wrote.Store(0)
+		if err := st.ids.flush(ctx); err != nil {
+			return err
+		}
+	}
+	revision, err := st.records.Put(ctx, p.key, p.text, p.expected)
+	if err == nil {
+		s.putAt(p, revision)
+	}
+	return err
 }

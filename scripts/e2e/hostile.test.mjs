@@ -7,7 +7,7 @@
 // By hand: REECHO_HOSTILE=ping-flood REECHO_HOSTILE_MS=60000 scripts/e2e/run ./hostile.test.mjs
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
-import { cp, mkdtemp, rm } from 'node:fs/promises';
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
@@ -69,6 +69,9 @@ async function prepare(t) {
   await server.stop();
   const dir = await mkdtemp(path.join(tmpdir(), 'reecho-e2e-hostile-'));
   await cp(path.join(server.dir, 'data'), path.join(dir, 'data'), { recursive: true });
+  // A copy that is known to be one tells everybody of a gap.
+  const known = path.join(dir, 'data', 'streams.json');
+  await writeFile(known, JSON.stringify({ ...JSON.parse(await readFile(known, 'utf8')), born: 0 }));
   return { dir, kept: absent.kept };
 }
 

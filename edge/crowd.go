@@ -1,0 +1,139 @@
+package edge
+
+import (
+	"encoding/json"
+	"log/slog"
+	"sync"
+	"time"
+
+	"reecho/broker/cluster"
+	"reecho/edge/app"
+	"reecho/edge/limit"
+	"reecho/edge/pusher"
+)
+
+// toldConnections is the key under which nodes tell how many connections they have.
+const toldConnections = "connections"
+
+// headcount is how many connections a node has, by app, as it tells others. One that is
+// closing has told its clients to go elsewhere: they are in nobody's way there.
+type headcount struct {
+	Closing bool           `json:"closing,omitempty"`
+	Apps    map[string]int `json:"apps,omitempty"`
+}
+
+// crowd is how many connections the other nodes have, as they last said. It is safe for
+// concurrent use.
+type crowd struct {
+	mu     sync.Mutex
+	byLife map[string]headcount
+}
+
+func (c *crowd) hear(life string, count headcount) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.byLife == nil {
+		c.byLife = make(map[string]headcount)
+	}
+	c.byLife[life] = count
+}
+
+func (c *crowd) forget(life string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.byLife, life)
+}
+
+// of returns how many connections of an app are on other nodes: all of them, and those
+// that count for its limit.
+func (c *crowd) of(appID string) (all, counted int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, there := range c.byLife {
+		all += there.Apps[appID]
+		if !there.Closing {
+			counted += there.Apps[appID]
+		}
+	}
+	return all, counted
+}
+
+// shareConnections tells other nodes how many connections there are here, and hears how
+// many there are.
+func (h *Hub) shareConnections() {
+	nodes, crowd := h.node.nodes, &h.node.crowd
+	nodes.Tell(toldConnections, func() json.RawMessage {
+		here := headcount{Closing: h.node.census.isClosing(), Apps: make(map[string]int)}
+		for _, t := range h.tenants {
+			if n := t.connections.Load(); n > 0 {
+				here.Apps[t.ID] = int(n)
+			}
+		}
+		text, _ := json.Marshal(here) // numbers
+		return text
+	})
+	nodes.Hear(toldConnections, func(id cluster.ID, text json.RawMessage) {
+		var there headcount
+		if json.Unmarshal(text, &there) == nil {
+			crowd.hear(id.Life, there)
+			h.countElsewhere()
+		}
+	})
+	nodes.Watch(func(c cluster.Change) {
+		if c.Gone {
+			crowd.forget(c.Life)
+			h.countElsewhere()
+		}
+	})
+}
+
+// countElsewhere gives each app what others said, so that nobody who connects has to
+// add it up.
+func (h *Hub) countElsewhere() {
+	for _, t := range h.tenants {
+		_, counted := h.node.crowd.of(t.ID)
+		t.elsewhere.Store(int64(counted))
+	}
+}
+
+// Connections is the number of open connections of an app, on all nodes: here now, on
+// others as they said within the last second.
+func (h *Hub) Connections(a *app.App) int {
+	elsewhere, _ := h.node.crowd.of(a.ID)
+	return int(h.tenants[a].connections.Load()) + elsewhere
+}
+
+// count makes a connection one of the app's and the hub's, if there is room. The
+// app's limit is for all nodes, and what others have is what they last said: it may be
+// exceeded by what connects within a second. The refusal has the code CodeOverQuota,
+// CodeOverCapacity if a node may have died whose connections count, or, from the hub's
+// Close on, CodeReconnect.
+func (t *Tenant) count() *pusher.Error {
+	allowed := int64(t.Limits.MaxConnections)
+	if here := t.connections.Add(1); allowed > 0 && here+t.elsewhere.Load() > allowed {
+		t.connections.Add(-1)
+		t.node.cfg.Ledger.Note(limit.AppConnections, slog.String("app", t.ID))
+		if here <= allowed && t.node.isSomeoneLate(time.Now()) {
+			// After CodeOverQuota clients do not come back by themselves: those of a
+			// dead node would be lost, for they are counted twice until it is buried.
+			return pusher.Errorf(pusher.CodeOverCapacity, "The app's limit of %d connections may be reached, which is not known at the moment (max_connections)", allowed)
+		}
+		return pusher.Errorf(pusher.CodeOverQuota, "The app's limit of %d connections is reached (max_connections)", allowed)
+	}
+	if refusal := t.node.census.enter(); refusal != nil {
+		t.connections.Add(-1)
+		return refusal
+	}
+	return nil
+}
+
+// isSomeoneLate reports whether another node was due to say that it is alive, and has not.
+// Clients come back a second after their node died.
+func (n *services) isSomeoneLate(now time.Time) bool {
+	for _, p := range n.nodes.Peers() {
+		if now.Sub(p.Heard) >= cluster.BeatPeriod {
+			return true
+		}
+	}
+	return false
+}

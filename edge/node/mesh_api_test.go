@@ -1,0 +1,121 @@
+package node_test
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+	"testing"
+
+	"reecho/edge/app"
+	"reecho/edge/config"
+)
+
+// asItIs changes nothing of the nodes of a mesh.
+func asItIs(int, *config.Config) {}
+
+// wantEverywhere makes a call to each of servers until it is answered so by all.
+func wantEverywhere(t *testing.T, servers []*server, path string, query url.Values, want string) {
+	t.Helper()
+	for i, s := range servers {
+		got := ""
+		poll(t, fmt.Sprintf("node %d to answer %s with %s", i+1, path, want), func() bool {
+			_, got = s.call("GET", base+path, query, "")
+			return got == want
+		})
+	}
+}
+
+// What is asked of one node is answered for all: a node that has nobody on a channel
+// knows who is, also with a publish; what one node says stays true while another is
+// dead and not known to be, and becomes what is left when it is.
+func TestMeshOccupancy(t *testing.T) {
+	t.Parallel()
+	servers := startMesh(t, 3, asItIs)
+	var clients []*client
+	for i, s := range servers[:2] {
+		for range i + 1 {
+			c := s.connect(t)
+			c.subscribe("chat")
+			clients = append(clients, c)
+		}
+		clients[i].subscribe(fmt.Sprintf("match.%d", i+1))
+	}
+	counts := url.Values{"info": {"subscription_count"}}
+	wantEverywhere(t, servers, "/channels/chat", counts, `{"occupied":true,"subscription_count":3}`)
+	wantEverywhere(t, servers, "/channels/match.1", nil, `{"occupied":true}`)
+	wantEverywhere(t, servers, "/channels/nothing", counts, `{"occupied":false,"subscription_count":0}`)
+	wantEverywhere(t, servers, "/connections", nil, `{"connections":3}`)
+	// A user is one on however many nodes.
+	clients[0].join(lobby, `{"user_id":"alice"}`)
+	clients[1].join(lobby, `{"user_id":"alice"}`)
+	clients[2].join(lobby, `{"user_id":"bob"}`)
+	both := url.Values{"info": {"user_count,subscription_count"}, "filter_by_prefix": {"presence-"}}
+	wantEverywhere(t, servers, "/channels", both, `{"channels":{"presence-lobby":{"user_count":2,"subscription_count":3}}}`)
+	wantEverywhere(t, servers, "/channels/presence-lobby", url.Values{"info": {"user_count"}}, `{"occupied":true,"user_count":2}`)
+	for _, s := range servers {
+		_, list := s.call("GET", base+"/channels", counts, "")
+		for _, want := range []string{`"chat":{"subscription_count":3}`, `"match.1":{"subscription_count":1}`, `"match.2":{"subscription_count":1}`} {
+			if !strings.Contains(list, want) {
+				t.Errorf("the list is %s, without %s", list, want)
+			}
+		}
+		s.wantCall("GET", base+"/channels", url.Values{"filter_by_prefix": {"match.2"}}, "", 200, `{"channels":{"match.2":{}}}`)
+		s.wantCall("POST", base+"/events", nil, `{"name":"x","data":"1","channels":["chat","other"],"info":"subscription_count"}`, 200,
+			`{"channels":{"chat":{"subscription_count":3},"other":{"subscription_count":0}}}`)
+		s.wantCall("POST", base+"/batch_events", nil, `{"batch":[{"name":"x","data":"1","channel":"chat"},{"name":"x","data":"1","channel":"chat","info":"subscription_count"}]}`, 200,
+			`{"batch":[{},{"subscription_count":3}]}`)
+	}
+	_ = clients[0].conn.Close()
+	wantEverywhere(t, servers, "/channels/match.1", nil, `{"occupied":false}`)
+	wantEverywhere(t, servers, "/channels/chat", counts, `{"occupied":true,"subscription_count":2}`)
+	wantEverywhere(t, servers, "/connections", nil, `{"connections":2}`)
+}
+
+// The limit on an app's connections is one for all nodes, and a node that goes takes
+// its connections with it: its clients find room on the others.
+func TestMeshConnectionLimit(t *testing.T) {
+	t.Parallel()
+	servers := startMesh(t, 3, asItIs, demoApp(func(a *app.App) { a.Limits.MaxConnections = 6 }))
+	for i, s := range servers {
+		for range 2 {
+			s.connect(t)
+		}
+		wantEverywhere(t, servers, "/connections", nil, fmt.Sprintf(`{"connections":%d}`, 2*i+2))
+	}
+	for _, s := range servers {
+		seventh := s.dial(t, "/app/"+key+goodQuery)
+		// A beat that is late on a busy machine is a doubt.
+		end := <-seventh.closed
+		if end.code != 4004 && end.code != 4100 || !strings.Contains(end.reason, "6 connections") {
+			t.Errorf("the seventh is closed with %d %q", end.code, end.reason)
+		}
+	}
+	if err := servers[2].close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantEverywhere(t, servers[:2], "/connections", nil, `{"connections":4}`)
+	for _, s := range servers[:2] {
+		s.connect(t)
+	}
+	wantEverywhere(t, servers[:2], "/connections", nil, `{"connections":6}`)
+}
+
+// Of five nodes one that has other apps than the others is not ready and says which; the
+// others are.
+func TestMeshOfDifferentConfigurations(t *testing.T) {
+	t.Parallel()
+	servers := startMesh(t, 5, func(i int, c *config.Config) {
+		if i == 4 {
+			c.Apps = append(c.Apps, demoApp(func(a *app.App) {
+				a.ID, a.Credentials = "78", []app.Credential{{Key: "another", Secret: secret}}
+			}))
+		}
+	})
+	poll(t, "the fifth to say what differs", func() bool {
+		response, text := servers[4].askRaw(t, get("/ready"))
+		return response.status == 503 && strings.Count(text, ": it lacks app 78") == 4
+	})
+	for _, s := range servers[:4] {
+		poll(t, "the others to be ready", func() bool { response, _ := s.askRaw(t, get("/ready")); return response.status == 200 })
+	}
+}
