@@ -11,7 +11,7 @@ import { createInterface } from 'node:readline';
 // BINARY is built by scripts/e2e/run.
 const BINARY = process.env.REECHO_E2E_BINARY;
 
-const NODES = Number(process.env.REECHO_E2E_NODES ?? 1);
+export const NODES = Number(process.env.REECHO_E2E_NODES ?? 1);
 
 export const app = { id: '77', key: 'demo-key-01', secret: 'demo-secret-01' };
 
@@ -25,15 +25,15 @@ export async function freePort() {
   return port;
 }
 
-// alone says of options that they are for one process only.
-const alone = ({ dataDir, through, args = [] }) => dataDir || through || args.includes('--listen');
+// isAlone says of options that they are for one process only.
+const isAlone = ({ alone, dataDir, through, args = [] }) => alone || dataDir || through || args.includes('--listen');
 
 export class Server {
   // start runs a server with apps (default: one with the defaults). options:
-  // apps, args, env, port, dir, noConfig, dataDir, and through: a program with
-  // its arguments that becomes the server.
+  // apps, args, env, port, dir, noConfig, dataDir, through: a program with its
+  // arguments that becomes the server, and alone: it is never a cluster.
   static async start(t, options = {}) {
-    if (NODES > 1 && !alone(options)) {
+    if (NODES > 1 && !isAlone(options)) {
       const { Spread } = await import('./mesh.mjs');
       return Spread.start(t, { ...options, size: NODES });
     }
