@@ -3,7 +3,7 @@
 // says in `do` which of the methods below is called with the rest of it, whatever is
 // left out has a default, and any part of a list is a list.
 import { backend } from '../lib/clients.mjs';
-import { isReady, Mesh, PATIENCE as FORMING } from '../lib/mesh.mjs';
+import { isReady, Mesh, PATIENCE as FORMING, steadyPort } from '../lib/mesh.mjs';
 import { app } from '../lib/server.mjs';
 import { within } from '../lib/wait.mjs';
 import { check, History, Published } from './checker.mjs';
@@ -111,8 +111,10 @@ class MeshRound extends Scene {
     const first = this.steps.find((step) => step.do === 'setup') ?? {};
     const args = Object.entries({ ...settings, ...first.settings }).map(([name, value]) => `--${name}=${value}`);
     const { wires } = this;
+    // Nodes tell each other of nodes, and would go round the wires: nobody is there.
+    const nowhere = await steadyPort();
     this.mesh = await Mesh.prepare(undefined, {
-      size: first.size ?? 3, args, apps: [{ ...app, limits }],
+      size: first.size ?? 3, args: [...args, '--cluster-advertise', `127.0.0.1:${nowhere}`], apps: [{ ...app, limits }],
       // Each node reaches each other over a wire of its own.
       peersOf: (i, ports) => Promise.all(ports.map(async (port, j) => {
         if (i === j) return port;
