@@ -53,10 +53,13 @@ function written(server) {
 
 const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
 
+// What one process takes is measured.
+const alone = { alone: true };
+
 // prepare makes a data folder with channels that some attacks want the past of,
 // and with what absent pages missed.
 async function prepare(t) {
-  const server = await Server.start(t);
+  const server = await Server.start(t, alone);
   const absent = new Absent(PAGES);
   await absent.leave(t, server);
   const hub = backend(server);
@@ -83,7 +86,7 @@ for (const file of attacks) {
   test(`honest clients beside ${file.replace('.mjs', '')}`, async (t) => {
     const dir = await mkdtemp(path.join(tmpdir(), 'reecho-e2e-hostile-'));
     await cp(prepared.dir, dir, { recursive: true });
-    const server = await Server.start(t, { dir, apps: [{ ...app, subscription_counts: true, watchlist: true }] });
+    const server = await Server.start(t, { ...alone, dir, apps: [{ ...app, subscription_counts: true, watchlist: true }] });
     t.after(() => rm(dir, { recursive: true, force: true })); // once it has ended
     const absent = new Absent(PAGES, prepared.kept);
     const crowd = await Crowd.start(t, server, HONEST);

@@ -12,7 +12,7 @@ import Echo from 'laravel-echo';
 import { chromium } from 'playwright-core';
 import { withReplay } from '../../replay/client/replay.mjs';
 import { backend, client, connected, subscribed, versions } from './lib/clients.mjs';
-import { app, freePort, Server } from './lib/server.mjs';
+import { app, freePort, NODES, Server } from './lib/server.mjs';
 import { once, Recorder, within } from './lib/wait.mjs';
 import { EventSource } from './replay/eventsource.mjs';
 import { Proxy } from './replay/proxy.mjs';
@@ -221,8 +221,10 @@ for (const version of [8, 7]) {
       proxy.release();
       await scores.until((all) => all.includes(last + 5), `score ${last + 5}`);
       const missed = scores.items.slice(before);
-      // After a kill what was confirmed in the last moment may come again.
-      assert.deepEqual(missed.slice(way === 'kill' ? -3 : 0), numbers(last + 3, last + 5), way);
+      // After a kill what was confirmed in the last moment may come again, and also
+      // when all nodes of a cluster end at once: nobody is left to store it.
+      const again = way === 'kill' || (way === 'restart' && NODES > 1);
+      assert.deepEqual(missed.slice(again ? -3 : 0), numbers(last + 3, last + 5), way);
       assert.deepEqual(outcomes.items.pop(), { event: 'reecho:resumed', complete: true, events: missed.length });
       last += 5;
     }

@@ -7,9 +7,9 @@
 // A round that fails is shrunk, and its steps are printed. They belong into
 // replay/found/ when the fault is found: what is there runs first, each time.
 import assert from 'node:assert/strict';
-import { readdir, readFile } from 'node:fs/promises';
 import { test } from 'node:test';
 import { plan } from './replay/plan.mjs';
+import { Rounds, saved } from './replay/rounds.mjs';
 import { shrink } from './replay/shrink.mjs';
 import { perform } from './replay/storage.mjs';
 
@@ -17,79 +17,7 @@ const STEPS = process.env.REECHO_STORAGE_STEPS;
 const ROUNDS = Number(process.env.REECHO_STORAGE_ROUNDS ?? 40);
 const FIRST = Number(process.env.REECHO_STORAGE_SEED ?? Math.floor(Math.random() * 1e9));
 const AT_ONCE = 5;
-// SHRUNK is how many failures are shrunk, each of another kind, in TRIES runs.
-const SHRUNK = 3;
-const TRIES = 150;
-
-// sorts are the kinds of problems: a list that is shrunk must not turn from one
-// into another.
-const sorts = {
-  lost: /missing before/,
-  silent: /no last number|gave up waiting|nothing can be published/,
-  order: /out of order|a repeat/,
-  foreign: /never published|not meant for it|not what was published/,
-  again: /^lost again/,
-  unvoided: /not epoch_changed/,
-  gap: /: gap, /,
-  died: /the server ended|server ended with|panic/,
-};
-
-// sortsOf are those of problems, with the kind of client that has them; what
-// belongs to none is one of its own.
-function sortsOf(found) {
-  return new Set(found.map((text) => {
-    const [line] = text.split('\n');
-    const sort = Object.keys(sorts).find((name) => sorts[name].test(line)) ?? 'other';
-    return [/: (plugin|session|stream) /.exec(line)?.[1], sort].filter(Boolean).join(' ');
-  }));
-}
-
-// performAll runs some lists at once and returns those that failed.
-async function performAll(t, lists) {
-  const waiting = [...lists];
-  const failures = [];
-  let steps = 0;
-  let entries = 0;
-  const worker = async () => {
-    for (let next = waiting.shift(); next; next = waiting.shift()) {
-      const round = await perform(next.steps);
-      steps += next.steps.length;
-      entries += round.entries;
-      if (round.found.length > 0) failures.push({ ...next, round });
-    }
-  };
-  await Promise.all(Array.from({ length: AT_ONCE }, worker));
-  t.diagnostic(`${lists.length} rounds, ${steps} steps, ${entries} entries of clients' histories checked`);
-  return failures;
-}
-
-function text({ name, round, steps, from }) {
-  return `${name}:\n  ${round.report()}\nsteps${from ? ` (fewest of ${from})` : ''}:\n[\n${steps.map((step) => `  ${JSON.stringify(step)}`).join(',\n')}\n]`;
-}
-
-// shrunk makes the steps of a failure as few as they can be.
-async function shrunk(failure) {
-  const [wanted] = sortsOf(failure.round.found);
-  let { round } = failure;
-  const { steps, runs } = await shrink(failure.steps, async (candidate) => {
-    const again = await perform(candidate);
-    const same = sortsOf(again.found).has(wanted);
-    if (same) round = again;
-    return same;
-  }, { tries: TRIES });
-  return { ...failure, round, steps, from: `${failure.steps.length}, in ${runs} runs` };
-}
-
-// tell shrinks the failures that are not of the same kind as another, and fails.
-async function tell(failures, lists) {
-  const told = new Map();
-  for (const failure of failures) {
-    const [sort] = sortsOf(failure.round.found);
-    if (!told.has(sort) && told.size < SHRUNK) told.set(sort, await shrunk(failure));
-  }
-  const names = failures.map(({ name, round }) => `${name} (${[...sortsOf(round.found)]})`);
-  assert.equal(failures.length, 0, `${failures.length} of ${lists.length} failed: ${names.join(', ')}\n${[...told.values()].map(text).join('\n\n')}`);
-}
+const rounds = new Rounds(perform, { atOnce: AT_ONCE });
 
 test('steps are shrunk to those that matter', async () => {
   const harmless = Array.from({ length: 12 }, (_, i) => ({ do: 'pause', ms: i }));
@@ -127,25 +55,11 @@ test('a seed gives the same steps each time', () => {
 });
 
 if (STEPS) {
-  test(`the steps of ${STEPS}`, async (t) => {
-    const text = JSON.parse(await readFile(STEPS, 'utf8'));
-    const lists = [{ name: STEPS, steps: text.steps ?? text }];
-    await tell(await performAll(t, lists), lists);
-  });
+  test(`the steps of ${STEPS}`, async (t) => rounds.tell(t, await saved(STEPS)));
 } else {
-  test('what was found before', async (t) => {
-    const folder = new URL('replay/found/', import.meta.url);
-    const files = (await readdir(folder)).filter((file) => file.endsWith('.json')).sort();
-    const lists = await Promise.all(files.map(async (file) => {
-      const { what, steps } = JSON.parse(await readFile(new URL(file, folder), 'utf8'));
-      return { name: `${file}, ${what}`, steps };
-    }));
-    const failures = await performAll(t, lists);
-    assert.equal(failures.length, 0, failures.map(text).join('\n\n'));
-  });
+  test('what was found before', async (t) => rounds.none(t, await saved(new URL('replay/found/', import.meta.url))));
 
   test(`${ROUNDS} rounds of trouble with storage from seed ${FIRST}`, { timeout: 1_800_000 + ROUNDS * 30_000 }, async (t) => {
-    const lists = Array.from({ length: ROUNDS }, (_, i) => ({ name: `seed ${FIRST + i}`, steps: plan(FIRST + i) }));
-    await tell(await performAll(t, lists), lists);
+    await rounds.tell(t, Array.from({ length: ROUNDS }, (_, i) => ({ name: `seed ${FIRST + i}`, steps: plan(FIRST + i) })));
   });
 }

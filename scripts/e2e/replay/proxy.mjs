@@ -18,7 +18,7 @@ export class Proxy {
   }
 
   constructor(target) {
-    this.target = target; // port
+    this.target = target; // a port, or what returns one, undefined for none
     this.links = new Set();
     this.refusing = false;
     this.held = undefined;
@@ -37,7 +37,12 @@ export class Proxy {
       this.held.push(client);
       return;
     }
-    const link = new Link(this, client, net.connect({ port: this.target, host: '127.0.0.1', allowHalfOpen: true }));
+    const port = typeof this.target === 'function' ? this.target() : this.target;
+    if (port === undefined) {
+      client.resetAndDestroy();
+      return;
+    }
+    const link = new Link(this, client, net.connect({ port, host: '127.0.0.1', allowHalfOpen: true }));
     this.links.add(link);
   }
 

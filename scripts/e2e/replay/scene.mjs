@@ -139,6 +139,7 @@ export class Scene {
       else await hub.triggerBatch(numbers.map((n) => ({ channel, name: 'n', data: data(n) })));
     } catch (error) {
       this.note(`publish ${channel} ${numbers}: ${error.status ?? ''} ${error.body ?? error.message ?? error}`);
+      this.refused(error);
       return false;
     }
     numbers.forEach((n) => published.stored(n));
@@ -148,6 +149,9 @@ export class Scene {
     }
     return true;
   }
+
+  // refused is told why a publish was not answered 200.
+  refused() {}
 
   // missing lists who has not seen the newest number of a channel that is stored
   // and owed to them, and was not told of a gap since.
@@ -204,6 +208,6 @@ export class Scene {
 // inGap: a gap was the last that a client was told.
 const inGap = (history) => history.seen.findLast((e) => e.n || e.gap)?.gap !== undefined;
 
-function compact(seen) {
+export function compact(seen) {
   return seen.slice(-400).map((e) => e.n ?? (e.gap ? `gap(${e.gap})` : e.reconnect ? '|' : e.copy ? `copy(${e.copy})` : `resumed(${e.resumed})`)).join(' ');
 }

@@ -1,0 +1,96 @@
+// Rounds of trouble with a cluster: kill -9, restarts, frozen processes, networks that
+// are slow, silent or cut. See replay/mesh.mjs for what a step does. By hand:
+//   REECHO_MESH_ROUNDS=1000 scripts/e2e/run ./mesh-faults.test.mjs
+//   REECHO_MESH_SEED=17 REECHO_MESH_ROUNDS=1   a round again
+//   REECHO_MESH_STEPS=file.json                these steps again
+// A round that fails is shrunk, and its steps are printed. They belong into
+// replay/found-mesh/ when the fault is found: what is there runs first, each time.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { History, Published } from './replay/checker.mjs';
+import { compare, perform } from './replay/mesh.mjs';
+import { plan } from './replay/mesh-plan.mjs';
+import { Rounds, saved } from './replay/rounds.mjs';
+
+const STEPS = process.env.REECHO_MESH_STEPS;
+const ROUNDS = Number(process.env.REECHO_MESH_ROUNDS ?? 8);
+const FIRST = Number(process.env.REECHO_MESH_SEED ?? Math.floor(Math.random() * 1e9));
+const AT_ONCE = Number(process.env.REECHO_MESH_AT_ONCE ?? 3);
+// TRIES is how often the steps of a failure are run: a round takes half a minute.
+const TRIES = Number(process.env.REECHO_MESH_TRIES ?? 30);
+
+const rounds = new Rounds(perform, { atOnce: AT_ONCE, tries: TRIES, again: 2 });
+
+// figures tells, for each kind of fault, how long publishes took at the longest. They
+// are for who reads them: a busy machine has others.
+function figures(t) {
+  const all = new Map();
+  const gaps = new Map();
+  for (const round of rounds.rounds) {
+    for (const [fault, stall] of round.stalls) {
+      const sum = all.get(fault) ?? { answered: [], refused: 0, calls: 0, refusals: 0 };
+      sum.answered.push(stall.answered);
+      sum.refused = Math.max(sum.refused, stall.refused);
+      sum.calls += stall.calls;
+      sum.refusals += stall.refusals;
+      all.set(fault, sum);
+    }
+    for (const [reason, count] of round.gaps) gaps.set(reason, (gaps.get(reason) ?? 0) + count);
+  }
+  for (const [fault, { answered, refused, calls, refusals }] of all) {
+    answered.sort((a, b) => a - b);
+    t.diagnostic(`${fault}: ${calls} publishes in ${answered.length} rounds; the longest answered 200 ${Math.round(answered.at(-1))} ms (median of rounds ${Math.round(answered[answered.length >> 1])}); ${refusals} refused, the longest ${Math.round(refused)} ms`);
+  }
+  for (const [reason, count] of gaps) t.diagnostic(`${count} gaps that the steps explain: ${reason}`);
+}
+
+// saw makes a client that was told of each number, '|' for a reconnect, or a gap.
+function saw(kind, from, ...entries) {
+  const history = new History('ada', kind);
+  history.begin(from);
+  return { history, seen: entries.map((e) => (typeof e === 'number' ? { n: e } : e === '|' ? { reconnect: true } : { gap: e })) };
+}
+
+test('a log and its clients are compared as they should', () => {
+  const published = new Published();
+  for (let i = 0; i < 6; i++) published.begin();
+  for (const n of [1, 2, 3, 5, 6]) published.stored(n);
+  const by = [undefined, 'a', 'b', 'a', 'a', 'b', 'a'];
+  const find = (log, ...clients) => compare(log, published, by, clients, (gap) => gap === 'unavailable').map((problem) => problem.split('\n')[0]);
+  // What was not answered may be there, anywhere; others' numbers have no order.
+  for (const log of [[1, 2, 3, 5, 6], [2, 1, 3, 6, 5], [1, 2, 3, 5, 6, 4], [4, 1, 2, 3, 5, 6]]) {
+    assert.deepEqual(find(log, saw('plugin', 1, ...log), saw('stream', 1, ...log)), []);
+    assert.deepEqual(find(log, saw('session', 1, ...log.slice(0, 3), '|', ...log.slice(1))), []);
+    assert.match(find(log, saw('plugin', 1, ...log.slice(0, 3), ...log.slice(1)))[0], /a repeat/);
+    for (let i = 0; i < 4; i++) assert.match(find(log, saw('plugin', 1, ...log.toSpliced(i, 1)))[0], /missing before/, `${log} without ${log[i]}`);
+    assert.match(find(log, saw('plugin', 1, log[1], log[0], ...log.slice(2))).join(), /missing before/);
+    assert.deepEqual(find(log, saw('plugin', 1, ...log.slice(0, 2), 'unavailable', ...log.slice(4))), []);
+    assert.match(find(log, saw('plugin', 1, ...log.slice(0, 2), 'epoch_changed', ...log.slice(4)))[0], /gap, epoch_changed/);
+  }
+  assert.match(find([1, 2, 5, 6])[0], /^3 answered 200 and not in the log/);
+  assert.match(find([1, 2, 3, 3, 5, 6])[0], /^3 is twice in the log/);
+  assert.match(find([3, 2, 1, 5, 6])[0], /out of order in the log/);
+  assert.match(find([1, 2, 3, 5, 6], saw('plugin', 1, 1, 2, 3, 4, 5, 6))[0], /4 was never published/);
+  // Who came later is owed what was published since.
+  assert.deepEqual(find([1, 2, 3, 5, 6], saw('plugin', 5, 5, 6), saw('plugin', 5, 3, 5, 6), saw('plugin', 7)), []);
+  assert.match(find([1, 2, 3, 5, 6], saw('plugin', 5, 6))[0], /missing before/);
+  published.excluded[3] = { clients: new Set(['ada']), never: 'ada' };
+  assert.deepEqual(find([1, 2, 3, 5, 6], saw('plugin', 1, 1, 2, 5, 6)), []);
+  assert.match(find([1, 2, 3, 5, 6], saw('plugin', 1, 1, 2, 3, 5, 6))[0], /not meant for it/);
+});
+
+test('a seed gives the same steps each time', () => {
+  for (let seed = 0; seed < 200; seed++) assert.deepEqual(plan(seed), plan(seed));
+  assert.notDeepEqual(plan(1), plan(9));
+});
+
+if (STEPS) {
+  test(`the steps of ${STEPS}`, { timeout: 3_600_000 }, async (t) => rounds.tell(t, await saved(STEPS)));
+} else {
+  test('what was found before', { timeout: 3_600_000 }, async (t) => rounds.none(t, await saved(new URL('replay/found-mesh/', import.meta.url))));
+
+  test(`${ROUNDS} rounds of trouble with a cluster from seed ${FIRST}`, { timeout: 3_600_000 + ROUNDS * 60_000 }, async (t) => {
+    t.after(() => figures(t));
+    await rounds.tell(t, Array.from({ length: ROUNDS }, (_, i) => ({ name: `seed ${FIRST + i}`, steps: plan(FIRST + i) })));
+  });
+}

@@ -1,0 +1,124 @@
+// Makes the steps of a round with a cluster from a seed (see plan.mjs and mesh.mjs).
+import { CHANNELS } from './mesh.mjs';
+import { random } from './random.mjs';
+
+// The themes decide what the nodes and the network between them suffer.
+const themes = ['quiet', 'kill', 'stop', 'freeze', 'isolate', 'cut', 'all', 'mixed'];
+
+const NODES = 3;
+
+export function plan(seed) {
+  return new Planner(seed).steps();
+}
+
+class Planner {
+  constructor(seed) {
+    this.rng = random(seed);
+    this.theme = themes[seed % themes.length];
+    this.clients = [];
+    this.away = new Set();
+  }
+
+  is(...names) { return names.includes(this.theme) || this.theme === 'mixed'; }
+
+  steps() {
+    const { rng } = this;
+    const steps = [this.setup(), ...this.joins(), { do: 'publishAlong', ms: rng.pick([5, 20, 60]), batch: rng.pick([1, 5]) }];
+    const count = 4 + rng.below(4);
+    for (let i = 0; i < count; i++) {
+      for (let j = rng.below(3); j > 0; j--) steps.push(this.small());
+      steps.push(...this.fault());
+    }
+    return steps;
+  }
+
+  setup() {
+    const { rng } = this;
+    const settings = { partitions: rng.pick([1, 4, 8]) };
+    if (rng.chance(0.3)) settings['cluster-isolation'] = rng.pick(['2s', '0s']);
+    if (rng.chance(0.3)) settings['publish-timeout'] = '3s';
+    if (rng.chance(0.3)) settings['session-ack-interval'] = '200ms';
+    return { do: 'setup', settings };
+  }
+
+  joins() {
+    const { rng } = this;
+    this.clients = ['plugin-1', 'session-1', 'stream-1', 'plugin-2', ...(rng.chance(0.5) ? ['session-2'] : []), ...(rng.chance(0.5) ? ['stream-2'] : [])];
+    return this.clients.map((client) => ({ do: 'join', client, node: rng.below(NODES) }));
+  }
+
+  // small is what happens to clients, between what happens to nodes.
+  small() {
+    const { rng } = this;
+    switch (rng.pick(['client', 'client', 'client', 'publish', 'pause', 'everybody'])) {
+      case 'client': return this.client();
+      case 'publish': return this.publish();
+      case 'pause': return { do: 'pause', ms: rng.pick([50, 300, 1300]) };
+      default: return { do: 'everybody' };
+    }
+  }
+
+  client() {
+    const { rng } = this;
+    const client = rng.pick(this.clients);
+    const to = rng.below(NODES);
+    if (this.away.delete(client)) return { do: 'back', client, to };
+    const how = rng.pick(['reset', 'drop', 'cut', 'swallow']);
+    const bytes = how === 'cut' ? { bytes: 1 + rng.below(3000) } : {};
+    if (rng.chance(0.5)) return { do: 'break', client, how, to, ...bytes };
+    this.away.add(client);
+    return { do: 'away', client, how: rng.pick([how, 'stall']), ...bytes };
+  }
+
+  publish() {
+    const { rng } = this;
+    const step = { do: 'publish', node: rng.below(NODES), channel: rng.pick(CHANNELS), events: 1 + rng.below(20) };
+    const bytes = rng.pick([undefined, undefined, 1_000, 20_000]);
+    if (bytes) step.bytes = bytes;
+    if (rng.chance(0.3)) step.batch = 2 + rng.below(9);
+    else if (rng.chance(0.3)) Object.assign(step, { events: 1, except: rng.pick(this.clients) });
+    return step;
+  }
+
+  fault() {
+    const { rng } = this;
+    const node = rng.below(NODES);
+    const some = [];
+    if (this.is('quiet')) some.push('clients');
+    if (this.is('kill')) some.push('kill', 'kill', 'kills');
+    if (this.is('stop')) some.push('restart', 'rolling');
+    if (this.is('freeze')) some.push('freeze');
+    if (this.is('isolate')) some.push('isolate');
+    if (this.is('cut')) some.push('cut', 'slow');
+    if (this.is('all')) some.push('all', 'most');
+    const ms = rng.pick([0, 0, 300, 1500, 3000]);
+    switch (rng.pick(some)) {
+      case 'clients': return [this.client(), this.client(), this.publish()];
+      case 'kill': return [{ do: 'restart', node, signal: 'SIGKILL', ms }];
+      // The busiest of the nodes is among them.
+      case 'kills': return [{ do: 'rolling', signal: 'SIGKILL', ms: Math.min(ms, 300) }];
+      case 'restart': return [{ do: 'restart', node, signal: 'SIGTERM', ms }];
+      case 'rolling': return [{ do: 'rolling', signal: 'SIGTERM', ms: Math.min(ms, 300) }];
+      case 'freeze': return [{ do: 'freeze', node, ms: rng.pick([300, 1000, 3000, 6000]) }];
+      case 'isolate': return this.meanwhile({ do: 'isolate', node, how: rng.pick(['silence', 'silence', 'reset']) });
+      case 'cut': return this.meanwhile({ do: 'cut', a: node, b: (node + 1) % NODES, how: rng.pick(['silence', 'silence', 'reset']) });
+      case 'slow': return this.meanwhile({ do: 'slow', a: node, b: (node + 1) % NODES, ms: rng.pick([5, 25, 100]) });
+      case 'all': return [{ do: 'all', signal: rng.pick(['SIGTERM', 'SIGKILL', 'SIGKILL']), ms: rng.pick([0, 500]) }];
+      // A majority is gone for some time.
+      default: return [
+        { do: 'stop', node }, this.small(), { do: 'stop', node: (node + 1) % NODES, signal: rng.pick(['SIGTERM', 'SIGKILL']) },
+        { do: 'pause', ms: 500 + ms }, { do: 'start', node }, this.small(), { do: 'start', node: (node + 1) % NODES },
+      ];
+    }
+  }
+
+  // meanwhile does something to the network, lets things happen, and mends it.
+  meanwhile(what) {
+    const { rng } = this;
+    const steps = [what];
+    for (let i = rng.below(4); i > 0; i--) steps.push(this.small());
+    steps.push({ do: 'pause', ms: rng.pick([300, 1500, 4000, 9000]) });
+    if (rng.chance(0.2)) steps.push({ do: 'restart', node: rng.below(NODES), signal: rng.pick(['SIGTERM', 'SIGKILL']) });
+    return [...steps, { do: 'heal' }];
+  }
+}

@@ -1,0 +1,416 @@
+// One round of trouble with a cluster: does a list of steps, one after the other, to
+// real nodes with a network between them that can be cut. As in storage.mjs, a step
+// says in `do` which of the methods below is called with the rest of it, whatever is
+// left out has a default, and any part of a list is a list.
+import { backend } from '../lib/clients.mjs';
+import { isReady, Mesh, PATIENCE as FORMING, steadyPort } from '../lib/mesh.mjs';
+import { app } from '../lib/server.mjs';
+import { within } from '../lib/wait.mjs';
+import { check, History, Published } from './checker.mjs';
+import { Proxy } from './proxy.mjs';
+import { compact, PATIENCE, pause, Scene, until } from './scene.mjs';
+import { Wire } from './wire.mjs';
+
+export const CHANNELS = ['public', 'private-chat', 'presence-room'];
+
+// settings of all nodes: nothing is over a limit.
+const settings = { 'retention-events': 100_000, 'max-queued-bytes': '64MiB' };
+const limits = { event_data_bytes: 131_072, replay_events: 100_000, replay_bytes: 67_108_864 };
+
+// SETTLE is how long a step waits for clients and nodes. What is still missing at
+// the end of the round is a problem, and not before.
+const SETTLE = 10_000;
+
+// PAGE is how many events of the log are read at once.
+const PAGE = 1000;
+
+// apart are the steps that can leave a node without a majority.
+const apart = new Set(['cut', 'isolate', 'freeze', 'all', 'stop']);
+
+// perform does a list of steps and returns the round, with its problems.
+export async function perform(steps) {
+  const round = new MeshRound(steps);
+  try {
+    await within(round.run(), 'the end of a round', 5 * PATIENCE);
+  } catch (error) {
+    round.found.push(error.stack);
+  } finally {
+    round.publishing = false;
+    round.keepLogs();
+    await round.end();
+  }
+  return round;
+}
+
+// compare returns what is wrong with a log, a list of numbers: with what of it was
+// answered 200, with who published what (by, by number), and with what clients saw,
+// {history, seen}. mayMiss says for which reasons they may have been told of a gap.
+export function compare(log, published, by, clients, mayMiss) {
+  const problems = [];
+  const places = new Map();
+  log.forEach((n, i) => {
+    if (places.has(n)) problems.push(`${n} is twice in the log`);
+    else places.set(n, i + 1);
+  });
+  const lost = published.fate.flatMap((what, n) => (what === 'stored' && !places.has(n) ? [n] : []));
+  if (lost.length > 0) problems.push(`${lost} answered 200 and not in the log`);
+  problems.push(...outOfOrder(published, by, places));
+  // What is in the log is owed to all, whatever was answered.
+  const truth = new Published();
+  for (let i = 0; i < log.length; i++) truth.stored(truth.begin());
+  published.excluded.forEach((who, n) => { if (places.has(n)) truth.excluded[places.get(n)] = who; });
+  for (const { history, seen } of clients) {
+    const wrong = compareOne(history, seen, truth, places);
+    for (const { gap } of seen.filter((e) => e.gap && !mayMiss(e.gap))) wrong.push(`${history.kind} ${history.client}: gap, ${gap}`);
+    problems.push(...wrong.map((problem) => `${problem}\n    saw ${compact(seen)}`));
+  }
+  return problems;
+}
+
+// outOfOrder: what one has published in calls that were answered, one after the other,
+// is in the log in the order of these calls.
+function outOfOrder(published, by, places) {
+  const problems = [];
+  const last = new Map();
+  published.fate.forEach((what, n) => {
+    if (what !== 'stored' || !places.has(n)) return;
+    const before = last.get(by[n]);
+    if (before && places.get(n) < places.get(before)) problems.push(`${n} is out of order in the log: before ${before}, by ${by[n]}`);
+    last.set(by[n], n);
+  });
+  return problems;
+}
+
+// compareOne checks what one client saw, with the places in the log in the place of
+// numbers.
+function compareOne(history, seen, truth, places) {
+  const wrong = [];
+  const placed = new History(history.client, history.kind);
+  const owed = [...places].filter(([n]) => n >= history.from).map(([, at]) => at);
+  placed.begin(Math.min(places.size + 1, ...owed));
+  placed.seen = seen.flatMap((entry) => {
+    if (entry.n === undefined) return [entry];
+    if (places.has(entry.n)) return [{ ...entry, n: places.get(entry.n) }];
+    wrong.push(`${history.kind} ${history.client}: ${entry.n} was never published: it is not in the log`);
+    return [];
+  });
+  const numbers = [undefined, ...places.keys()];
+  wrong.push(...check(truth, placed).map((problem) => `${problem} (places, of the numbers ${[...new Set(problem.match(/\d+/g))].slice(1, 6).map((place) => `${place}: ${numbers[place]}`)})`));
+  return wrong;
+}
+
+class MeshRound extends Scene {
+  constructor(steps) {
+    super(undefined, CHANNELS);
+    Object.assign(this, { steps, proxies: new Map(), held: new Set(), frozen: new Set(), wires: [], publishers: [], stalls: new Map(), gaps: new Map(), fault: 'none' });
+    // by[channel][n] is who published a number: what one publishes keeps its order.
+    this.by = new Map(CHANNELS.map((name) => [name, []]));
+  }
+
+  async run() {
+    const first = this.steps.find((step) => step.do === 'setup') ?? {};
+    const args = Object.entries({ ...settings, ...first.settings }).map(([name, value]) => `--${name}=${value}`);
+    const { wires } = this;
+    // Nodes tell each other of nodes, and would go round the wires: nobody is there.
+    const nowhere = await steadyPort();
+    this.mesh = await Mesh.prepare(undefined, {
+      size: first.size ?? 3, args: [...args, '--cluster-advertise', `127.0.0.1:${nowhere}`], apps: [{ ...app, limits }],
+      // Each node reaches each other over a wire of its own.
+      peersOf: (i, ports) => Promise.all(ports.map(async (port, j) => {
+        if (i === j) return port;
+        const wire = await Wire.start(this.t, port);
+        wires.push(Object.assign(wire, { ends: [i, j] }));
+        return wire.port;
+      })),
+    });
+    const round = this;
+    this.server = { get port() { return round.usable[0]?.port ?? round.mesh.nodes[0].port; } };
+    await this.mesh.run();
+    for (const step of this.steps) {
+      this.note(JSON.stringify(step));
+      if (!['setup', 'join', 'publishAlong', 'publish', 'break', 'away', 'back', 'pause', 'everybody'].includes(step.do)) this.fault = step.do;
+      await this[step.do](step);
+    }
+    this.note('everything is well again');
+    this.heal();
+    await this.wellAgain();
+    this.fault = 'none';
+    for (const client of this.proxies.keys()) this.back({ client });
+    this.publishing = false;
+    await within(Promise.all(this.publishers), 'the publishers to end', PATIENCE);
+    await this.finish();
+    await this.judge();
+  }
+
+  async end() {
+    await super.end();
+    await this.mesh?.destroy();
+  }
+
+  get nodes() { return this.mesh.nodes; }
+
+  node(i = 0) { return this.nodes[i % this.nodes.length]; }
+
+  harm(node) { node.harmed = (node.harmed ?? 0) + 1; }
+
+  // alone: the node reaches no other.
+  alone(node) { return this.wires.every(({ ends, cut }) => cut || !ends.includes(this.nodes.indexOf(node))); }
+
+  // usable are the nodes that take connections.
+  get usable() { return this.nodes.filter((node) => node.running && node.ready && !this.frozen.has(node)); }
+
+  // whole: all nodes run and reach each other.
+  get whole() { return this.nodes.every((node) => node.running && !this.frozen.has(node)) && this.wires.every((wire) => !wire.cut); }
+
+  // keepLogs looks for what no node may say.
+  keepLogs() {
+    for (const { name, log = [] } of this.mesh?.nodes ?? []) {
+      this.found.push(...log.filter((line) => /panic|\[unexpected\]|has lost events|lost values/.test(line)).map((line) => `${name} says: ${line}`));
+    }
+  }
+
+  // setup is how the nodes are set up: that has been done.
+  setup() {}
+
+  // join brings a client. Each of its connections goes to the next node that takes
+  // some, at first to the one named.
+  async join({ client, node = 0 }) {
+    if (this.proxies.has(client)) return;
+    const proxy = await Proxy.start(this.t, () => {
+      const count = this.nodes.length;
+      for (let i = 0; i < count; i++) {
+        const next = this.nodes[proxy.next++ % count];
+        if (this.usable.includes(next)) return next.port;
+      }
+      return undefined;
+    });
+    proxy.next = node;
+    this.proxies.set(client, proxy);
+    const [kind] = client.split('-');
+    const joined = kind === 'stream' ? this.stream(client, proxy.port) : this.pusher(kind, client, proxy.port);
+    await within(joined, `${client} to join`, PATIENCE);
+  }
+
+  // publishAlong has somebody publish on each node until the end of the round.
+  publishAlong({ ms = 20, batch = 1 }) {
+    if (this.publishing) return;
+    this.publishing = true;
+    this.publishers = this.nodes.map(async (node, i) => {
+      const hub = backend(node, { timeout: PATIENCE });
+      for (let turn = i; this.publishing; turn++) {
+        const sent = await this.send(hub, this.channels[turn % this.channels.length], turn % 7 ? 1 : batch, { by: node.name, node });
+        await pause(sent ? ms : 50);
+      }
+    });
+  }
+
+  // publish publishes events on a channel through one node, one call after the other.
+  // except is a client that must not get them.
+  async publish({ node = 0, channel = CHANNELS[0], events = 1, bytes, batch = 1, except }) {
+    const hub = backend(this.node(node), { timeout: PATIENCE });
+    const options = { bytes, except: this.pushers.find((each) => each.reechoName === except), by: `steps ${node}`, node: this.node(node) };
+    for (let sent = 0; sent < events; sent += batch) await this.send(hub, channel, Math.min(batch, events - sent), options);
+  }
+
+  async send(hub, channel, count, options = {}) {
+    const first = this.published.get(channel).next;
+    const began = performance.now();
+    // A node that starts, is frozen or is cut off lets its callers wait: of interest is
+    // who calls the others.
+    const { node } = options;
+    const harmed = node?.harmed;
+    const counts = !node || (this.usable.includes(node) && !this.alone(node));
+    for (let n = first; n < first + count; n++) this.by.get(channel)[n] = options.by;
+    const sent = await super.send(hub, channel, count, options);
+    const took = performance.now() - began;
+    if (!counts || node?.harmed !== harmed) return sent;
+    const stall = this.stalls.get(this.fault) ?? { answered: 0, refused: 0, calls: 0, refusals: 0 };
+    const what = sent ? 'answered' : 'refused';
+    stall[what] = Math.max(stall[what], took);
+    stall.calls++;
+    if (!sent) stall.refusals++;
+    this.stalls.set(this.fault, stall);
+    return sent;
+  }
+
+  refused({ status, body }) {
+    if (status !== undefined && status !== 503) this.found.push(`a publish was answered ${status} ${body}`);
+  }
+
+  // break ends a client's connection; it comes back, to a node of its own choice.
+  async break({ client, how = 'reset', bytes = 1, to }) {
+    const proxy = this.proxies.get(client);
+    if (!proxy || this.held.has(client)) return;
+    await until(() => proxy.standing.length > 0, SETTLE);
+    if (to !== undefined) proxy.next = to;
+    for (const link of proxy.standing) link[how](bytes);
+  }
+
+  // away ends it, and the client cannot come back until `back`.
+  async away({ client, ...rest }) {
+    const proxy = this.proxies.get(client);
+    if (!proxy || this.held.has(client)) return;
+    await until(() => proxy.standing.length > 0, SETTLE);
+    proxy.hold();
+    await this.break({ client, ...rest });
+    this.held.add(client);
+  }
+
+  back({ client, to }) {
+    const proxy = this.proxies.get(client);
+    if (!proxy) return;
+    if (to !== undefined) proxy.next = to;
+    if (this.held.delete(client)) proxy.heal();
+    else for (const link of proxy.links) link.resume();
+  }
+
+  async stop({ node, signal = 'SIGKILL' }) {
+    const one = this.node(node);
+    if (this.frozen.has(one)) this.thaw(one);
+    if (!one.running) return;
+    one.stopping = true;
+    this.harm(one);
+    const [status, by] = await one.stop(signal);
+    if (signal === 'SIGTERM' && (status !== 0 || by !== null)) this.found.push(`${one.name}: the server ended with ${status ?? by}, not as it should:\n${one.log.slice(-20).join('\n')}`);
+    this.keepLogs();
+  }
+
+  async start({ node }) {
+    const one = this.node(node);
+    if (one.running) return;
+    await one.launch();
+    await this.settle();
+  }
+
+  async restart({ node, signal = 'SIGKILL', ms = 0 }) {
+    await this.stop({ node, signal });
+    await pause(ms);
+    await this.start({ node });
+  }
+
+  // rolling restarts one node after the other, each when the one before is ready.
+  async rolling({ signal = 'SIGTERM', ms = 0 }) {
+    for (const node of this.nodes.keys()) await this.restart({ node, signal, ms });
+  }
+
+  // all restarts all nodes at once.
+  async all({ signal = 'SIGKILL', ms = 0 }) {
+    await Promise.all(this.nodes.map((_, node) => this.stop({ node, signal })));
+    await pause(ms);
+    await Promise.all(this.nodes.map((node) => node.launch()));
+    await this.settle();
+  }
+
+  // freeze stops a process for some time: it answers nothing, and closes nothing.
+  async freeze({ node, ms = 2000 }) {
+    const one = this.node(node);
+    if (!one.running || this.frozen.has(one)) return;
+    this.harm(one);
+    one.child.kill('SIGSTOP');
+    this.frozen.add(one);
+    await pause(ms);
+    this.thaw(one);
+  }
+
+  thaw(one) {
+    one.child.kill('SIGCONT');
+    this.frozen.delete(one);
+  }
+
+  between(a, b) { return this.wires.filter(({ ends }) => (ends[0] === a && ends[1] === b) || (ends[0] === b && ends[1] === a)); }
+
+  // cut severs two nodes from each other.
+  cut({ a = 0, b = 1, how = 'silence' }) { for (const wire of this.between(a, b)) wire.sever(how); }
+
+  // isolate severs one node from all others.
+  isolate({ node = 0, how = 'silence' }) {
+    this.harm(this.node(node));
+    for (const wire of this.wires) if (wire.ends.includes(node)) wire.sever(how);
+  }
+
+  // slow makes the network between two nodes slow.
+  slow({ a = 0, b = 1, ms = 1 }) { for (const wire of this.between(a, b)) wire.delay = ms; }
+
+  heal() {
+    for (const node of this.frozen) this.thaw(node);
+    for (const wire of this.wires) {
+      wire.delay = 0;
+      if (wire.cut) wire.heal();
+    }
+  }
+
+  // settle waits until all nodes are ready, if they can be.
+  async settle() {
+    if (!this.whole) return;
+    await until(async () => (await Promise.all(this.nodes.map(isReady))).every(Boolean), FORMING);
+  }
+
+  // wellAgain has all nodes run and be ready.
+  async wellAgain() {
+    for (const node of this.nodes.filter((each) => !each.running)) {
+      if (!node.stopping) this.found.push(`${node.name}: the server ended by itself:\n${node.log.slice(-20).join('\n')}`);
+      await node.launch();
+    }
+    for (const [i, node] of this.nodes.entries()) {
+      await within(node.started, `${node.name} to start`, FORMING);
+      await this.mesh.ready(i);
+    }
+  }
+
+  // everybody waits until those who are there have what was published.
+  async everybody() {
+    const waiting = () => this.channels.flatMap((channel) => this.missing(channel)).filter((history) => !this.held.has(history.client));
+    await until(() => waiting().length === 0, SETTLE);
+  }
+
+  async pause({ ms = 500 }) { await pause(ms); }
+
+  // judge compares the logs of all nodes with each other, with what was answered 200,
+  // and with what the clients saw.
+  async judge() {
+    const seen = this.histories.map(({ channel, history }) => ({ channel, history, seen: [...history.seen] }));
+    for (const channel of this.channels) {
+      const log = await this.logOf(channel);
+      const problems = compare(log, this.published.get(channel), this.by.get(channel), seen.filter((of) => of.channel === channel), (gap) => this.mayMiss(gap));
+      this.found.push(...problems.map((problem) => `${channel}: ${problem}`));
+    }
+    for (const { gap } of seen.flatMap((of) => of.seen).filter((entry) => entry.gap)) this.gaps.set(gap, (this.gaps.get(gap) ?? 0) + 1);
+  }
+
+  // mayMiss: who comes to a node that is without a majority cannot be answered.
+  mayMiss(reason) { return reason === 'unavailable' && this.steps.some((step) => apart.has(step.do)); }
+
+  // logOf reads the log of a channel on all nodes, and returns the numbers in it.
+  async logOf(channel) {
+    const logs = async () => Promise.all(this.nodes.map((node) => this.read(node, channel)));
+    let all;
+    const same = await until(async () => {
+      all = (await logs()).map((events) => JSON.stringify(events));
+      return all.every((log) => log === all[0]);
+    }, SETTLE).catch((error) => {
+      throw new Error(`the log of ${channel} cannot be read: ${error.status ?? ''} ${error.body ?? error.message}`);
+    });
+    const parsed = all.map((log) => JSON.parse(log));
+    if (!same) this.found.push(`${channel}: the log of the nodes differs: ${parsed.map((log, i) => `${this.nodes[i].name} ${log.length} events`)}`);
+    return parsed.reduce((longest, log) => (log.length > longest.length ? log : longest)).map(([, n]) => n);
+  }
+
+  // read returns [position, number] of all events of a channel.
+  async read(node, channel) {
+    const hub = backend(node, { timeout: PATIENCE });
+    const events = [];
+    for (let more = true, after; more;) {
+      const answer = await (await hub.get({ path: `/channels/${channel}/events`, params: { limit: PAGE, ...(after ? { after } : {}) } })).json();
+      ({ more } = answer);
+      after = answer.events.at(-1)?.position ?? after;
+      events.push(...answer.events.map(({ position, data }) => [position, JSON.parse(data).n]));
+      if (answer.events.length === 0) break;
+    }
+    return events;
+  }
+
+  report() {
+    const logs = this.mesh?.log.slice(-1000).filter((line) => !/file descriptors/.test(line)) ?? [];
+    return `${this.found.slice(0, 6).join('\n  ')}\n  ${this.log.slice(-100).join('\n  ')}\nthe nodes said:\n  ${logs.slice(-60).join('\n  ')}`;
+  }
+}
