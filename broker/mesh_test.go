@@ -1,11 +1,14 @@
 package broker_test
 
 import (
+	"errors"
 	"fmt"
+	"log/slog"
 	"testing"
 
 	"reecho/broker"
 	"reecho/broker/brokertest"
+	"reecho/broker/natsd"
 )
 
 // Three brokers that start at the same time agree on the epoch and the runs, what is
@@ -45,4 +48,18 @@ func TestMesh(t *testing.T) {
 		t.Errorf("epoch %s and run %s after a restart, before %s and %s", e, r, epoch, run)
 	}
 	wantEvents(t, m.Nodes[1].Broker, "match.1", 30)
+}
+
+// A second server with the name of one that runs is refused, wherever it listens.
+func TestMeshNameIsTaken(t *testing.T) {
+	t.Parallel()
+	m := brokertest.StartMesh(t, 3, broker.Config{Partitions: 1})
+	cfg := m.Nodes[0].Config
+	second := *cfg.Mesh
+	second.Listen = brokertest.FreeAddresses(t, 1)[0]
+	cfg.Mesh, cfg.Dir = &second, t.TempDir()
+	_, err := natsd.Start(t.Context(), cfg, slog.New(slog.DiscardHandler))
+	if !errors.Is(err, natsd.ErrMesh) {
+		t.Errorf("got %v, want ErrMesh", err)
+	}
 }

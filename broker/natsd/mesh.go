@@ -31,8 +31,8 @@ type Mesh struct {
 	// Advertise is the HOST:PORT at which the others reach this one, "" for that of
 	// Listen.
 	Advertise string
-	// Peers are the HOST:PORT of all servers, with or without this one, the same
-	// on all. A host may be a name with several addresses.
+	// Peers are the HOST:PORT of all servers, this one too, the same on all; or one
+	// whose host is a name that has all their addresses.
 	Peers []string
 	// Size is how many servers keep the streams: 3 or 5. 0 is DefaultSize.
 	Size int
@@ -82,8 +82,11 @@ func (m *Mesh) Validate() error {
 	if len(m.Secret) < MinSecret {
 		add("its secret has %d bytes: at least %d, the same on all servers", len(m.Secret), MinSecret)
 	}
-	if len(m.Peers) == 0 {
+	switch n := len(m.Peers); {
+	case n == 0:
 		add("no peers are named: all servers, the same on all")
+	case n > 1 && n < m.size():
+		add("%d peers are named and it has %d servers: all have to be, this one too", n, m.size())
 	}
 	for _, addr := range append([]string{m.Listen}, m.Peers...) {
 		if _, _, err := splitAddress(addr); err != nil {

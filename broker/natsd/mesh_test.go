@@ -1,6 +1,8 @@
 package natsd
 
 import (
+	"errors"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -20,7 +22,7 @@ func TestMeshValidate(t *testing.T) {
 		want string
 	}{
 		"valid":               {valid, ""},
-		"five":                {with(func(m *Mesh) { m.Size = 5 }), ""},
+		"three of five":       {with(func(m *Mesh) { m.Size = 5 }), "3 peers are named and it has 5 servers"},
 		"one name":            {with(func(m *Mesh) { m.Peers = []string{"reecho.default.svc:6222"} }), ""},
 		"all interfaces":      {with(func(m *Mesh) { m.Listen = ":6222" }), ""},
 		"no name":             {with(func(m *Mesh) { m.Cluster = "" }), `its name is ""`},
@@ -28,6 +30,7 @@ func TestMeshValidate(t *testing.T) {
 		"two servers":         {with(func(m *Mesh) { m.Size = 2 }), "would have 2 servers: 3 or 5 are needed"},
 		"a short secret":      {with(func(m *Mesh) { m.Secret = "short" }), "its secret has 5 bytes"},
 		"no peers":            {with(func(m *Mesh) { m.Peers = nil }), "no peers are named"},
+		"two of three":        {with(func(m *Mesh) { m.Peers = m.Peers[:2] }), "2 peers are named and it has 3 servers"},
 		"no port":             {with(func(m *Mesh) { m.Peers[1] = "b" }), `"b" is no address`},
 		"port 0":              {with(func(m *Mesh) { m.Listen = "a:0" }), "no port from 1 to 65535"},
 		"advertised":          {with(func(m *Mesh) { m.Advertise = ":6222" }), "cannot be advertised"},
@@ -44,5 +47,40 @@ func TestMeshValidate(t *testing.T) {
 	c := Config{Dir: "x", Mesh: &valid}
 	if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "no name of its own") {
 		t.Errorf("without a name: %v", err)
+	}
+}
+
+// A server whose name another has that runs does not start; who does not answer, or
+// something else, is nobody's rival.
+func TestRivals(t *testing.T) {
+	t.Parallel()
+	says := func(text string) string {
+		t.Helper()
+		l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = l.Close() })
+		go func() {
+			for {
+				conn, err := l.Accept()
+				if err != nil {
+					return
+				}
+				_, _ = conn.Write([]byte(text))
+				_ = conn.Close()
+			}
+		}()
+		return l.Addr().String()
+	}
+	others := []string{
+		"127.0.0.1:1", says(""), says("HTTP/1.1 400 Bad Request\r\n\r\n"), says("INFO {\r\n"), says(`INFO {"server_name":"n2"}` + "\r\n"),
+	}
+	if err := checkRivals(t.Context(), "n1", others); err != nil {
+		t.Errorf("without a rival: %v", err)
+	}
+	err := checkRivals(t.Context(), "n1", append(others, says(`INFO {"server_id":"N","server_name":"n1"}`+"\r\n")))
+	if !errors.Is(err, ErrMesh) || !strings.Contains(err.Error(), "has the name n1 already") {
+		t.Errorf("with one: %v", err)
 	}
 }

@@ -99,6 +99,9 @@ func (s *Server) start(ctx context.Context) error {
 		if s.peers, err = m.resolve(ctx, s.log); err != nil {
 			return err
 		}
+		if err := checkRivals(ctx, s.cfg.Name, s.peers); err != nil {
+			return err
+		}
 	}
 	if s.ledger, err = openLedger(s.cfg.Dir, s.log); err != nil {
 		return err

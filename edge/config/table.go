@@ -82,7 +82,7 @@ var settings = []setting[Config]{
 	{key: "node_name", help: "`NAME` of this server in its cluster, another one on each and the same for ever; the host's name if empty", bind: func(c *Config) any { return &c.Store.Name }},
 	{key: "cluster_name", help: "`NAME` of the cluster, the same on all servers; without one the server is alone", bind: func(c *Config) any { return &c.Cluster.Cluster }},
 	{key: "cluster_listen", def: DefaultClusterListen, help: "`HOST:PORT` for the other servers of the cluster", bind: func(c *Config) any { return &c.Cluster.Listen }},
-	{key: "cluster_peers", help: "`HOST:PORT` of all servers of the cluster, with or without this one, the same on all; or one name with all their addresses", bind: func(c *Config) any { return &c.Cluster.Peers }},
+	{key: "cluster_peers", help: "`HOST:PORT` of all servers of the cluster, this one too, the same on all; or one name that has all their addresses", bind: func(c *Config) any { return &c.Cluster.Peers }},
 	{key: "cluster_secret", help: "`SECRET` that the servers know each other by, at least 16 characters, the same on all; others on this machine can see flags, prefer the environment", bind: func(c *Config) any { return &c.Cluster.Secret }},
 	{key: "cluster_size", def: fmt.Sprint(natsd.DefaultSize), help: "servers that keep the events, 3 or 5", positive: true, bind: func(c *Config) any { return &c.Cluster.Size }},
 	{key: "cluster_advertise", help: "`HOST:PORT` at which the others reach this server, if that is not what cluster_peers says", bind: func(c *Config) any { return &c.Cluster.Advertise }},
