@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -378,4 +379,19 @@ func (l hookedLog) ReadTo(ctx context.Context, from, upTo uint64, limit int) ([]
 		l.all.read()
 	}
 	return l.Log.ReadTo(ctx, from, upTo, limit)
+}
+
+// A node that was cut off before a channel had events, and missed more than one read
+// brings, gets all of them: they are fewer than are kept. A gap was told.
+func TestMissedMoreThanOneReadBrings(t *testing.T) {
+	const events = 700
+	onStage(t, broker.Retention{EventsPerChannel: 1000, MaxAge: time.Hour, MaxBytes: 1 << 30}, nil, func(s *stage) {
+		var want []string
+		for i := range events {
+			s.publish() // nothing arrives
+			want = append(want, strconv.Itoa(i+1))
+		}
+		s.pass(2 * replay.DefaultSweep)
+		s.want(want...)
+	})
 }

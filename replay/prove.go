@@ -54,14 +54,19 @@ func retainedOf(ctx context.Context, log Log) (r Retained, count int, last uint6
 	return r, count, state.Last, nil
 }
 
+// allRetained stands for as many events as are retained of the channel.
+const allRetained = -1
+
 // decide tells whether everything behind a claim, of which newer events are
 // known, is still retained; a node wants all of it.
 func (ch *Channel) decide(ctx context.Context, c Claim, newer int) (Reason, error) {
-	r, _, _, err := retainedOf(ctx, ch.log)
+	r, count, _, err := retainedOf(ctx, ch.log)
 	if err != nil {
 		return "", err
 	}
-	r.Newer = newer
+	if r.Newer = newer; newer == allRetained {
+		r.Newer = count
+	}
 	return Decide(c, r, limitsOf(ch.log, unbounded), time.Now()), nil
 }
 

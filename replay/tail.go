@@ -3,7 +3,6 @@ package replay
 import (
 	"context"
 	"log/slog"
-	"math"
 	"time"
 
 	"reecho/broker"
@@ -257,7 +256,7 @@ func (ch *Channel) newer(events []broker.Event, more bool) int {
 	case len(events) > 0 && ch.sequencer.Begins(events[0].Sequence):
 		return 0
 	case more:
-		return math.MaxInt // enough to doubt it
+		return allRetained // of those at or below the claim, one is enough
 	}
 	return len(events)
 }
