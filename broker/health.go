@@ -20,6 +20,11 @@ type health struct {
 	looks   int
 	refuses map[*publisher]bool
 
+	// looking is held while somebody looks at the folder for Sound; sound is when the
+	// newest look began that found nothing wrong.
+	looking sync.Mutex
+	sound   time.Time
+
 	// change is held while the log comes to have failed, or to work, here and
 	// in every publisher. Before mu.
 	change sync.Mutex
@@ -75,6 +80,26 @@ func (b *Broker) openHealth(d Dialer) {
 // Failure returns nil while events can be stored, else an ErrUnavailable that
 // says why not and since when. It asks nothing; the change has been logged.
 func (b *Broker) Failure() error { return b.health.failure() }
+
+// Sound returns nil if what was read before can be believed: a server that cannot
+// open a file answers that there is no event. The error is ErrUnavailable.
+func (b *Broker) Sound(ctx context.Context) error {
+	if err := b.Failure(); err != nil || b.health.keeper == nil {
+		return err
+	}
+	h, asked := b.health, time.Now()
+	h.looking.Lock()
+	defer h.looking.Unlock()
+	if h.sound.After(asked) {
+		return nil // somebody has looked since
+	}
+	now := time.Now()
+	if err := h.check(ctx, 0, false); err != nil {
+		return unanswered(err)
+	}
+	h.sound = now
+	return nil
+}
 
 // failure is what to answer while the log has failed, nil while it works.
 func (h *health) failure() error {

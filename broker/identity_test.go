@@ -532,3 +532,35 @@ func TestEmptyStreamAfterAKill(t *testing.T) {
 		t.Errorf("sequence %d is given after %d", after.sequence, p.sequence)
 	}
 }
+
+// What is stored behind damage is there at the next start: it was lost with it then,
+// when nats-server came to read the file.
+func TestDamageIsTakenOutAtOnce(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	b, stop := brokertest.Open(t, dir, broker.Config{Partitions: 1})
+	publishMany(t, b, "match.1", 0, 1)
+	stop()
+	block := filepath.Join(msgs(dir), "1.blk")
+	text, err := os.ReadFile(block)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text[len(text)/2] ^= 0xff
+	if err := os.WriteFile(block, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b, said, stop := openLogging(t, dir, broker.Config{Partitions: 1})
+	if strings.Count(said(), "has lost events that were stored") != 1 {
+		t.Errorf("said %s", said())
+	}
+	after := publishMany(t, b, "match.1", 0, 5)
+	stop()
+	b, said, stop = openLogging(t, dir, broker.Config{Partitions: 1})
+	defer stop()
+	wantKnown(t, b, true, after)
+	wantEvents(t, b, "match.1", 5)
+	if said() != "" {
+		t.Errorf("it is told again: %s", said())
+	}
+}

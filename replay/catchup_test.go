@@ -100,6 +100,23 @@ func TestCatchupAsksAgain(t *testing.T) {
 	})
 }
 
+// A log that finds nothing because it cannot read is asked again, too. Seen: without
+// descriptors a client was told that what was there had been trimmed.
+func TestCatchupDoesNotBelieveTheBlind(t *testing.T) {
+	onStage(t, hour, nil, func(s *stage) {
+		at := time.Now()
+		for range 3 {
+			s.arrive(s.publish())
+		}
+		s.pass(time.Minute)
+		s.entries = nil
+		s.log.Blind(true)
+		time.AfterFunc(4*time.Second, func() { s.log.Blind(false) })
+		s.ask(replay.Request{Want: replay.WantSince, Since: at.Add(-time.Hour / 2)})
+		s.want("answer 3@0", "+1", "+2", "+3")
+	})
+}
+
 // Turn comes before each reading of the log, and can deny the past, end the
 // request, or let it go on.
 func TestCatchupTurns(t *testing.T) {

@@ -17,6 +17,8 @@ type Logs interface {
 	Scan(ctx context.Context, stream int, from, to uint64, visit func(broker.Ref, broker.Event) bool) error
 	Disturbed() <-chan int
 	Failure() error
+	// Sound returns nil if what was read before can be believed, see broker.Broker.
+	Sound(ctx context.Context) error
 }
 
 // Log is the log of one channel, as broker.Log has it.

@@ -67,7 +67,7 @@ func (ch *Channel) decide(ctx context.Context, c Claim, newer int) (Reason, erro
 	if r.Newer = newer; newer == allRetained {
 		r.Newer = count
 	}
-	return Decide(c, r, limitsOf(ch.log, unbounded), time.Now()), nil
+	return Decide(c, r, limitsOf(ch.log, unbounded), time.Now()), ch.node.logs.Sound(ctx)
 }
 
 // prove decides whether events, which were read from the claim's own on, and
@@ -85,7 +85,7 @@ func (ch *Channel) prove(ctx context.Context, c Claim, events []broker.Event) (p
 	return proof{
 		reason: Decide(c, r, limits, now),
 		shared: Decide(Claim{Sequence: c.Sequence}, r, limits, now) == "",
-	}, events, nil
+	}, events, ch.node.logs.Sound(ctx)
 }
 
 // proveSince decides whether the events since a time, of which so many were read
@@ -102,7 +102,8 @@ func (ch *Channel) proveSince(ctx context.Context, since time.Time, after uint64
 		return "", nil // it is older than that, and would have been trimmed first
 	}
 	// Nobody claims to have what was before after: of that only the time is known.
-	return Decide(Claim{Confirmed: since.Add(confirmSlack)}, r, limitsOf(ch.log, ch.bounds), time.Now()), nil
+	reason := Decide(Claim{Confirmed: since.Add(confirmSlack)}, r, limitsOf(ch.log, ch.bounds), time.Now())
+	return reason, ch.node.logs.Sound(ctx)
 }
 
 // retained is what the stream holds, and this node, above a sequence, of which so

@@ -112,15 +112,12 @@ func (s *Server) start(ctx context.Context) error {
 	return nil
 }
 
-// firstLaunch begins the first life of the server; after an unclean end all that is
-// there is read.
+// firstLaunch begins the first life of the server; after an unclean end, and of what
+// is damaged, all that is there is read.
 func (s *Server) firstLaunch(ctx context.Context, closed bool) error {
-	v := &verifier{}
-	if !closed {
-		var err error
-		if v, err = s.ledger.verify(); err != nil {
-			return err
-		}
+	v, err := s.ledger.verify(!closed)
+	if err != nil {
+		return err
 	}
 	if err := s.launch(ctx, false); err != nil {
 		return err

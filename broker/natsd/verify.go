@@ -19,8 +19,9 @@ type verifier struct {
 	filled map[string]map[string]os.FileInfo
 }
 
-// verify is called before the start.
-func (l *ledger) verify() (*verifier, error) {
+// verify is called before the start; all: of all streams, else of those that are
+// damaged. Of these the rest would be lost at the next start, with what came since.
+func (l *ledger) verify(all bool) (*verifier, error) {
 	v := &verifier{root: l.root, filled: make(map[string]map[string]os.FileInfo)}
 	streams, err := fs.ReadDir(l.root.FS(), path.Join(storeFolder, streamsPath))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -30,6 +31,9 @@ func (l *ledger) verify() (*verifier, error) {
 		return nil, fmt.Errorf("look at the streams: %w", err)
 	}
 	for _, s := range streams {
+		if !all && l.damage[s.Name()] == "" {
+			continue
+		}
 		err := l.root.Remove(path.Join(messagesFolder(s.Name()), indexFile))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("have the files of %s read: %w", s.Name(), err)

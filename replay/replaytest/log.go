@@ -45,6 +45,7 @@ type Log struct {
 	bytes     int64
 	removed   map[string]mark // by app; "" any
 	failing   bool
+	blind     bool // no event is found, as by a server that cannot open its files
 	receivers map[broker.Ref]broker.Receiver
 	values    map[string]broker.Value
 	revision  uint64    // of the newest value
@@ -157,6 +158,13 @@ func (l *Log) Fail(failing bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.failing = failing
+}
+
+// Blind makes reads find no events, or find them again.
+func (l *Log) Blind(blind bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.blind = blind
 }
 
 // Publish stores an event of a size, about, and returns it as it goes out live; while
@@ -326,6 +334,16 @@ func (l *Log) Disturbed() <-chan int { return l.disturbed }
 
 // Failure implements replay.Logs: what fails here is not told of.
 func (l *Log) Failure() error { return nil }
+
+// Sound implements replay.Logs.
+func (l *Log) Sound(context.Context) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.failing || l.blind {
+		return ErrFailing
+	}
+	return nil
+}
 
 // Get implements session.Records.
 func (l *Log) Get(ctx context.Context, key string) (broker.Value, error) {

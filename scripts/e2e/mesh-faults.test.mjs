@@ -13,7 +13,7 @@ import { plan } from './replay/mesh-plan.mjs';
 import { Rounds, saved } from './replay/rounds.mjs';
 
 const STEPS = process.env.REECHO_MESH_STEPS;
-const ROUNDS = Number(process.env.REECHO_MESH_ROUNDS ?? 8);
+const ROUNDS = Number(process.env.REECHO_MESH_ROUNDS ?? 4);
 const FIRST = Number(process.env.REECHO_MESH_SEED ?? Math.floor(Math.random() * 1e9));
 const AT_ONCE = Number(process.env.REECHO_MESH_AT_ONCE ?? 3);
 // TRIES is how often the steps of a failure are run: a round takes half a minute.
