@@ -20,12 +20,13 @@ func (s *Server) Yield(ctx context.Context) error {
 	if s.cfg.Mesh == nil || i == nil {
 		return nil
 	}
+	// Without a majority nobody answers, and there is nobody to yield to.
+	ctx, cancel := context.WithTimeout(ctx, yieldTimeout)
+	defer cancel()
 	names, err := s.opened(ctx)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, yieldTimeout)
-	defer cancel()
 	for {
 		// Who is chosen may be this one again, if the others are behind.
 		err := s.yield(ctx, i.ns, names)
