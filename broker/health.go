@@ -20,7 +20,7 @@ type health struct {
 	looks   int
 	refuses map[*publisher]bool
 
-	// looking is held while somebody looks at the folder for Sound; sound is when the
+	// looking is held while somebody looks whether the folder is readable; sound is when the
 	// newest look began that found nothing wrong.
 	looking sync.Mutex
 	sound   time.Time
@@ -81,13 +81,13 @@ func (b *Broker) openHealth(d Dialer) {
 // says why not and since when. It asks nothing; the change has been logged.
 func (b *Broker) Failure() error { return b.health.failure() }
 
-// Sound returns nil if what was read before can be believed: a server that cannot
-// open a file answers that there is no event. The error is ErrUnavailable.
-func (b *Broker) Sound(ctx context.Context) error {
-	if err := b.Failure(); err != nil || b.health.keeper == nil {
+// readable returns nil if the folder can be read: for all that ask meanwhile it is
+// looked at once. The error is ErrUnavailable.
+func (h *health) readable(ctx context.Context) error {
+	if err := h.failure(); err != nil || h.keeper == nil {
 		return err
 	}
-	h, asked := b.health, time.Now()
+	asked := time.Now()
 	h.looking.Lock()
 	defer h.looking.Unlock()
 	if h.sound.After(asked) {

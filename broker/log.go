@@ -204,6 +204,10 @@ func (l Log) State(ctx context.Context) (State, error) {
 	return l.broker.removed(ctx, l.lane, l.ref.App, s)
 }
 
+// Sound returns nil if what was read before can be believed: a server that cannot
+// open a file answers that there is no event. The error is ErrUnavailable.
+func (l Log) Sound(ctx context.Context) error { return l.broker.health.readable(ctx) }
+
 // Subscribe starts the delivery of the channel's events to r. When it returns,
 // every event stored afterwards by a publisher on this node is delivered or
 // shows as a gap. There is at most one subscription to a channel at a time.

@@ -17,8 +17,6 @@ type Logs interface {
 	Scan(ctx context.Context, stream int, from, to uint64, visit func(broker.Ref, broker.Event) bool) error
 	Disturbed() <-chan int
 	Failure() error
-	// Sound returns nil if what was read before can be believed, see broker.Broker.
-	Sound(ctx context.Context) error
 }
 
 // Log is the log of one channel, as broker.Log has it.
@@ -31,6 +29,7 @@ type Log interface {
 	Retains(ctx context.Context, sequence uint64) (bool, error)
 	Span(ctx context.Context) (first broker.Event, retained int, err error)
 	State(ctx context.Context) (broker.State, error)
+	Sound(ctx context.Context) error
 	Retention() broker.Retention
 	Epoch() string
 	Runs() broker.Runs

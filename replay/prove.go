@@ -51,7 +51,9 @@ func retainedOf(ctx context.Context, log Log) (r Retained, count int, last uint6
 	}
 	r = RetainedOf(state)
 	r.First = first.Sequence
-	return r, count, state.Last, nil
+	// The range was read before, too: that all is there, or gone, is believed only
+	// of a log that can read.
+	return r, count, state.Last, log.Sound(ctx)
 }
 
 // allRetained stands for as many events as are retained of the channel.
@@ -67,7 +69,7 @@ func (ch *Channel) decide(ctx context.Context, c Claim, newer int) (Reason, erro
 	if r.Newer = newer; newer == allRetained {
 		r.Newer = count
 	}
-	return Decide(c, r, limitsOf(ch.log, unbounded), time.Now()), ch.node.logs.Sound(ctx)
+	return Decide(c, r, limitsOf(ch.log, unbounded), time.Now()), nil
 }
 
 // prove decides whether events, which were read from the claim's own on, and
@@ -85,7 +87,7 @@ func (ch *Channel) prove(ctx context.Context, c Claim, events []broker.Event) (p
 	return proof{
 		reason: Decide(c, r, limits, now),
 		shared: Decide(Claim{Sequence: c.Sequence}, r, limits, now) == "",
-	}, events, ch.node.logs.Sound(ctx)
+	}, events, nil
 }
 
 // proveSince decides whether the events since a time, of which so many were read
@@ -102,8 +104,7 @@ func (ch *Channel) proveSince(ctx context.Context, since time.Time, after uint64
 		return "", nil // it is older than that, and would have been trimmed first
 	}
 	// Nobody claims to have what was before after: of that only the time is known.
-	reason := Decide(Claim{Confirmed: since.Add(confirmSlack)}, r, limitsOf(ch.log, ch.bounds), time.Now())
-	return reason, ch.node.logs.Sound(ctx)
+	return Decide(Claim{Confirmed: since.Add(confirmSlack)}, r, limitsOf(ch.log, ch.bounds), time.Now()), nil
 }
 
 // retained is what the stream holds, and this node, above a sequence, of which so

@@ -104,6 +104,17 @@ func (c channelLog) State(ctx context.Context) (broker.State, error) {
 	return s, nil
 }
 
+// Sound implements replay.Log.
+func (c channelLog) Sound(context.Context) error {
+	l := c.log
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.failing || l.blind {
+		return ErrFailing
+	}
+	return nil
+}
+
 // Follow implements replay.Log.
 func (c channelLog) Follow(ctx context.Context, r broker.Receiver) (end func(), err error) {
 	unlock, err := c.log.answer(ctx)

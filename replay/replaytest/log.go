@@ -335,16 +335,6 @@ func (l *Log) Disturbed() <-chan int { return l.disturbed }
 // Failure implements replay.Logs: what fails here is not told of.
 func (l *Log) Failure() error { return nil }
 
-// Sound implements replay.Logs.
-func (l *Log) Sound(context.Context) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.failing || l.blind {
-		return ErrFailing
-	}
-	return nil
-}
-
 // Get implements session.Records.
 func (l *Log) Get(ctx context.Context, key string) (broker.Value, error) {
 	unlock, err := l.answer(ctx)
