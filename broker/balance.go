@@ -51,10 +51,7 @@ func (b *Broker) tooMuch(ctx context.Context, now time.Time) (stream, to string)
 		leads[p.Name], since[p.Name] = 0, p.Since
 	}
 	mine := make(map[string]clusterInfo)
-	for _, l := range b.lanes {
-		if !l.retained() {
-			continue
-		}
+	for l := range b.retainedLanes() {
 		info, err := b.clusterInfo(ctx, l)
 		if err != nil || info.Leader == "" {
 			return "", "" // an election runs, or the node is cut off
@@ -81,7 +78,7 @@ func (b *Broker) clusterInfo(ctx context.Context, l *lane) (clusterInfo, error) 
 	var answer struct {
 		Cluster clusterInfo `json:"cluster"`
 	}
-	err := b.ask(ctx, b.api+"STREAM.INFO."+l.stream, struct{}{}, &answer)
+	err := b.askInfo(ctx, l, struct{}{}, &answer)
 	return answer.Cluster, err
 }
 

@@ -66,10 +66,9 @@ const readConnections = 4
 // clients must not be compared with them. The context bounds the start only.
 // If d is a Keeper, the broker restarts its server when that has failed; if it is
 // a Witness, streams that have lost something get a new epoch, and stores tell it; in
-// a copy all do. Close
-// ends the broker; the server behind d must outlive it. The error is
-// ErrPartitions if the data has another number of partitions, ErrRules if the
-// rules cannot be applied to it.
+// a copy all do. Close ends the broker; the server behind d must outlive it. The error
+// is ErrPartitions if the data has another number of partitions, ErrRules if the rules
+// cannot be applied to it.
 func New(ctx context.Context, cfg Config, d Dialer, newEpoch bool, log *slog.Logger) (*Broker, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -198,10 +197,8 @@ func (b *Broker) reader() *nats.Conn {
 // ShortestAge is the shortest time for which events of any channel are retained.
 func (b *Broker) ShortestAge() time.Duration {
 	shortest := b.cfg.MaxAge
-	for _, l := range b.lanes {
-		if l.retained() {
-			shortest = min(shortest, l.retention.MaxAge)
-		}
+	for l := range b.retainedLanes() {
+		shortest = min(shortest, l.retention.MaxAge)
 	}
 	return shortest
 }

@@ -16,15 +16,20 @@ func apiPrefix(domain string) string {
 	return "$JS." + domain + ".API."
 }
 
-// jetStream is that of the configured domain.
-func (b *Broker) jetStream(nc *nats.Conn) (js jetstream.JetStream, err error) {
-	if b.cfg.Domain == "" {
+// JetStream is that of a domain, "" for that of the server.
+func JetStream(nc *nats.Conn, domain string) (js jetstream.JetStream, err error) {
+	if domain == "" {
 		js, err = jetstream.New(nc)
 	} else {
-		js, err = jetstream.NewWithDomain(nc, b.cfg.Domain)
+		js, err = jetstream.NewWithDomain(nc, domain)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("use JetStream: %w", err)
 	}
 	return js, nil
+}
+
+// jetStream is that of the configured domain.
+func (b *Broker) jetStream(nc *nats.Conn) (jetstream.JetStream, error) {
+	return JetStream(nc, b.cfg.Domain)
 }

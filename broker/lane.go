@@ -3,6 +3,7 @@ package broker
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -47,6 +48,17 @@ func (l *lane) retained() bool { return !l.retention.Off }
 
 // replicated reports whether a server may answer that is behind the leader.
 func (l *lane) replicated() bool { return l.replicas > 1 }
+
+// retainedLanes are the lanes that have a stream.
+func (b *Broker) retainedLanes() iter.Seq[*lane] {
+	return func(yield func(*lane) bool) {
+		for _, l := range b.lanes {
+			if l.retained() && !yield(l) {
+				return
+			}
+		}
+	}
+}
 
 // onDisk reports whether the lane has a stream that outlives the server.
 func (l *lane) onDisk() bool { return l.retained() && (l.rule == nil || !l.rule.Memory) }

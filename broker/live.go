@@ -47,10 +47,7 @@ func (b *Broker) openLive(d Dialer) (*live, error) {
 		return nil, err
 	}
 	l.nc = nc
-	for _, lane := range b.lanes {
-		if !lane.retained() {
-			continue
-		}
+	for lane := range b.retainedLanes() {
 		if _, err := nc.ChanSubscribe(lane.nudgeSubject(), l.queue); err != nil {
 			nc.Close()
 			return nil, fmt.Errorf("subscribe to nudges: %w", err)

@@ -27,10 +27,8 @@ func again(ctx context.Context, do func(ctx context.Context) error) error {
 		if err == nil || !passing(err) {
 			return err
 		}
-		select {
-		case <-time.After(tryPause):
-		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", err, ctx.Err())
+		if ended := pause(ctx, tryPause); ended != nil {
+			return fmt.Errorf("%w: %w", err, ended)
 		}
 	}
 }
@@ -84,7 +82,7 @@ func passing(err error) bool {
 // answer to one of several that make the same at once is lost.
 func (s *start) openReplicated(ctx context.Context, l *lane) error {
 	for {
-		have, err := s.findReplicated(ctx, l)
+		have, err := findAgain(ctx, s.js, l.stream)
 		if err != nil {
 			return err
 		}
@@ -109,9 +107,10 @@ func (s *start) openReplicated(ctx context.Context, l *lane) error {
 	}
 }
 
-func (s *start) findReplicated(ctx context.Context, l *lane) (have *jetstream.StreamInfo, err error) {
+// findAgain is findStream that waits out what passes.
+func findAgain(ctx context.Context, js jetstream.JetStream, name string) (have *jetstream.StreamInfo, err error) {
 	err = again(ctx, func(ctx context.Context) error {
-		have, err = findStream(ctx, s.js, l.stream)
+		have, err = findStream(ctx, js, name)
 		return err
 	})
 	return have, err

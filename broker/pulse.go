@@ -45,9 +45,6 @@ type beat struct {
 
 // openPulse begins to beat; the first answers are waited for by nobody.
 func (b *Broker) openPulse() error {
-	if !b.cfg.Shared {
-		return nil
-	}
 	p := &pulse{broker: b, inbox: nats.NewInbox(), beats: make([]beat, len(b.lanes)), said: make(map[string]bool)}
 	for i := range p.beats {
 		p.beats[i].stored, p.beats[i].heard = time.Now(), time.Now()
@@ -55,10 +52,7 @@ func (b *Broker) openPulse() error {
 	if _, err := b.publish.Subscribe(p.inbox+".>", p.acknowledged); err != nil {
 		return fmt.Errorf("subscribe to the answers to pulses: %w", err)
 	}
-	for _, l := range b.lanes {
-		if !l.retained() {
-			continue
-		}
+	for l := range b.retainedLanes() {
 		// Over a connection of its own kind: the live one hears only others.
 		if _, err := b.publish.Subscribe(l.subject(liveRoot, pulseRef), func(m *nats.Msg) { p.hear(l, m) }); err != nil {
 			return fmt.Errorf("subscribe to pulses: %w", err)
@@ -86,10 +80,7 @@ func (p *pulse) run(ctx context.Context) {
 // send stores a pulse in each stream. The answer says which it is for, and when it
 // was sent.
 func (p *pulse) send(now time.Time) {
-	for _, l := range p.broker.lanes {
-		if !l.retained() {
-			continue
-		}
+	for l := range p.broker.retainedLanes() {
 		m := nats.Msg{
 			Subject: l.subject(storedRoot, pulseRef),
 			Reply:   p.inbox + "." + strconv.Itoa(l.index) + "." + strconv.FormatInt(now.UnixNano(), 36),
@@ -145,10 +136,7 @@ func (p *pulse) failure(now time.Time) error {
 	var problems []error
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, l := range p.broker.lanes {
-		if !l.retained() {
-			continue
-		}
+	for l := range p.broker.retainedLanes() {
 		if age := p.beats[l.index].age(now); age >= pulseAge {
 			problems = append(problems, fmt.Errorf("%w: stream %s has stored nothing of this node for %s: it has no majority of its servers, or this node does not reach it", ErrUnavailable, l.stream, age.Round(time.Second)))
 		}
@@ -158,10 +146,7 @@ func (p *pulse) failure(now time.Time) error {
 
 // tell logs which streams lose their pulse, and which have it again.
 func (p *pulse) tell(now time.Time) {
-	for _, l := range p.broker.lanes {
-		if !l.retained() {
-			continue
-		}
+	for l := range p.broker.retainedLanes() {
 		p.mu.Lock()
 		age := p.beats[l.index].age(now)
 		without, before := age >= pulseAge, p.said[l.stream]
@@ -188,10 +173,7 @@ func (b *Broker) CutOff() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now, shortest := time.Now(), time.Duration(-1)
-	for _, l := range b.lanes {
-		if !l.retained() {
-			continue
-		}
+	for l := range b.retainedLanes() {
 		if age := p.beats[l.index].age(now); shortest < 0 || age < shortest {
 			shortest = age
 		}

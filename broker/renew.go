@@ -38,10 +38,7 @@ func (b *Broker) watchLives(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		for _, l := range b.lanes {
-			if !l.retained() {
-				continue
-			}
+		for l := range b.retainedLanes() {
 			if err := b.renew(ctx, l); err != nil && ctx.Err() == nil {
 				b.log.Debug("cannot ask a stream for its epoch", slog.String("stream", l.stream), slog.Any("error", err))
 			}
@@ -67,7 +64,7 @@ func (b *Broker) renew(ctx context.Context, l *lane) error {
 		} `json:"config"`
 	}
 	err := again(ctx, func(ctx context.Context) error {
-		return b.ask(ctx, b.api+"STREAM.INFO."+l.stream, struct{}{}, &answer)
+		return b.askInfo(ctx, l, struct{}{}, &answer)
 	})
 	if err != nil {
 		return err

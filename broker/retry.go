@@ -139,9 +139,7 @@ func (p *publisher) refusedLocked(e *pending, err error) {
 func (p *publisher) elected() {
 	p.mu.Lock()
 	p.stalled = false
-	for _, e := range p.inFlight {
-		e.sent = time.Time{}
-	}
+	p.resendLocked()
 	p.mu.Unlock()
 	p.repair(time.Now())
 }
@@ -152,6 +150,11 @@ func (p *publisher) noLeader() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.repairing = len(p.inFlight) > 0
+	p.resendLocked()
+}
+
+// resendLocked makes all that is in flight late.
+func (p *publisher) resendLocked() {
 	for _, e := range p.inFlight {
 		e.sent = time.Time{}
 	}

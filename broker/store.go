@@ -55,11 +55,7 @@ func (b *Broker) OpenStore(ctx context.Context, cfg StoreConfig) (*Store, error)
 
 func (s *Store) open(ctx context.Context, cfg StoreConfig) error {
 	b, name := s.broker, "STORE-"+cfg.Name
-	var have *jetstream.StreamInfo
-	err := again(ctx, func(ctx context.Context) (err error) {
-		have, err = findStream(ctx, s.js, name)
-		return err
-	})
+	have, err := findAgain(ctx, s.js, name)
 	if err != nil {
 		return err
 	}

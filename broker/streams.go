@@ -69,10 +69,7 @@ func (b *Broker) reopenStreams(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, l := range b.lanes {
-		if !l.retained() {
-			continue
-		}
+	for l := range b.retainedLanes() {
 		if err := b.reopenStream(ctx, js, l); err != nil {
 			return fmt.Errorf("open stream %s again: %w", l.stream, err)
 		}

@@ -15,6 +15,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"reecho/broker"
 )
 
 // Config says where the server is and who we are to it. URLs is needed.
@@ -101,7 +103,7 @@ func (s *Server) check(ctx context.Context) error {
 	if most := nc.MaxPayload(); most < int64(s.cfg.MinPayload) {
 		return fmt.Errorf("%w: a message may have %d bytes there, and an event with its headers here %d: raise its max_payload, or lower event_data_bytes", ErrUnfit, most, s.cfg.MinPayload)
 	}
-	js, err := s.JetStream(nc)
+	js, err := broker.JetStream(nc, s.cfg.Domain)
 	if err != nil {
 		return err
 	}
@@ -116,14 +118,6 @@ func (s *Server) check(ctx context.Context) error {
 		return fmt.Errorf("ask JetStream: %w", err)
 	}
 	return nil
-}
-
-// JetStream is that of the configured domain.
-func (s *Server) JetStream(nc *nats.Conn) (jetstream.JetStream, error) {
-	if s.cfg.Domain == "" {
-		return jetstream.New(nc)
-	}
-	return jetstream.NewWithDomain(nc, s.cfg.Domain)
 }
 
 // newEnough reads a version like 2.11.3 or 2.12.0-beta.1.
