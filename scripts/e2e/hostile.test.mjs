@@ -16,6 +16,7 @@ import { Absent } from './lib/absent.mjs';
 import { backend } from './lib/clients.mjs';
 import { Crowd } from './lib/honest.mjs';
 import { app, Server } from './lib/server.mjs';
+import { pause } from './lib/wait.mjs';
 
 const TIME = Number(process.env.REECHO_HOSTILE_MS ?? 2500);
 const HONEST = Number(process.env.REECHO_HONEST ?? 10);
@@ -50,8 +51,6 @@ function written(server) {
     return 0;
   }
 }
-
-const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
 
 // What one process takes is measured.
 const alone = { alone: true };

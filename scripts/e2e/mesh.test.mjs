@@ -10,7 +10,8 @@ import { withReplay } from '../../replay/client/replay.mjs';
 import { backend, client, connected, subscribed } from './lib/clients.mjs';
 import { isReady, Mesh, nodeOptions, steadyPort } from './lib/mesh.mjs';
 import { app, Server } from './lib/server.mjs';
-import { Recorder, within } from './lib/wait.mjs';
+import { pause, Recorder, within } from './lib/wait.mjs';
+import { numbers } from './replay/checker.mjs';
 import { EventSource } from './replay/eventsource.mjs';
 import { Proxy } from './replay/proxy.mjs';
 
@@ -25,9 +26,6 @@ function meshTest(name, run) {
     }
   });
 }
-
-const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
-const numbers = (from, to) => Array.from({ length: to - from + 1 }, (_, i) => from + i);
 
 // says waits until a node has logged something.
 async function says(node, text) {

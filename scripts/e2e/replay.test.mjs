@@ -14,10 +14,10 @@ import { withReplay } from '../../replay/client/replay.mjs';
 import { backend, client, connected, subscribed, versions } from './lib/clients.mjs';
 import { app, freePort, NODES, Server } from './lib/server.mjs';
 import { once, Recorder, within } from './lib/wait.mjs';
+import { numbers } from './replay/checker.mjs';
 import { EventSource } from './replay/eventsource.mjs';
 import { Proxy } from './replay/proxy.mjs';
-
-const numbers = (from, to) => Array.from({ length: to - from + 1 }, (_, i) => from + i);
+import { until } from './replay/scene.mjs';
 
 // publish triggers n events with the numbers given, one after the other.
 async function publish(server, channel, from, to, params) {
@@ -340,6 +340,8 @@ test('event stream: what an earlier stream caused is not for the one that is bac
   const before = await streamAuth(server, 'private-chat');
   const first = follow(t, streamURL(server.port, ['private-chat', 'match.1'], before));
   await first.open;
+  // Subscribed to both when its place names both.
+  await within(until(() => first.source.lastEventId.split('~').length >= 4), 'the stream to join');
   await publish(server, 'private-chat', 1, 1);
   await first.got.count(1);
   first.source.close();

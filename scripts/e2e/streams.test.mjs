@@ -12,12 +12,11 @@ import { backend } from './lib/clients.mjs';
 import { example } from './lib/docs.mjs';
 import { app, Server } from './lib/server.mjs';
 import { Recorder } from './lib/wait.mjs';
+import { numbers } from './replay/checker.mjs';
 import { Proxy } from './replay/proxy.mjs';
 
 const require = createRequire(import.meta.url);
 const flags = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
-const numbers = (from, to) => Array.from({ length: to - from + 1 }, (_, i) => from + i);
-
 async function publish(server, channel, from, to) {
   for (const n of numbers(from, to)) await backend(server).trigger(channel, 'score', { n });
 }

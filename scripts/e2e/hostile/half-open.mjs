@@ -2,8 +2,8 @@
 // a close.
 import { forever, port } from '../lib/hostile.mjs';
 import { connect, dial, frame, handshake, push } from '../lib/raw.mjs';
+import { pause } from '../lib/wait.mjs';
 
-const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
 const half = frame(1, 'x'.repeat(50_000)).subarray(0, 100);
 const beginnings = [
   '', 'G', handshake().slice(0, 60), 'POST /apps/77/events HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nx',

@@ -2,10 +2,10 @@
 // end: what comes of them is all that the server has for bodies.
 import { forever, port } from '../lib/hostile.mjs';
 import { dial, push } from '../lib/raw.mjs';
+import { pause } from '../lib/wait.mjs';
 
 const part = 'x'.repeat(60 << 10);
 const query = () => `auth_key=demo-key-01&auth_version=1.0&auth_timestamp=${Math.floor(Date.now() / 1000)}&auth_signature=0&body_md5=0`;
-const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
 
 forever(1200, async (i) => {
   const socket = await dial(port, 20 + i % 100);

@@ -1,6 +1,8 @@
 // Waiting for what must happen; nothing here is a measurement.
 const PATIENCE = 20_000;
 
+export const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
+
 // within rejects when a promise takes longer than a test's patience.
 export function within(promise, what, patience = PATIENCE) {
   let timer;

@@ -99,3 +99,6 @@ export function check(published, history) {
   });
   return problems;
 }
+
+// numbers are those from one to another.
+export const numbers = (from, to) => Array.from({ length: to - from + 1 }, (_, i) => from + i);

@@ -1,6 +1,6 @@
 // Makes the steps of a round with a cluster from a seed (see plan.mjs and mesh.mjs).
 import { CHANNELS } from './mesh.mjs';
-import { random } from './random.mjs';
+import { Planner } from './planner.mjs';
 
 // The themes decide what the nodes and the network between them suffer.
 const themes = ['quiet', 'kill', 'stop', 'freeze', 'isolate', 'cut', 'all', 'mixed'];
@@ -8,18 +8,11 @@ const themes = ['quiet', 'kill', 'stop', 'freeze', 'isolate', 'cut', 'all', 'mix
 const NODES = 3;
 
 export function plan(seed) {
-  return new Planner(seed).steps();
+  return new MeshPlanner(seed).steps();
 }
 
-class Planner {
-  constructor(seed) {
-    this.rng = random(seed);
-    this.theme = themes[seed % themes.length];
-    this.clients = [];
-    this.away = new Set();
-  }
-
-  is(...names) { return names.includes(this.theme) || this.theme === 'mixed'; }
+class MeshPlanner extends Planner {
+  constructor(seed) { super(seed, themes); }
 
   steps() {
     const { rng } = this;
@@ -59,15 +52,8 @@ class Planner {
   }
 
   client() {
-    const { rng } = this;
-    const client = rng.pick(this.clients);
-    const to = rng.below(NODES);
-    if (this.away.delete(client)) return { do: 'back', client, to };
-    const how = rng.pick(['reset', 'drop', 'cut', 'swallow']);
-    const bytes = how === 'cut' ? { bytes: 1 + rng.below(3000) } : {};
-    if (rng.chance(0.5)) return { do: 'break', client, how, to, ...bytes };
-    this.away.add(client);
-    return { do: 'away', client, how: rng.pick([how, 'stall']), ...bytes };
+    const client = this.rng.pick(this.clients);
+    return this.trouble(client, 0.5, { to: this.rng.below(NODES) });
   }
 
   publish() {

@@ -5,10 +5,11 @@
 import { backend } from '../lib/clients.mjs';
 import { isReady, Mesh, PATIENCE as FORMING, steadyPort } from '../lib/mesh.mjs';
 import { app } from '../lib/server.mjs';
-import { within } from '../lib/wait.mjs';
+import { pause, within } from '../lib/wait.mjs';
 import { check, History, Published } from './checker.mjs';
 import { Proxy } from './proxy.mjs';
-import { compact, PATIENCE, pause, Scene, until } from './scene.mjs';
+import { compact, PATIENCE, until } from './scene.mjs';
+import { Steps } from './steps.mjs';
 import { Wire } from './wire.mjs';
 
 export const CHANNELS = ['public', 'private-chat', 'presence-room'];
@@ -99,10 +100,10 @@ function compareOne(history, seen, truth, places) {
   return wrong;
 }
 
-class MeshRound extends Scene {
+class MeshRound extends Steps {
   constructor(steps) {
-    super(undefined, CHANNELS);
-    Object.assign(this, { steps, proxies: new Map(), held: new Set(), frozen: new Set(), wires: [], publishers: [], stalls: new Map(), gaps: new Map(), fault: 'none' });
+    super(undefined, CHANNELS, SETTLE);
+    Object.assign(this, { steps, frozen: new Set(), wires: [], publishers: [], stalls: new Map(), gaps: new Map(), fault: 'none' });
     // by[channel][n] is who published a number: what one publishes keeps its order.
     this.by = new Map(CHANNELS.map((name) => [name, []]));
   }
@@ -237,33 +238,6 @@ class MeshRound extends Scene {
     if (status !== undefined && status !== 503) this.found.push(`a publish was answered ${status} ${body}`);
   }
 
-  // break ends a client's connection; it comes back, to a node of its own choice.
-  async break({ client, how = 'reset', bytes = 1, to }) {
-    const proxy = this.proxies.get(client);
-    if (!proxy || this.held.has(client)) return;
-    await until(() => proxy.standing.length > 0, SETTLE);
-    if (to !== undefined) proxy.next = to;
-    for (const link of proxy.standing) link[how](bytes);
-  }
-
-  // away ends it, and the client cannot come back until `back`.
-  async away({ client, ...rest }) {
-    const proxy = this.proxies.get(client);
-    if (!proxy || this.held.has(client)) return;
-    await until(() => proxy.standing.length > 0, SETTLE);
-    proxy.hold();
-    await this.break({ client, ...rest });
-    this.held.add(client);
-  }
-
-  back({ client, to }) {
-    const proxy = this.proxies.get(client);
-    if (!proxy) return;
-    if (to !== undefined) proxy.next = to;
-    if (this.held.delete(client)) proxy.heal();
-    else for (const link of proxy.links) link.resume();
-  }
-
   async stop({ node, signal = 'SIGKILL' }) {
     const one = this.node(node);
     if (this.frozen.has(one)) this.thaw(one);
@@ -355,12 +329,6 @@ class MeshRound extends Scene {
       await within(node.started, `${node.name} to start`, FORMING);
       await this.mesh.ready(i);
     }
-  }
-
-  // everybody waits until those who are there have what was published.
-  async everybody() {
-    const waiting = () => this.channels.flatMap((channel) => this.missing(channel)).filter((history) => !this.held.has(history.client));
-    await until(() => waiting().length === 0, SETTLE);
   }
 
   async pause({ ms = 500 }) { await pause(ms); }

@@ -2,7 +2,7 @@
 // done, as plain data that can be saved, changed and done again (see storage.mjs
 // for what each step does).
 import { kinds } from './harms.mjs';
-import { random } from './random.mjs';
+import { Planner } from './planner.mjs';
 import { CHANNELS } from './storage.mjs';
 
 // The themes decide which steps a round has besides those that all have. In
@@ -10,19 +10,14 @@ import { CHANNELS } from './storage.mjs';
 const themes = ['quiet', 'full', 'descriptors', 'harm', 'harm', 'copy', 'copy', 'mixed'];
 
 export function plan(seed) {
-  return new Planner(seed).steps();
+  return new StoragePlanner(seed).steps();
 }
 
-class Planner {
+class StoragePlanner extends Planner {
   constructor(seed) {
-    this.rng = random(seed);
-    this.theme = themes[seed % themes.length];
-    this.clients = [];
+    super(seed, themes);
     this.copies = 0;
-    this.away = new Set();
   }
-
-  is(...names) { return names.includes(this.theme) || this.theme === 'mixed'; }
 
   steps() {
     const { rng } = this;
@@ -73,7 +68,7 @@ class Planner {
 
   any() {
     const { rng } = this;
-    const some = ['publish', 'publish', 'publish', 'trouble', 'trouble', 'restart', 'everybody', 'pause'];
+    const some = ['publish', 'publish', 'publish', 'client', 'client', 'restart', 'everybody', 'pause'];
     if (this.is('full')) some.push('fill', 'fill', 'free');
     if (this.is('descriptors')) some.push('descriptors', 'descriptors');
     if (this.is('harm')) some.push('harm', 'harm', 'harm');
@@ -86,16 +81,7 @@ class Planner {
   // pause is long enough for what is written every second.
   pause() { return { do: 'pause', ms: this.rng.pick([50, 300, 1300]) }; }
 
-  trouble() {
-    const { rng } = this;
-    const client = rng.pick(this.clients);
-    if (this.away.delete(client)) return { do: 'back', client };
-    const how = rng.pick(['reset', 'drop', 'cut', 'swallow']);
-    const bytes = how === 'cut' ? { bytes: 1 + rng.below(3000) } : {};
-    if (rng.chance(0.35)) return { do: 'break', client, how, ...bytes };
-    this.away.add(client);
-    return { do: 'away', client, how: rng.pick([how, 'stall']), ...bytes };
-  }
+  client() { return this.trouble(this.rng.pick(this.clients), 0.35); }
 
   // restart stops the server and starts it again, sometimes while events are
   // published.

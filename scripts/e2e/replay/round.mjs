@@ -2,10 +2,10 @@
 // connections, a backend that publishes, sometimes a server that is restarted or
 // killed. All that is random comes from the seed.
 import { backend } from '../lib/clients.mjs';
-import { within } from '../lib/wait.mjs';
+import { pause, within } from '../lib/wait.mjs';
 import { Proxy } from './proxy.mjs';
 import { random } from './random.mjs';
-import { PATIENCE, pause, Scene } from './scene.mjs';
+import { PATIENCE, Scene } from './scene.mjs';
 
 export class Round extends Scene {
   // trouble is what the server may suffer: 'none', 'restart' or 'kill'.

@@ -5,6 +5,7 @@ import http from 'node:http';
 import { withReplay } from '../../../replay/client/replay.mjs';
 import { backend, client } from '../lib/clients.mjs';
 import { app } from '../lib/server.mjs';
+import { pause } from '../lib/wait.mjs';
 import { check, History, Published } from './checker.mjs';
 import { EventSource } from './eventsource.mjs';
 
@@ -13,8 +14,6 @@ export const PATIENCE = 60_000;
 
 // LAST is how many last numbers are published while somebody is told of a gap.
 const LAST = 5;
-
-export const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
 
 // until waits for a true result of test, and returns false when patience ends.
 export async function until(test, patience = PATIENCE) {

@@ -8,11 +8,12 @@ import http from 'node:http';
 import { promisify } from 'node:util';
 import { backend } from '../lib/clients.mjs';
 import { app, Server } from '../lib/server.mjs';
-import { within } from '../lib/wait.mjs';
+import { pause, within } from '../lib/wait.mjs';
 import { Disk } from './disk.mjs';
 import { apply, takes } from './harms.mjs';
 import { Proxy } from './proxy.mjs';
-import { PATIENCE, pause, Scene, until } from './scene.mjs';
+import { PATIENCE } from './scene.mjs';
+import { Steps } from './steps.mjs';
 
 export const CHANNELS = ['public', 'private-chat', 'presence-room'];
 
@@ -52,11 +53,11 @@ export async function perform(steps) {
   return round;
 }
 
-class StorageRound extends Scene {
+class StorageRound extends Steps {
   constructor(steps, disk, flags) {
-    super(undefined, CHANNELS);
+    super(undefined, CHANNELS, SETTLE);
     const args = Object.entries(flags).map(([name, value]) => `--${name}=${value}`);
-    Object.assign(this, { steps, disk, flags, args, serverLog: [], proxies: new Map(), held: new Set(), copies: new Map() });
+    Object.assign(this, { steps, disk, flags, args, serverLog: [], copies: new Map() });
   }
 
   async run() {
@@ -127,30 +128,6 @@ class StorageRound extends Scene {
       sent += count;
       refused = await this.send(this.hub, channel, count, options) ? 0 : refused + 1;
     }
-  }
-
-  // break ends a client's connection; it comes back.
-  async break({ client, how = 'reset', bytes = 1 }) {
-    const proxy = this.proxies.get(client);
-    if (!proxy || this.held.has(client)) return;
-    // One that breaks before it stands costs stock pusher-js 15 s.
-    await until(() => proxy.standing.length > 0, SETTLE);
-    for (const link of proxy.standing) link[how](bytes);
-  }
-
-  // away ends it, and the client cannot come back.
-  async away({ client, ...rest }) {
-    const proxy = this.proxies.get(client);
-    if (!proxy || this.held.has(client)) return;
-    await until(() => proxy.standing.length > 0, SETTLE);
-    proxy.hold();
-    await this.break({ client, ...rest });
-    this.held.add(client);
-  }
-
-  back({ client }) {
-    if (this.held.delete(client)) this.proxies.get(client).heal();
-    else for (const link of this.proxies.get(client)?.links ?? []) link.resume();
   }
 
   // restart ends the server with a signal, does harms to its files, and starts it
@@ -236,12 +213,6 @@ class StorageRound extends Scene {
     const [, , hard] = /Max open files +(\d+) +(\d+)/.exec(await readFile(`${proc}/limits`, 'utf8'));
     const soft = left === undefined ? hard : (await readdir(`${proc}/fd`)).length + left;
     await promisify(execFile)('prlimit', ['--pid', String(this.server.child.pid), `--nofile=${soft}:`]);
-  }
-
-  // everybody waits until those who are there have what was published.
-  async everybody() {
-    const waiting = () => this.channels.flatMap((channel) => this.missing(channel)).filter((history) => !this.held.has(history.client));
-    await until(() => waiting().length === 0, SETTLE);
   }
 
   async pause({ ms = 1300 }) { await pause(ms); }
