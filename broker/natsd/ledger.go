@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path"
 	"slices"
@@ -27,10 +28,8 @@ type ledger struct {
 	// in its place is never written to.
 	root *os.Root
 
-	// before is what was known when the server started, damage what is wrong with
-	// files since, by stream; copied: the folder is a copy. Static once the server
-	// runs.
-	before map[string]files
+	// damage is what was wrong with files when the server started, by stream; copied:
+	// the folder is a copy. Static once the server runs.
 	damage map[string]string
 	copied bool
 
@@ -91,7 +90,7 @@ func (l *ledger) open() (err error) {
 	}
 	born := birth(path.Join(l.dir, storeFolder))
 	l.copied = l.now.Born != 0 && born != 0 && l.now.Born != born
-	for name, was := range l.before {
+	for name, was := range l.now.Streams {
 		is, err := l.files(name)
 		if err != nil {
 			return err
@@ -129,10 +128,7 @@ func (l *ledger) read() (timed bool, err error) {
 			slog.String("file", ledgerFile), slog.Any("error", err))
 		return false, nil
 	}
-	l.before = make(map[string]files, len(t.Streams))
-	for name, was := range t.Streams {
-		l.before[name], l.now.Streams[name] = was, was
-	}
+	maps.Copy(l.now.Streams, t.Streams)
 	l.now.Born = t.Born
 	return sameTime(info.ModTime(), t.Written), nil
 }

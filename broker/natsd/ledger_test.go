@@ -95,8 +95,8 @@ func TestLedgerThatCannotBeRead(t *testing.T) {
 				t.Fatal(err)
 			}
 			l, said := mustOpenLedger(t, dir)
-			if len(l.before) != 0 || len(l.promises.before) != 0 || !strings.Contains(said(), "cannot be read") {
-				t.Errorf("%s: %q: got %v, %v, said %s", file, text, l.before, l.promises.before, said())
+			if len(l.now.Streams) != 0 || len(l.promises.before) != 0 || !strings.Contains(said(), "cannot be read") {
+				t.Errorf("%s: %q: got %v, %v, said %s", file, text, l.now.Streams, l.promises.before, said())
 			}
 			if _, err := l.promises.add("EVENTS-0", 9); err != nil {
 				t.Error(err)
@@ -167,7 +167,7 @@ func TestWatch(t *testing.T) {
 			// As the next start has it.
 			next, _ := mustOpenLedger(t, dir)
 			got := make(map[string]int64)
-			for name, b := range next.before["EVENTS-0"] {
+			for name, b := range next.now.Streams["EVENTS-0"] {
 				got[name] = b.Size
 			}
 			if maps.Equal(got, want) {
@@ -213,7 +213,7 @@ func TestWatch(t *testing.T) {
 		t.Errorf("the folder of another has %v, %v", others, err)
 	}
 	l, _ = mustOpenLedger(t, away)
-	if got := l.before["EVENTS-0"]; len(got) != 3 {
+	if got := l.now.Streams["EVENTS-0"]; len(got) != 3 {
 		t.Errorf("closed: %v", got)
 	}
 }
