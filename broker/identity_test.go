@@ -96,6 +96,19 @@ func openLogging(t *testing.T, dir string, cfg broker.Config) (b *broker.Broker,
 	}
 }
 
+// startQuietly starts a broker over a folder until the test ends. It knows the places
+// and has nothing to tell.
+func startQuietly(t *testing.T, dir string, cfg broker.Config, places ...place) *broker.Broker {
+	t.Helper()
+	b, said, stop := openLogging(t, dir, cfg)
+	t.Cleanup(stop)
+	wantKnown(t, b, true, places...)
+	if said() != "" {
+		t.Errorf("said %s", said())
+	}
+	return b
+}
+
 // Restarts keep every place, also of runs in which nothing was stored, and a copy
 // of a folder that is in use is what a killed server leaves.
 func TestPlacesOutliveRestarts(t *testing.T) {
@@ -181,12 +194,7 @@ func TestCopyIsAnotherLog(t *testing.T) {
 	}
 	after := end(t, b, "match.1")
 	stop()
-	b, said, stop = openLogging(t, copied, broker.Config{Partitions: 1})
-	defer stop()
-	wantKnown(t, b, true, after)
-	if said() != "" {
-		t.Errorf("it is told again: %s", said())
-	}
+	startQuietly(t, copied, broker.Config{Partitions: 1}, after)
 }
 
 // What describes a stream is damaged: the stream is lost once, and not again at each
@@ -210,13 +218,7 @@ func TestDamagedDescription(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "damaged", "EVENTS-0", "meta.inf")); err != nil {
 		t.Errorf("what was there is not kept: %v", err)
 	}
-	b, said, stop = openLogging(t, dir, broker.Config{Partitions: 1})
-	defer stop()
-	wantKnown(t, b, true, after)
-	wantEvents(t, b, "match.1", 5)
-	if said() != "" {
-		t.Errorf("it is told again: %s", said())
-	}
+	wantEvents(t, startQuietly(t, dir, broker.Config{Partitions: 1}, after), "match.1", 5)
 }
 
 // A data folder of a time that knew no runs is gone on with: what was given then
@@ -456,12 +458,7 @@ func TestDamage(t *testing.T) {
 			}
 			after := publishMany(t, b, "chat", 0, 1)
 			stop()
-			b, said, stop = openLogging(t, copied, cfg)
-			defer stop()
-			wantKnown(t, b, true, after)
-			if said() != "" {
-				t.Errorf("it is told again: %s", said())
-			}
+			startQuietly(t, copied, cfg, after)
 		})
 	}
 }
@@ -522,12 +519,7 @@ func TestEmptyStreamAfterAKill(t *testing.T) {
 	})
 	killed := mustForgetBirth(t, mustCopyWithTimes(t, dir))
 	stop()
-	b, said, stop := openLogging(t, killed, cfg)
-	defer stop()
-	wantKnown(t, b, true, p)
-	if said() != "" {
-		t.Errorf("said %s", said())
-	}
+	b = startQuietly(t, killed, cfg, p)
 	if after := publishMany(t, b, "chat", 0, 1); after.sequence <= p.sequence {
 		t.Errorf("sequence %d is given after %d", after.sequence, p.sequence)
 	}
@@ -556,11 +548,5 @@ func TestDamageIsTakenOutAtOnce(t *testing.T) {
 	}
 	after := publishMany(t, b, "match.1", 0, 5)
 	stop()
-	b, said, stop = openLogging(t, dir, broker.Config{Partitions: 1})
-	defer stop()
-	wantKnown(t, b, true, after)
-	wantEvents(t, b, "match.1", 5)
-	if said() != "" {
-		t.Errorf("it is told again: %s", said())
-	}
+	wantEvents(t, startQuietly(t, dir, broker.Config{Partitions: 1}, after), "match.1", 5)
 }
