@@ -42,6 +42,7 @@ type Broker struct {
 	accord     *accord // nil: there is no cluster
 	pulse      *pulse  // nil: the streams are of this broker alone
 	witness    Witness // nil: the server is none
+	keeper     Keeper  // nil: the server is another's
 	// again: the streams cannot be trusted, and all get a new epoch.
 	again bool
 
@@ -74,6 +75,7 @@ func New(ctx context.Context, cfg Config, d Dialer, newEpoch bool, log *slog.Log
 		return nil, err
 	}
 	b := &Broker{cfg: cfg.withDefaults(), log: log, again: newEpoch, disturbed: make(chan int, disturbances), doubted: make(chan struct{}, 1), nodes: cluster.Alone(), api: apiPrefix(cfg.Domain)}
+	b.keeper, _ = d.(Keeper)
 	if !b.cfg.Shared {
 		b.witness, _ = d.(Witness)
 	}
@@ -114,7 +116,7 @@ func (b *Broker) open(ctx context.Context, d Dialer) error {
 	if b.live, err = b.openLive(d); err != nil {
 		return err
 	}
-	b.openHealth(d)
+	b.openHealth()
 	return b.openNodes(d)
 }
 

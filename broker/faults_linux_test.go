@@ -190,25 +190,67 @@ func TestNoDescriptors(t *testing.T) {
 		}
 		s := openStore(t, dir, broker.Config{Partitions: 2})
 		s.mustPublishAll(t)
-		var taken []*os.File
-		for {
-			file, err := os.Open(os.DevNull)
-			if err != nil {
-				break
-			}
-			taken = append(taken, file)
-		}
+		free := takeDescriptors()
 		// So much that streams need new files.
 		s.publishUntilRefused(t, 20<<10)
 		s.wantNotReady(t, "too many open files")
-		for _, file := range taken {
-			_ = file.Close()
-		}
+		free()
 		s.wantMended(t)
 		s.mustPublishAll(t)
 		s.wantAnswered(t)
 		s.log.wantOnce(t, "too many open files")
 	})
+}
+
+// What is read while no file can be opened is nothing, though there is something: it
+// must not be believed.
+func TestReadWithoutDescriptors(t *testing.T) {
+	faults.InChild(t, func(t *testing.T, dir string) {
+		t.Helper()
+		one := broker.Config{Partitions: 1}
+		t.Run("before", func(t *testing.T) { openStore(t, dir, one).mustPublishAll(t) })
+		limit := unix.Rlimit{Cur: 200, Max: 200}
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+			t.Fatal(err)
+		}
+		s := openStore(t, dir, one)
+		log := s.Log(broker.Ref{App: "app-1", Channel: "match.0"})
+		free := takeDescriptors()
+		_, retained, spanErr := log.Span(t.Context())
+		_, found, lastErr := log.Last(t.Context())
+		scanned := 0
+		scanErr := s.Scan(t.Context(), 0, 1, 1<<62, func(broker.Ref, broker.Event) bool { scanned++; return true })
+		free()
+		for what, err := range map[string]error{"span": spanErr, "last": lastErr, "scan": scanErr} {
+			if err != nil && !errors.Is(err, broker.ErrUnavailable) {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		if spanErr == nil && retained == 0 || lastErr == nil && !found || scanErr == nil && scanned == 0 {
+			t.Errorf("there is something, but %d events, a last one: %v, %d of a pass", retained, found, scanned)
+		}
+		s.wantMended(t)
+		if _, retained, err := log.Span(t.Context()); err != nil || retained == 0 {
+			t.Fatalf("%d events are there, and %v", retained, err)
+		}
+	})
+}
+
+// takeDescriptors takes all that are left; what it returns gives them back.
+func takeDescriptors() (free func()) {
+	var taken []*os.File
+	for {
+		file, err := os.Open(os.DevNull)
+		if err != nil {
+			break
+		}
+		taken = append(taken, file)
+	}
+	return func() {
+		for _, file := range taken {
+			_ = file.Close()
+		}
+	}
 }
 
 // The folder of a stream cannot be written any more: nats-server ends all of

@@ -56,6 +56,7 @@ func (b *Broker) get(ctx context.Context, l *lane, request get, visit, end func(
 	if err != nil {
 		return err
 	}
+	asked := time.Now()
 	nc := b.reader()
 	inbox := nats.NewInbox()
 	sub, err := nc.SubscribeSync(inbox)
@@ -82,9 +83,9 @@ func (b *Broker) get(ctx context.Context, l *lane, request get, visit, end func(
 			visit(m)
 		case statusEnd:
 			end(m)
-			return nil
+			return b.believe(asked)
 		case statusNotFound:
-			return nil
+			return b.believe(asked)
 		default:
 			return statusError(m)
 		}
@@ -103,10 +104,14 @@ func (b *Broker) atDirect(ctx context.Context, l *lane, sequence uint64) (Event,
 }
 
 func (b *Broker) oneDirect(ctx context.Context, of string, request []byte) (Event, bool, error) {
+	asked := time.Now()
 	m, err := b.reader().RequestWithContext(ctx, b.api+"DIRECT.GET."+of, request)
-	switch {
-	case err != nil:
+	if err != nil {
 		return Event{}, false, unanswered(err)
+	}
+	switch blind := b.believe(asked); {
+	case blind != nil:
+		return Event{}, false, blind
 	case value(m.Header, "Status") == statusNotFound:
 		return Event{}, false, nil
 	case value(m.Header, "Status") != "":
@@ -148,9 +153,13 @@ func (b *Broker) askLeader(ctx context.Context, l *lane, which map[string]any) (
 	if err != nil {
 		return Event{}, false, err
 	}
+	asked := time.Now()
 	m, err := b.reader().RequestWithContext(ctx, b.api+"STREAM.MSG.GET."+l.stream, request)
 	if err != nil {
 		return Event{}, false, unanswered(err)
+	}
+	if err := b.believe(asked); err != nil {
+		return Event{}, false, err
 	}
 	var answer struct {
 		Error   *jetstream.APIError `json:"error"`

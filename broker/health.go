@@ -67,9 +67,8 @@ const (
 	refusalAge = 10 * time.Second
 )
 
-func (b *Broker) openHealth(d Dialer) {
-	h := &health{broker: b, refuses: make(map[*publisher]bool)}
-	h.keeper, _ = d.(Keeper)
+func (b *Broker) openHealth() {
+	h := &health{broker: b, keeper: b.keeper, refuses: make(map[*publisher]bool)}
 	b.health = h
 	b.tasks.Go(func() { h.run(b.run) })
 	if h.keeper != nil {

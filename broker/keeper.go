@@ -19,6 +19,10 @@ type Keeper interface {
 	// Check reports whether the data folder is there and, with a size above 0,
 	// takes that many bytes; flush: also to the disk. It returns when ctx ends.
 	Check(ctx context.Context, size int, flush bool) error
+	// Blind is when the server last could not open a file for want of descriptors,
+	// long ago if never. What it was asked then it may have answered without what
+	// is in the file.
+	Blind() time.Time
 	// Restart ends the server, lets connections come back to a new one over the
 	// same data, and may be tried again after an error.
 	Restart(ctx context.Context) error

@@ -44,7 +44,12 @@ const (
 // costs a quarter of direct gets per event, and a millisecond to make.
 func (b *Broker) Scan(ctx context.Context, stream int, from, to uint64, visit func(ref Ref, ev Event) bool) error {
 	l := b.lanes[stream]
-	if err := b.scan(ctx, l, max(from, 1), to, visit); err != nil {
+	asked := time.Now()
+	err := b.scan(ctx, l, max(from, 1), to, visit)
+	if err == nil {
+		err = b.believe(asked)
+	}
+	if err != nil {
 		return fmt.Errorf("scan stream %s from %d: %w", l.stream, from, err)
 	}
 	return nil

@@ -199,7 +199,12 @@ func (p *put) readBack(ctx context.Context) error {
 }
 
 func (s *Store) last(ctx context.Context, key string) (*jetstream.RawStreamMsg, error) {
-	return s.stream.GetLastMsgForSubject(ctx, s.prefix+Token(key))
+	asked := time.Now()
+	m, err := s.stream.GetLastMsgForSubject(ctx, s.prefix+Token(key))
+	if blind := s.broker.believe(asked); blind != nil {
+		return nil, blind
+	}
+	return m, err
 }
 
 // Get returns the newest value; Value.Revision is 0 if there is none. Answers that mean

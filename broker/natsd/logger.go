@@ -20,6 +20,11 @@ var failureTexts = []string{
 	"ritical write error", "failed to store a msg", "will be DISABLED", "isabling JetStream",
 }
 
+// noFiles is in what nats-server says when it could not open one of its files for
+// want of descriptors (fileStore.loadMsgsWithLock). Who reads then is answered that
+// there is nothing.
+const noFiles = "too many open files"
+
 // JetStream announces its end in the server's log, also when it ends by itself
 // (nats-server, shutdownJetStream).
 const (
@@ -43,6 +48,7 @@ type logger struct {
 	failed   bool
 	hushed   bool
 	said     map[string]time.Time // of complaints about others
+	blind    time.Time            // when a file could not be opened last
 	stopping int                  // how many shutdowns of JetStream are under way
 	stopped  sync.Cond
 }
@@ -83,6 +89,9 @@ func (l *logger) Tracef(string, ...any) {}
 func (l *logger) complain(level slog.Level, format string, v []any) {
 	text := fmt.Sprintf(format, v...)
 	l.mu.Lock()
+	if strings.Contains(text, noFiles) {
+		l.blind = time.Now()
+	}
 	quiet := l.failed || l.hushed
 	first := !l.failed && tellsOfFailure(text)
 	l.failed = l.failed || first
@@ -116,6 +125,13 @@ func (l *logger) sayInstead(c complaint) {
 	if say {
 		l.log.Warn(c.said) //nolint:sloglint // a constant of the table
 	}
+}
+
+// lastBlind is when a file could not be opened last, long ago if never.
+func (l *logger) lastBlind() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.blind
 }
 
 func tellsOfFailure(text string) bool {

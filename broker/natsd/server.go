@@ -223,6 +223,18 @@ func (s *Server) Check(ctx context.Context, size int, flush bool) error {
 	return s.folder.write(ctx, size, flush)
 }
 
+// Blind is when a file could not be opened last for want of descriptors, long ago if
+// never.
+func (s *Server) Blind() time.Time {
+	s.mu.Lock()
+	i := s.current
+	s.mu.Unlock()
+	if i == nil {
+		return time.Time{}
+	}
+	return i.log.lastBlind()
+}
+
 // Restart ends the server and starts it anew over the same data folder, which
 // stays locked. Connections made by Connect come back by themselves; what is
 // kept in memory only is lost. After an error there may be no server until the

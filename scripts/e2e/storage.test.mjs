@@ -3,7 +3,7 @@
 // step does. By hand:
 //   REECHO_STORAGE_ROUNDS=1000 scripts/e2e/run ./storage.test.mjs
 //   REECHO_STORAGE_SEED=17 REECHO_STORAGE_ROUNDS=1   a round again
-//   REECHO_STORAGE_STEPS=file.json                   these steps again
+//   REECHO_STORAGE_STEPS=file.json                   these steps again, or those of a folder
 // A round that fails is shrunk, and its steps are printed. They belong into
 // replay/found/ when the fault is found: what is there runs first, each time.
 import assert from 'node:assert/strict';

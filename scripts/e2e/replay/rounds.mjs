@@ -1,7 +1,9 @@
 // Many lists of steps: performs some at once, and makes of those that fail the fewest
 // steps that still do.
 import assert from 'node:assert/strict';
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { shrink } from './shrink.mjs';
 
 // SHRUNK is how many failures are shrunk, each of another kind.
@@ -33,14 +35,17 @@ export function sortsOf(found) {
   }));
 }
 
-// saved reads the lists of a folder, or of one file. awaited says why one of them still
+// saved reads the lists of a folder, or of one file, by URL or path. awaited says why one of them still
 // fails.
 export async function saved(url) {
   const read = async (file, name) => {
     const text = JSON.parse(await readFile(file, 'utf8'));
     return { name: `${name}, ${text.what ?? ''}`, awaited: text.awaited, steps: text.steps ?? text };
   };
-  if (typeof url === 'string') return [await read(url, url)];
+  if (typeof url === 'string') {
+    if (!(await stat(url)).isDirectory()) return [await read(url, url)];
+    return saved(pathToFileURL(join(url, '/')));
+  }
   const files = (await readdir(url).catch(() => [])).filter((file) => file.endsWith('.json')).sort();
   return Promise.all(files.map((file) => read(new URL(file, url), file)));
 }
