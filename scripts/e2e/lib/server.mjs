@@ -25,8 +25,9 @@ export async function freePort() {
   return port;
 }
 
-// isAlone says of options that they are for one process only.
-const isAlone = ({ alone, dataDir, through, args = [] }) => alone || dataDir || through || args.includes('--listen');
+// isAlone says of options that they are for one process only, or one that cannot be
+// asked whether it is ready.
+const isAlone = ({ alone, dataDir, through, args = [] }) => alone || dataDir || through || args.includes('--listen') || args.includes('--proxy-protocol');
 
 export class Server {
   // start runs a server with apps (default: one with the defaults). options:
