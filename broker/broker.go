@@ -36,6 +36,7 @@ type Broker struct {
 	live       *live
 	reads      []*nats.Conn
 	publish    *nats.Conn
+	opened     time.Time // when the broker began
 	health     *health
 	nodes      *cluster.Nodes
 	api        string  // begins the subjects of JetStream's API
@@ -74,7 +75,7 @@ func New(ctx context.Context, cfg Config, d Dialer, newEpoch bool, log *slog.Log
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	b := &Broker{cfg: cfg.withDefaults(), log: log, again: newEpoch, disturbed: make(chan int, disturbances), doubted: make(chan struct{}, 1), nodes: cluster.Alone(), api: apiPrefix(cfg.Domain)}
+	b := &Broker{cfg: cfg.withDefaults(), log: log, opened: time.Now(), again: newEpoch, disturbed: make(chan int, disturbances), doubted: make(chan struct{}, 1), nodes: cluster.Alone(), api: apiPrefix(cfg.Domain)}
 	b.keeper, _ = d.(Keeper)
 	if !b.cfg.Shared {
 		b.witness, _ = d.(Witness)

@@ -38,10 +38,12 @@ const (
 	headerSequence  = "Nats-Sequence"
 	headerPrevious  = "Nats-Last-Sequence"
 	headerPending   = "Nats-Num-Pending"
+	headerUpTo      = "Nats-UpTo-Sequence" // the newest of the stream where many are asked for
 	headerTime      = "Nats-Time-Stamp"
 	headerMessageID = "Nats-Msg-Id"
 	headerExclude   = "Reecho-Exclude"
-	headerFrom      = "Reecho-From" // the life of the node that tells something
+	headerFrom      = "Reecho-From" // the life of the node that tells something, or whose pulse it is
+	headerSent      = "Reecho-Sent" // of a pulse: when, in nanoseconds since 1970
 )
 
 // liveEvent reads a republished or an ephemeral message.

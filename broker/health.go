@@ -226,7 +226,7 @@ func (h *health) tellRefusals(now time.Time) {
 // ask asks every stream for anything.
 func (h *health) ask(ctx context.Context) error {
 	for l := range h.broker.retainedLanes() {
-		if _, err := h.broker.lastSequences(ctx, l, []string{l.subject(storedRoot, Ref{})}); err != nil {
+		if _, _, err := h.broker.lastSequences(ctx, l, []string{l.subject(storedRoot, Ref{})}); err != nil {
 			return fmt.Errorf("%w: ask stream %s: %w", ErrUnavailable, l.stream, err)
 		}
 	}

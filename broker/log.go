@@ -142,6 +142,16 @@ func (l Log) Last(ctx context.Context) (ev Event, ok bool, err error) {
 	return ev, ok, nil
 }
 
+// Known is the newest time, up to that at which the leader of the stream is asked, of
+// which it is known that what was stored until then is in the answer: one that was cut
+// off, and does not know it yet, answers, too.
+func (l Log) Known(asked time.Time) time.Time {
+	if !l.lane.retained() {
+		return asked
+	}
+	return l.broker.pulse.known(l.lane, math.MaxUint64, asked)
+}
+
 // Retains reports whether the event of a sequence that was read is still there.
 // The answer is the leader's. It is by far the cheapest question, and while it is
 // so nothing behind that event has been trimmed: the oldest of a channel go first.

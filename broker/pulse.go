@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -41,13 +42,25 @@ type beat struct {
 	stored time.Time // when the newest that was stored was sent
 	heard  time.Time // when the newest of any node came
 	last   uint64    // its sequence
+	back   []back    // the newest of this node that came back, ascending
 }
+
+// back is that a pulse went through a majority of the servers, and came back: who has
+// the stream up to its sequence has all that was stored when it was sent.
+type back struct {
+	sequence uint64
+	sent     time.Time
+}
+
+// maxBack is how many of them are kept: a replica that is behind them all says nothing
+// about now.
+const maxBack = 120
 
 // openPulse begins to beat; the first answers are waited for by nobody.
 func (b *Broker) openPulse() error {
 	p := &pulse{broker: b, inbox: nats.NewInbox(), beats: make([]beat, len(b.lanes)), said: make(map[string]bool)}
 	for i := range p.beats {
-		p.beats[i].stored, p.beats[i].heard = time.Now(), time.Now()
+		p.beats[i] = beat{stored: time.Now(), heard: time.Now(), back: []back{{b.lanes[i].found, b.opened}}}
 	}
 	if _, err := b.publish.Subscribe(p.inbox+".>", p.acknowledged); err != nil {
 		return fmt.Errorf("subscribe to the answers to pulses: %w", err)
@@ -84,6 +97,7 @@ func (p *pulse) send(now time.Time) {
 		m := nats.Msg{
 			Subject: l.subject(storedRoot, pulseRef),
 			Reply:   p.inbox + "." + strconv.Itoa(l.index) + "." + strconv.FormatInt(now.UnixNano(), 36),
+			Header:  nats.Header{headerFrom: {p.broker.nodes.Self().Life}, headerSent: {strconv.FormatInt(now.UnixNano(), 10)}},
 		}
 		// What is not sent is not answered.
 		_ = p.broker.publish.PublishMsg(&m)
@@ -116,10 +130,51 @@ func (p *pulse) hear(l *lane, m *nats.Msg) {
 	b := &p.beats[l.index]
 	lost := b.last != 0 && previous != b.last && sequence > b.last
 	b.last, b.heard = max(b.last, sequence), time.Now()
+	if value(m.Header, headerFrom) == p.broker.nodes.Self().Life {
+		b.cameBack(back{sequence, time.Unix(0, int64(number(m.Header, headerSent)))})
+	}
 	p.mu.Unlock()
 	if lost {
 		p.broker.disturb(l.index)
 	}
+}
+
+// cameBack notes that a pulse of this node has come back.
+func (b *beat) cameBack(of back) {
+	if n := len(b.back); n > 0 && of.sequence <= b.back[n-1].sequence {
+		b.back = nil // the stream was made anew
+	}
+	if len(b.back) == maxBack {
+		b.back = slices.Delete(b.back, 0, 1)
+	}
+	b.back = append(b.back, of)
+}
+
+// known is until when all that a stream had stored is in what a server has that has it
+// up to a sequence, and was asked at a time. A server that is cut off agrees with
+// itself, and does not know what it misses. The zero Time: it is not known.
+func (p *pulse) known(l *lane, sequence uint64, asked time.Time) time.Time {
+	if p == nil {
+		return asked
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var known time.Time
+	for _, of := range p.beats[l.index].back {
+		if of.sequence <= sequence && of.sent.Before(asked) {
+			known = of.sent
+		}
+	}
+	return known
+}
+
+// with adds the pulses to the subjects that are asked for in a stream: without any event
+// the answer says nothing of how far it goes.
+func (p *pulse) with(l *lane, subjects []string) []string {
+	if p == nil {
+		return subjects
+	}
+	return append(slices.Clip(subjects), l.subject(storedRoot, pulseRef))
 }
 
 // age is how long ago a stream is known to have stored what this node sent it, and

@@ -57,7 +57,7 @@ func TestRules(t *testing.T) {
 		},
 		func() error {
 			tails, err := b.Tails(t.Context(), []broker.Ref{{App: "77", Channel: "cursor.1"}})
-			return none(tails[0] != 0, err)
+			return none(tails[0].Sequence != 0, err)
 		},
 	} {
 		if err := ask(); err != nil {

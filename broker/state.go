@@ -16,6 +16,9 @@ type State struct {
 	FirstTime time.Time
 	// Last is the newest sequence ever assigned.
 	Last uint64
+	// Known: all that was stored until then is in the answer. The zero Time: that is
+	// not known.
+	Known time.Time
 	// Bytes is what the retained events take.
 	Bytes int64
 
@@ -92,11 +95,12 @@ func (b *Broker) askStates(l *lane) {
 func (b *Broker) askState(l *lane) (State, error) {
 	ctx, cancel := context.WithTimeout(b.run, readTimeout)
 	defer cancel()
+	asked := time.Now()
 	info, err := b.streamInfo(ctx, l)
 	if err != nil {
 		return State{}, err
 	}
-	s := State{First: info.First, Last: info.Last, Bytes: info.Bytes}
+	s := State{First: info.First, Last: info.Last, Bytes: info.Bytes, Known: b.pulse.known(l, info.Last, asked)}
 	if info.Messages == 0 {
 		s.First = s.Last + 1
 	} else {

@@ -143,30 +143,30 @@ func (ch *Channel) open(ctx context.Context) error {
 	}
 	// Live events come from here on, before the position is asked for, so that
 	// nothing falls between the two.
-	last, asked, err := ch.last(ctx)
+	last, known, err := ch.last(ctx)
 	if err != nil {
 		end()
 		return fmt.Errorf("find the end: %w", err)
 	}
-	if !ch.node.remember(ch) || !ch.start(last, asked, end) {
+	if !ch.node.remember(ch) || !ch.start(last, known, end) {
 		end()
 		return broker.ErrClosed
 	}
 	return nil
 }
 
-// last is the newest event, with a zero Sequence if none is retained, and when that
-// was asked. It asks again while the log does not answer: a stream that elects its
+// last is the newest event, with a zero Sequence if none is retained, and when it is
+// known to have been so. It asks again while the log does not answer: a stream that elects its
 // leader answers in a moment, and whoever is turned away meanwhile only comes back.
-func (ch *Channel) last(ctx context.Context) (last broker.Event, asked time.Time, err error) {
+func (ch *Channel) last(ctx context.Context) (last broker.Event, known time.Time, err error) {
 	for {
 		var ok bool
-		asked = time.Now()
+		known = ch.log.Known(time.Now())
 		if last, ok, err = ch.log.Last(ctx); !ok {
 			last = broker.Event{}
 		}
 		if !errors.Is(err, broker.ErrUnavailable) || ch.node.logs.Failure() != nil || ctx.Err() != nil {
-			return last, asked, err
+			return last, known, err
 		}
 		wait(ctx, attachPause)
 	}

@@ -13,7 +13,7 @@ type Logs interface {
 	// Log is the log of one channel.
 	Log(ref broker.Ref) Log
 	// Tails, Scan, Disturbed and Failure are as broker.Broker has them.
-	Tails(ctx context.Context, refs []broker.Ref) ([]uint64, error)
+	Tails(ctx context.Context, refs []broker.Ref) ([]broker.Tail, error)
 	Scan(ctx context.Context, stream int, from, to uint64, visit func(broker.Ref, broker.Event) bool) error
 	Disturbed() <-chan int
 	Failure() error
@@ -26,6 +26,7 @@ type Log interface {
 	ReadTo(ctx context.Context, from, upTo uint64, limit int) (events []broker.Event, more bool, err error)
 	ReadSince(ctx context.Context, t time.Time, limit int) (events []broker.Event, more bool, err error)
 	Last(ctx context.Context) (ev broker.Event, ok bool, err error)
+	Known(asked time.Time) time.Time
 	Retains(ctx context.Context, sequence uint64) (bool, error)
 	Span(ctx context.Context) (first broker.Event, retained int, err error)
 	State(ctx context.Context) (broker.State, error)

@@ -286,14 +286,13 @@ func (n *Node) compareBatch(channels []*Channel) error {
 			}
 		}
 	}
-	asked := time.Now()
-	sequences, err := n.logs.Tails(n.ctx, refs)
+	tails, err := n.logs.Tails(n.ctx, refs)
 	if err != nil {
 		return err
 	}
 	states := make(map[int]broker.State)
 	for i, ch := range channels {
-		if !ch.compared(sequences[i], asked) {
+		if !ch.compared(tails[i]) {
 			continue
 		}
 		stream := ch.log.Stream()
@@ -304,7 +303,7 @@ func (n *Node) compareBatch(channels []*Channel) error {
 			}
 			states[stream] = state
 		}
-		ch.settle(state, asked)
+		ch.settle(state)
 	}
 	return nil
 }

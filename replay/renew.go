@@ -12,7 +12,7 @@ func (ch *Channel) outdated() bool { return ch.log.Epoch() != ch.Line().epoch }
 // renew begins anew behind the newest event, after the stream got another epoch: all
 // who are here are told of a gap, and nothing of before is kept.
 func (ch *Channel) renew(ctx context.Context) error {
-	line, asked := LineOf(ch.log), time.Now()
+	line, known := LineOf(ch.log), ch.log.Known(time.Now())
 	last, _, err := ch.log.Last(ctx)
 	if err != nil {
 		return err
@@ -26,7 +26,7 @@ func (ch *Channel) renew(ctx context.Context) error {
 		ch.sequencer.Attach(last.Sequence)
 		ch.ring.Start(last.Sequence)
 		ch.trimLocked()
-		ch.whole, ch.unsettled = asked, 0
+		ch.whole, ch.unsettled = known, 0
 		ch.audience.Gap(EpochChanged)
 		ch.movedLocked()
 	})

@@ -17,9 +17,9 @@ const (
 	fillPauseMax = time.Second
 )
 
-// start begins behind last, which was asked for at the time given; false: the
-// channel was closed meanwhile.
-func (ch *Channel) start(last broker.Event, asked time.Time, end func()) bool {
+// start begins behind last, before which nothing had come at the time given; false:
+// the channel was closed meanwhile.
+func (ch *Channel) start(last broker.Event, known time.Time, end func()) bool {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	if ch.closed {
@@ -28,7 +28,7 @@ func (ch *Channel) start(last broker.Event, asked time.Time, end func()) bool {
 	ch.end = end
 	ch.audience.Start(last)
 	ch.ring.Start(last.Sequence)
-	ch.whole = asked
+	ch.whole = known
 	ch.sequencer.Attach(last.Sequence)
 	if ev, ok := ch.sequencer.First(); ok {
 		ch.opensLocked(&ev)
@@ -118,25 +118,31 @@ func (ch *Channel) gapLocked(reason Reason) {
 	ch.audience.Gap(reason)
 }
 
-// compared is Nudge with the newest sequence of the stream, 0 if nothing of the
-// channel is retained, which was asked for at the time given. It reports whether
-// that leaves a doubt, which settle ends: the newest event here is not retained
+// compared is Nudge with where the stream has the end of the channel. It reports
+// whether that leaves a doubt, which settle ends: the newest event here is not retained
 // any more, and so may one behind it not be that never came here.
-func (ch *Channel) compared(sequence uint64, asked time.Time) (doubt bool) {
+func (ch *Channel) compared(tail broker.Tail) (doubt bool) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	pos := ch.sequencer.Position()
-	if sequence == pos && pos != 0 && ch.unsettled == 0 && asked.After(ch.whole) {
-		ch.whole = asked
+	if tail.Sequence == pos && pos != 0 && ch.unsettled == 0 {
+		ch.wholeLocked(tail.Known)
 	}
-	ch.sequencer.Nudge(sequence)
+	ch.sequencer.Nudge(tail.Sequence)
 	ch.repairLocked()
-	return sequence < pos || sequence == 0 || ch.unsettled != 0
+	return tail.Sequence < pos || tail.Sequence == 0 || ch.unsettled != 0
 }
 
-// settle decides with a state of the stream, of the time given, whether
-// anything behind the newest event here can be gone.
-func (ch *Channel) settle(state broker.State, asked time.Time) {
+// wholeLocked notes that nothing was missing at a time.
+func (ch *Channel) wholeLocked(at time.Time) {
+	if at.After(ch.whole) {
+		ch.whole = at
+	}
+}
+
+// settle decides with a state of the stream whether anything behind the newest event
+// here can be gone.
+func (ch *Channel) settle(state broker.State) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	if ch.closed || ch.sequencer.Missing() {
@@ -149,7 +155,7 @@ func (ch *Channel) settle(state broker.State, asked time.Time) {
 	if reason := Decide(claim, RetainedOf(state), limitsOf(ch.log, unbounded), time.Now()); reason != "" {
 		ch.gapLocked(reason)
 	}
-	ch.whole = asked
+	ch.wholeLocked(state.Known)
 }
 
 // settleNow compares the channel with the stream and settles what is unsettled,
@@ -158,17 +164,17 @@ func (ch *Channel) settleNow(ctx context.Context) error {
 	if err := ch.await(ctx, func() bool { return !ch.sequencer.Missing() }); err != nil {
 		return err
 	}
-	asked := time.Now()
+	known := ch.log.Known(time.Now())
 	last, _, err := ch.log.Last(ctx)
 	if err != nil {
 		return err
 	}
-	if !ch.compared(last.Sequence, asked) {
+	if !ch.compared(broker.Tail{Sequence: last.Sequence, Known: known}) {
 		return nil
 	}
 	state, err := ch.log.State(ctx)
 	if err == nil {
-		ch.settle(state, asked)
+		ch.settle(state)
 	}
 	return err
 }

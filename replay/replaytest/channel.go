@@ -73,6 +73,9 @@ func (c channelLog) Last(ctx context.Context) (ev broker.Event, ok bool, err err
 	return events[len(events)-1], true, nil
 }
 
+// Known implements replay.Log.
+func (c channelLog) Known(asked time.Time) time.Time { return asked }
+
 // Retains implements replay.Log.
 func (c channelLog) Retains(ctx context.Context, sequence uint64) (bool, error) {
 	events, err := c.find(ctx, func(e *Stored) bool { return e.Sequence == sequence })
@@ -90,6 +93,7 @@ func (c channelLog) Span(ctx context.Context) (first broker.Event, retained int,
 
 // State implements replay.Log.
 func (c channelLog) State(ctx context.Context) (broker.State, error) {
+	asked := time.Now()
 	unlock, err := c.log.answer(ctx)
 	if err != nil {
 		return broker.State{}, err
@@ -97,7 +101,7 @@ func (c channelLog) State(ctx context.Context) (broker.State, error) {
 	defer unlock()
 	l := c.log
 	own, all := l.removed[c.ref.App], l.removed[""]
-	s := broker.State{First: l.next, Last: l.next - 1, Bytes: l.bytes, Removed: own.sequence, RemovedTime: own.time, Shrunk: all.at}
+	s := broker.State{First: l.next, Last: l.next - 1, Known: asked, Bytes: l.bytes, Removed: own.sequence, RemovedTime: own.time, Shrunk: all.at}
 	if len(l.events) > 0 {
 		s.First, s.FirstTime = l.events[0].Sequence, time.Unix(0, l.events[0].Time)
 	}

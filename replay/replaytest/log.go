@@ -298,16 +298,18 @@ func (l *Log) answer(ctx context.Context) (unlock func(), err error) {
 }
 
 // Tails implements replay.Logs.
-func (l *Log) Tails(ctx context.Context, refs []broker.Ref) ([]uint64, error) {
+func (l *Log) Tails(ctx context.Context, refs []broker.Ref) ([]broker.Tail, error) {
+	asked := time.Now()
 	unlock, err := l.answer(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	tails := make([]uint64, len(refs))
+	tails := make([]broker.Tail, len(refs))
 	for i, ref := range refs {
+		tails[i].Known = asked
 		for _, ev := range l.ofLocked(ref, func(*Stored) bool { return true }) {
-			tails[i] = ev.Sequence
+			tails[i].Sequence = ev.Sequence
 		}
 	}
 	return tails, nil
