@@ -42,6 +42,7 @@ type Broker struct {
 	api        string  // begins the subjects of JetStream's API
 	accord     *accord // nil: there is no cluster
 	pulse      *pulse  // nil: the streams are of this broker alone
+	clocks     *clocks // nil with pulse
 	witness    Witness // nil: the server is none
 	keeper     Keeper  // nil: the server is another's
 	// again: the streams cannot be trusted, and all get a new epoch.
@@ -133,6 +134,7 @@ func (b *Broker) openNodes(d Dialer) error {
 	mine := b.cfg.agreement()
 	b.nodes = cluster.New(nc, b.cfg.Node, mine.hash(), b.log)
 	b.accord = newAccord(b.nodes, mine, b.log)
+	b.clocks = newClocks(b.nodes, b.log)
 	b.tasks.Go(func() { b.accord.run(b.run) })
 	b.tasks.Go(func() { b.balance(b.run) })
 	return b.openPulse()

@@ -4,4 +4,5 @@ package broker
 var (
 	TooMuch = (*Broker).tooMuch
 	YieldTo = (*Broker).yieldTo
+	AheadOf = aheadOf
 )

@@ -170,7 +170,7 @@ func (l Log) Retains(ctx context.Context, sequence uint64) (bool, error) {
 		return false, fmt.Errorf("ask for event %d of channel %q: %w", sequence, l.ref.Channel, err)
 	}
 	if ok && l.lane.replicated() {
-		ok = ev.Time >= l.lane.safe().UnixNano()
+		ok = ev.Time >= l.safe().UnixNano()
 	}
 	return ok, nil
 }
@@ -209,14 +209,27 @@ func (l Log) State(ctx context.Context) (State, error) {
 		return State{}, err
 	}
 	if l.lane.replicated() {
-		s.doubt(l.lane.safe())
+		s.doubt(l.safe())
 	}
 	return l.broker.removed(ctx, l.lane, l.ref.App, s)
 }
 
 // Sound returns nil if what was read before can be believed: a server that cannot
-// open a file answers that there is no event. The error is ErrUnavailable.
-func (l Log) Sound(ctx context.Context) error { return l.broker.health.readable(ctx) }
+// open a file answers that there is no event, and a node that has just begun does not
+// know whether its clock is right. The error is ErrUnavailable.
+func (l Log) Sound(ctx context.Context) error {
+	if !l.broker.clocks.compared(l.lane) {
+		return unanswered(errNoClock)
+	}
+	return l.broker.health.readable(ctx)
+}
+
+// Skew is how far the clocks of this node, of the other nodes and of who stamps the
+// channel's events are apart, or were while something was stored that is retained; 0
+// if that is too little to matter.
+func (l Log) Skew() time.Duration {
+	return l.broker.clocks.skew(l.lane, time.Now())
+}
 
 // Subscribe starts the delivery of the channel's events to r. When it returns,
 // every event stored afterwards by a publisher on this node is delivered or

@@ -84,6 +84,7 @@ func (p *pulse) run(ctx context.Context) {
 		select {
 		case now := <-ticker.C:
 			p.tell(now)
+			p.broker.clocks.look(now)
 		case <-ctx.Done():
 			return
 		}
@@ -129,9 +130,12 @@ func (p *pulse) hear(l *lane, m *nats.Msg) {
 	p.mu.Lock()
 	b := &p.beats[l.index]
 	lost := b.last != 0 && previous != b.last && sequence > b.last
-	b.last, b.heard = max(b.last, sequence), time.Now()
+	now := time.Now()
+	b.last, b.heard = max(b.last, sequence), now
 	if value(m.Header, headerFrom) == p.broker.nodes.Self().Life {
-		b.cameBack(back{sequence, time.Unix(0, int64(number(m.Header, headerSent)))})
+		sent := time.Unix(0, int64(number(m.Header, headerSent))) //nolint:gosec // as it was sent
+		b.cameBack(back{sequence, sent})
+		p.broker.clocks.stamped(l, aheadOf(sent, time.Unix(0, stamp(m.Header)), now), now)
 	}
 	p.mu.Unlock()
 	if lost {

@@ -58,9 +58,9 @@ const replicaSkew = 5 * time.Second
 
 // safe is the time since when what was stored has not been removed for its age by any
 // replica.
-func (l *lane) safe() time.Time {
-	age := l.retention.MaxAge
-	return time.Now().Add(min(replicaSkew, age/4) - age)
+func (l Log) safe() time.Time {
+	age := l.lane.retention.MaxAge
+	return time.Now().Add(min(replicaSkew, age/4) + l.Skew() - age)
 }
 
 // doubt makes s that of the replica which has removed most, if what was stored before
@@ -75,7 +75,7 @@ func (s *State) doubt(safe time.Time) {
 func (l Log) spanOfLeader(ctx context.Context) (first Event, retained int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	first, ok, err := l.broker.oneOfLeader(ctx, l.lane, map[string]any{"start_time": l.lane.safe(), "next_by_subj": l.stored()})
+	first, ok, err := l.broker.oneOfLeader(ctx, l.lane, map[string]any{"start_time": l.safe(), "next_by_subj": l.stored()})
 	if err == nil && ok {
 		var info streamInfo
 		info, err = l.broker.streamInfoOf(ctx, l.lane, l.stored())

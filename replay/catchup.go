@@ -427,6 +427,6 @@ func (c *Catchup) begin(ctx context.Context) error {
 		return err
 	}
 	// What comes until the client has joined belongs to it.
-	c.req.Want, c.req.Claim = WantMissed, Claim{Sequence: at, Confirmed: now}
+	c.req.Want, c.req.Claim = WantMissed, Claim{Sequence: at, Confirmed: now, Own: true}
 	return nil
 }

@@ -38,6 +38,8 @@ type Claim struct {
 	// Confirmed is when that was last known to be so, zero if it is not
 	// known.
 	Confirmed time.Time
+	// Own: that time is of this node's clock, and not of another's.
+	Own bool
 }
 
 // Retained is what the stream holds. Its fields were read after the range that
@@ -72,6 +74,9 @@ type Limits struct {
 	PerChannel int           // events retained of a channel
 	MaxAge     time.Duration // how long
 	MaxBytes   int64         // bytes retained in the stream
+	// Skew is how far apart the clocks are by which events are stamped and removed,
+	// and claims made.
+	Skew time.Duration
 
 	Events int // of one replay
 	Bytes  int // of one replay
@@ -101,7 +106,14 @@ func Decide(c Claim, r Retained, l Limits, now time.Time) Reason {
 }
 
 func (c Claim) whole(r Retained, l Limits, now time.Time) Reason {
+	if l.Skew > broker.MaxSkew && !c.Own {
+		c.Confirmed = time.Time{} // who knows when that was
+	}
 	confirmed := c.Confirmed.Add(-confirmSlack)
+	if c.Own {
+		// The stamps and the removal are by two other clocks, each as wrong.
+		confirmed = confirmed.Add(-2 * l.Skew)
+	}
 	switch {
 	case r.First != 0 && r.First <= c.Sequence:
 		return ""

@@ -3,6 +3,8 @@ package replay
 import (
 	"testing"
 	"time"
+
+	"reecho/broker"
 )
 
 // DESIGN §6, trim rule. The channel's events have the sequences 10, 20, 30, …;
@@ -48,6 +50,29 @@ func TestDecide(t *testing.T) {
 			Claim{Sequence: 20, Confirmed: ago(30 * time.Minute)},
 			Retained{StreamFirst: 500, StreamFirstTime: ago(time.Minute), StreamBytes: 10},
 			nil, "",
+		},
+		"a quiet channel, and clocks differ by what is allowed for": {
+			Claim{Sequence: 20, Confirmed: ago(time.Minute)}, Retained{StreamFirst: 500}, func(l *Limits) { l.Skew = broker.MaxSkew }, "",
+		},
+		"a quiet channel, and clocks differ by more": {
+			Claim{Sequence: 20, Confirmed: ago(time.Minute)}, Retained{StreamFirst: 500}, func(l *Limits) { l.Skew = broker.MaxSkew + 1 }, TrimmedByAge,
+		},
+		"the same, and the stream seems to go back further": {
+			Claim{Sequence: 20, Confirmed: ago(30 * time.Minute)},
+			Retained{StreamFirst: 500, StreamFirstTime: ago(59 * time.Minute)}, func(l *Limits) { l.Skew = 11 * time.Second }, TrimmedByAge,
+		},
+		"the same, and the event is there": {
+			Claim{Sequence: 20, Confirmed: ago(30 * time.Minute)},
+			Retained{First: 20, StreamFirst: 500}, func(l *Limits) { l.Skew = time.Hour }, "",
+		},
+		"the same, and nothing of the stream is gone": {
+			Claim{Sequence: 20}, Retained{First: 30, Newer: 4, StreamFirst: 21}, func(l *Limits) { l.Skew = time.Hour }, "",
+		},
+		"what the node itself has, while clocks differ": {
+			Claim{Sequence: 20, Confirmed: ago(30 * time.Minute), Own: true}, Retained{StreamFirst: 500}, func(l *Limits) { l.Skew = 10 * time.Minute }, "",
+		},
+		"what the node itself has, while they differ by half of the age": {
+			Claim{Sequence: 20, Confirmed: ago(time.Minute), Own: true}, Retained{StreamFirst: 500}, func(l *Limits) { l.Skew = 30 * time.Minute }, TrimmedByAge,
 		},
 		"a full stream that does not go back so far": {
 			Claim{Sequence: 20, Confirmed: ago(30 * time.Minute)},

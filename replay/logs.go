@@ -31,6 +31,7 @@ type Log interface {
 	Span(ctx context.Context) (first broker.Event, retained int, err error)
 	State(ctx context.Context) (broker.State, error)
 	Sound(ctx context.Context) error
+	Skew() time.Duration
 	Retention() broker.Retention
 	Epoch() string
 	Runs() broker.Runs

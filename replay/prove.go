@@ -31,7 +31,7 @@ func limitsOf(log Log, b Bounds) Limits {
 	kept := log.Retention()
 	return Limits{
 		PerChannel: int(kept.EventsPerChannel), MaxAge: kept.MaxAge, MaxBytes: kept.MaxBytes,
-		Events: b.Events, Bytes: b.Bytes,
+		Skew: log.Skew(), Events: b.Events, Bytes: b.Bytes,
 	}
 }
 

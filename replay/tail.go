@@ -181,7 +181,7 @@ func (ch *Channel) settleNow(ctx context.Context) error {
 
 // claimLocked is what the node itself has of the channel.
 func (ch *Channel) claimLocked() Claim {
-	return Claim{Sequence: ch.sequencer.Position(), Confirmed: ch.whole.Add(confirmSlack)}
+	return Claim{Sequence: ch.sequencer.Position(), Confirmed: ch.whole.Add(confirmSlack), Own: true}
 }
 
 // repairLocked starts a fill when events are missing and none runs.

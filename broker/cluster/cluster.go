@@ -23,6 +23,8 @@ const (
 	BeatPeriod = time.Second
 	// DeadAfter is how long after its last word a node counts as dead.
 	DeadAfter = 4 * time.Second
+	// aheadFrom is from when on a node tells another that its clock is ahead.
+	aheadFrom = time.Second
 	// askTimeout bounds a question to a node that is alive.
 	askTimeout = time.Second
 )
@@ -50,8 +52,10 @@ type Peer struct {
 	Since time.Time
 	// Heard is when it last said that it is alive, by this node's clock.
 	Heard time.Time
-	// Ahead is how much its clock is ahead of this node's, less than what a message
-	// takes being unknown.
+	// Ahead is how much its clock is ahead of this node's at least, negative if it is
+	// behind. What a message takes is not in it, however late it comes: a clock is
+	// ahead if it says what is later than now, and behind if its node finds this one's
+	// ahead.
 	Ahead time.Duration
 }
 
@@ -96,6 +100,7 @@ type beat struct {
 	Config  string                     `json:"config,omitempty"`
 	Started time.Time                  `json:"started"`
 	Time    time.Time                  `json:"time"`
+	Ahead   map[string]time.Duration   `json:"ahead,omitempty"` // by life: whose clock is, and how much
 	Gone    bool                       `json:"gone,omitempty"`
 	Told    map[string]json.RawMessage `json:"told,omitempty"`
 }
@@ -244,7 +249,23 @@ func (n *Nodes) beat() beat {
 }
 
 func (n *Nodes) beatOf(told map[string]json.RawMessage) beat {
-	return beat{ID: n.self, Config: n.config, Started: n.started, Time: time.Now(), Told: told}
+	return beat{ID: n.self, Config: n.config, Started: n.started, Time: time.Now(), Ahead: n.ahead(), Told: told}
+}
+
+// ahead are those whose clocks are ahead of this node's.
+func (n *Nodes) ahead() map[string]time.Duration {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var all map[string]time.Duration
+	for life, p := range n.peers {
+		if p.Ahead >= aheadFrom {
+			if all == nil {
+				all = make(map[string]time.Duration)
+			}
+			all[life] = p.Ahead
+		}
+	}
+	return all
 }
 
 func (n *Nodes) say(b beat) {
@@ -303,7 +324,10 @@ func (n *Nodes) take(b *beat, now time.Time) (came, known bool) {
 		p = &Peer{ID: b.ID, Since: now}
 		n.peers[b.Life] = p
 	}
-	p.Config, p.Started, p.Heard, p.Ahead = b.Config, b.Started, now, b.Time.Sub(now)
+	p.Config, p.Started, p.Heard = b.Config, b.Started, now
+	if p.Ahead = max(b.Time.Sub(now), 0); b.Ahead[n.self.Life] > 0 {
+		p.Ahead = -b.Ahead[n.self.Life]
+	}
 	return came, true
 }
 

@@ -212,3 +212,63 @@ func TestSay(t *testing.T) {
 		}
 	}
 }
+
+// How late a message comes says nothing of a clock; that one is behind, its node says.
+func TestAhead(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	a := startNode(t, s, "a")
+	defer a.Close()
+	b := startNode(t, s, "b")
+	defer b.Close()
+	a.wait(t, 1)
+	// ahead waits for what a finds of the clock of a life that says this.
+	ahead := func(life string, clock time.Duration, saying map[string]time.Duration) time.Duration {
+		t.Helper()
+		for {
+			text, err := json.Marshal(map[string]any{"name": life, "life": life, "time": time.Now().Add(clock), "ahead": saying})
+			if err == nil {
+				err = b.nc.Publish("node.beat", text)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, p := range a.Peers() {
+				if p.Life == life {
+					return p.Ahead
+				}
+			}
+			select {
+			case <-time.After(5 * time.Millisecond):
+			case <-t.Context().Done():
+				t.Fatal("it is never heard")
+			}
+		}
+	}
+	if d := ahead("late", -time.Minute, nil); d != 0 {
+		t.Errorf("a message that may be late proves %v", d)
+	}
+	if d := ahead("early", time.Minute, nil); d <= 0 || d > time.Minute {
+		t.Errorf("a clock that is ahead by a minute is so by %v", d)
+	}
+	// Each tells the others what it finds.
+	sub, err := b.nc.SubscribeSync("node.beat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for found := false; !found; {
+		ahead("early", time.Minute, nil)
+		m, err := sub.NextMsg(10 * time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var said struct {
+			Life  string                   `json:"life"`
+			Ahead map[string]time.Duration `json:"ahead"`
+		}
+		found = json.Unmarshal(m.Data, &said) == nil && said.Life == a.Self().Life && said.Ahead["early"] > 50*time.Second
+	}
+	if d := ahead("behind", -time.Minute, map[string]time.Duration{a.Self().Life: time.Minute}); d != -time.Minute {
+		t.Errorf("a clock that is behind by a minute is so by %v", d)
+	}
+}

@@ -119,6 +119,9 @@ func (c channelLog) Sound(context.Context) error {
 	return nil
 }
 
+// Skew implements replay.Log.
+func (channelLog) Skew() time.Duration { return 0 }
+
 // Follow implements replay.Log.
 func (c channelLog) Follow(ctx context.Context, r broker.Receiver) (end func(), err error) {
 	unlock, err := c.log.answer(ctx)
