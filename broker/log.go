@@ -142,6 +142,38 @@ func (l Log) Last(ctx context.Context) (ev Event, ok bool, err error) {
 	return ev, ok, nil
 }
 
+// LastReaching is Last as a leader has it whose stream reaches a sequence, which is
+// known to have been given. One that has less was cut off, and does not know yet that
+// there is another: the error is ErrUnavailable then.
+func (l Log) LastReaching(ctx context.Context, sequence uint64) (ev Event, ok bool, err error) {
+	if !l.lane.replicated() || !l.lane.retained() {
+		return l.Last(ctx)
+	}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	if err := l.ref.check(); err != nil {
+		return Event{}, false, err
+	}
+	if ev, ok, err = l.lastReaching(ctx, sequence); err != nil {
+		return Event{}, false, fmt.Errorf("read the last event of channel %q: %w", l.ref.Channel, err)
+	}
+	return ev, ok, nil
+}
+
+// lastReaching asks first for what says how far the stream of who answers reaches.
+func (l Log) lastReaching(ctx context.Context, sequence uint64) (ev Event, ok bool, err error) {
+	info, err := l.broker.streamInfoOf(ctx, l.lane, l.stored())
+	switch {
+	case err != nil:
+		return Event{}, false, err
+	case info.Last < sequence:
+		return Event{}, false, unanswered(errOldLeader)
+	case info.Subjects[l.stored()] == 0:
+		return Event{}, false, nil
+	}
+	return l.broker.lastOfLeader(ctx, l.lane, l.stored())
+}
+
 // Known is the newest time, up to that at which the leader of the stream is asked, of
 // which it is known that what was stored until then is in the answer: one that was cut
 // off, and does not know it yet, answers, too.

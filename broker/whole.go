@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -15,8 +16,12 @@ const (
 	behindTimeout = 2 * time.Second
 )
 
-// errBehind: the replica that answers has not what its leader has.
-var errBehind = errors.New("the replica is behind")
+var (
+	// errBehind: the replica that answers has not what its leader has.
+	errBehind = errors.New("the replica is behind")
+	// errOldLeader: who answers is the leader for itself alone.
+	errOldLeader = errors.New("the leader that answers was cut off, there is a newer one")
+)
 
 // readWhole reads until nothing is missing up to upTo. Any replica answers a read,
 // with what it has, and "no more" of one that is behind proves nothing: so what is not
@@ -38,6 +43,9 @@ func (l Log) readWhole(ctx context.Context, request get, upTo uint64) (events []
 			return events, more, err
 		}
 		last, ok, err := l.broker.lastOfLeader(ctx, l.lane, l.stored())
+		if err == nil && last.Sequence <= seen && upTo != math.MaxUint64 {
+			last, ok, err = l.lastReaching(ctx, upTo)
+		}
 		switch {
 		case err != nil, !ok, last.Sequence <= seen, request.Start != nil && last.Time < request.Start.UnixNano():
 			return events, false, err

@@ -17,6 +17,7 @@ import (
 type interrupted struct {
 	replay.Logs
 	meanwhile func() error
+	answered  func() // when the end is known and not told
 	following int
 }
 
@@ -36,6 +37,13 @@ func (l interruptedLog) Last(ctx context.Context) (ev broker.Event, ok bool, err
 		return broker.Event{}, false, err
 	}
 	return l.Log.Last(ctx)
+}
+
+// LastReaching implements replay.Log.
+func (l interruptedLog) LastReaching(ctx context.Context, sequence uint64) (ev broker.Event, ok bool, err error) {
+	ev, ok, err = l.Log.LastReaching(ctx, sequence)
+	l.all.answered()
+	return ev, ok, err
 }
 
 // Follow implements replay.Log.

@@ -26,6 +26,7 @@ type Log interface {
 	ReadTo(ctx context.Context, from, upTo uint64, limit int) (events []broker.Event, more bool, err error)
 	ReadSince(ctx context.Context, t time.Time, limit int) (events []broker.Event, more bool, err error)
 	Last(ctx context.Context) (ev broker.Event, ok bool, err error)
+	LastReaching(ctx context.Context, sequence uint64) (ev broker.Event, ok bool, err error)
 	Known(asked time.Time) time.Time
 	Retains(ctx context.Context, sequence uint64) (bool, error)
 	Span(ctx context.Context) (first broker.Event, retained int, err error)

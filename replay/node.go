@@ -3,6 +3,7 @@ package replay
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"sync"
@@ -291,6 +292,7 @@ func (n *Node) compareBatch(channels []*Channel) error {
 		return err
 	}
 	states := make(map[int]broker.State)
+	var unsettled error
 	for i, ch := range channels {
 		if !ch.compared(tails[i]) {
 			continue
@@ -303,9 +305,9 @@ func (n *Node) compareBatch(channels []*Channel) error {
 			}
 			states[stream] = state
 		}
-		ch.settle(state)
+		unsettled = errors.Join(unsettled, ch.settle(state))
 	}
-	return nil
+	return unsettled
 }
 
 // inSlot waits for a slot and calls give. If that gives something to a client's

@@ -128,6 +128,9 @@ func (s *sequencer) Nudge(sequence uint64) { s.target = max(s.target, sequence) 
 // Missing reports whether stored events above Position have to be read.
 func (s *sequencer) Missing() bool { return s.attached && s.target > s.pos }
 
+// Target is the highest sequence that is known to be stored, or lower than Position.
+func (s *sequencer) Target() uint64 { return s.target }
+
 // Position is the sequence of the newest event delivered.
 func (s *sequencer) Position() uint64 { return s.pos }
 

@@ -60,3 +60,32 @@ func TestSettledForAClient(t *testing.T) {
 		}
 	})
 }
+
+// An event that was heard of while the end of the channel was asked for was taken for
+// trimmed with those before it, and never delivered.
+func TestStoredWhileTrimmed(t *testing.T) {
+	t.Parallel()
+	followInterrupted(t, func(t *testing.T, log *interrupted, model *replaytest.Log, ch *replay.Channel, a *told) {
+		t.Helper()
+		log.meanwhile = func() error { return nil }
+		if err := ch.Attach(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		model.Deliver(refs[0], model.Publish(refs[0], "", 10))
+		<-time.After(time.Second) // the channel was compared
+		trimmed := model.Publish(refs[0], "", 10).Sequence
+		model.Share(app, 2)
+		var stored uint64
+		log.answered = func() {
+			log.answered = func() {}
+			stored = model.Publish(refs[0], "", 10).Sequence
+			ch.Nudge(stored)
+		}
+		ch.Nudge(trimmed)
+		<-time.After(5 * time.Second)
+		synctest.Wait()
+		if !slices.Contains(a.events, stored) || len(a.gaps) != 1 {
+			t.Errorf("delivered %v, gaps %v; want %d after one gap", a.events, a.gaps, stored)
+		}
+	})
+}

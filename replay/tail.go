@@ -2,6 +2,7 @@ package replay
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -141,12 +142,16 @@ func (ch *Channel) wholeLocked(at time.Time) {
 }
 
 // settle decides with a state of the stream whether anything behind the newest event
-// here can be gone.
-func (ch *Channel) settle(state broker.State) {
+// here can be gone. The error is ErrUnavailable if the state is of one that has not
+// even that event: it was cut off, and does not know of a newer leader yet.
+func (ch *Channel) settle(state broker.State) error {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	if ch.closed || ch.sequencer.Missing() {
-		return
+		return nil
+	}
+	if pos := ch.sequencer.Position(); state.Last < pos {
+		return fmt.Errorf("%w: the stream of channel %q seems to end at %d, before event %d", broker.ErrUnavailable, ch.ref.Channel, state.Last, pos)
 	}
 	claim := ch.claimLocked()
 	if ch.unsettled != 0 {
@@ -156,6 +161,7 @@ func (ch *Channel) settle(state broker.State) {
 		ch.gapLocked(reason)
 	}
 	ch.wholeLocked(state.Known)
+	return nil
 }
 
 // settleNow compares the channel with the stream and settles what is unsettled,
@@ -173,10 +179,10 @@ func (ch *Channel) settleNow(ctx context.Context) error {
 		return nil
 	}
 	state, err := ch.log.State(ctx)
-	if err == nil {
-		ch.settle(state)
+	if err != nil {
+		return err
 	}
-	return err
+	return ch.settle(state)
 }
 
 // claimLocked is what the node itself has of the channel.
@@ -225,7 +231,7 @@ func (ch *Channel) filled(ctx context.Context) bool {
 // fillOnce reads one batch above the position, or proves that there is none.
 func (ch *Channel) fillOnce(ctx context.Context) (progress bool, err error) {
 	ch.mu.Lock()
-	claim := ch.claimLocked()
+	claim, target := ch.claimLocked(), ch.sequencer.Target()
 	ch.mu.Unlock()
 	// With the event at the position: while it is there, nothing behind it was
 	// trimmed. What the nearest replica has is enough: what is known to be missing is
@@ -239,7 +245,7 @@ func (ch *Channel) fillOnce(ctx context.Context) (progress bool, err error) {
 		events = events[1:]
 	}
 	if len(events) == 0 && !more {
-		return ch.abandonIfTrimmed(ctx, claim.Sequence+1)
+		return ch.abandonIfTrimmed(ctx, claim.Sequence+1, target)
 	}
 	if proven {
 		ch.deliverRead(events)
@@ -299,16 +305,17 @@ func (ch *Channel) deliverReadLocked(events []broker.Event) {
 }
 
 // abandonIfTrimmed asks the stream's leader, because an empty read proves
-// nothing: a replica may be behind (DESIGN §5, step 3).
-func (ch *Channel) abandonIfTrimmed(ctx context.Context, from uint64) (progress bool, err error) {
-	last, ok, err := ch.log.Last(ctx)
+// nothing: a replica may be behind (DESIGN §5, step 3), and so may one that was the
+// leader and was cut off, which does not reach the target.
+func (ch *Channel) abandonIfTrimmed(ctx context.Context, from, target uint64) (progress bool, err error) {
+	last, ok, err := ch.log.LastReaching(ctx, target)
 	if err != nil || ok && last.Sequence >= from {
 		return false, err
 	}
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	if ch.closed {
-		return true, nil
+	if ch.closed || ch.sequencer.Target() != target {
+		return true, nil // of what was stored meanwhile that says nothing
 	}
 	for {
 		ev, gap, ok := ch.sequencer.Abandon()

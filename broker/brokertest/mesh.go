@@ -126,6 +126,33 @@ func (m *Mesh) each(nodes []*MeshNode, do func(*MeshNode) error) {
 	}
 }
 
+// Leader is the node that leads a stream.
+func (m *Mesh) Leader(t testing.TB, stream string) *MeshNode {
+	t.Helper()
+	nc, err := m.Nodes[0].Server.Connect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for t.Context().Err() == nil {
+		s, err := js.Stream(t.Context(), stream)
+		if err != nil || s.CachedInfo().Cluster == nil {
+			continue
+		}
+		for _, n := range m.Nodes {
+			if n.Config.Name == s.CachedInfo().Cluster.Leader {
+				return n
+			}
+		}
+	}
+	t.Fatalf("nobody leads stream %s", stream)
+	return nil
+}
+
 // StepDown makes the leader of a stream hand over to another node. It fails if the
 // stream has none.
 func (m *Mesh) StepDown(ctx context.Context, by *MeshNode, stream string) error {

@@ -2,6 +2,7 @@ package replaytest
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"reecho/broker"
@@ -71,6 +72,19 @@ func (c channelLog) Last(ctx context.Context) (ev broker.Event, ok bool, err err
 		return broker.Event{}, false, err
 	}
 	return events[len(events)-1], true, nil
+}
+
+// LastReaching implements replay.Log.
+func (c channelLog) LastReaching(ctx context.Context, sequence uint64) (ev broker.Event, ok bool, err error) {
+	if ev, ok, err = c.Last(ctx); err != nil {
+		return ev, ok, err
+	}
+	c.log.mu.Lock()
+	defer c.log.mu.Unlock()
+	if c.log.next <= sequence {
+		return broker.Event{}, false, fmt.Errorf("%w: the log ends at %d", broker.ErrUnavailable, c.log.next-1)
+	}
+	return ev, ok, nil
 }
 
 // Known implements replay.Log.

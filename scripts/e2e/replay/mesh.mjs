@@ -345,10 +345,8 @@ class MeshRound extends Steps {
     for (const { gap } of seen.flatMap((of) => of.seen).filter((entry) => entry.gap)) this.gaps.set(gap, (this.gaps.get(gap) ?? 0) + 1);
   }
 
-  // mayMiss: who comes to a node that is without a majority cannot be answered. And a
-  // node that was cut off has told of a gap by age that was none, once in a hundred
-  // rounds (seed 228): the figures count it until its cause is known.
-  mayMiss(reason) { return ['unavailable', 'trimmed_by_age'].includes(reason) && this.steps.some((step) => apart.has(step.do)); }
+  // mayMiss: who comes to a node that is without a majority cannot be answered.
+  mayMiss(reason) { return reason === 'unavailable' && this.steps.some((step) => apart.has(step.do)); }
 
   // logOf reads the log of a channel on all nodes, and returns the numbers in it.
   async logOf(channel) {
