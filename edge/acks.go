@@ -7,6 +7,7 @@ import (
 
 	"reecho/edge/fanout"
 	"reecho/edge/pusher"
+	"reecho/replay"
 	"reecho/replay/session"
 )
 
@@ -85,9 +86,9 @@ func (a *acks) answered() {
 // awaited is how far a subscription was when the ping was sent; sub is nil while its
 // replay goes on.
 type awaited struct {
-	ch       *channel
-	sub      *subscription
-	sequence uint64
+	ch  *channel
+	sub *subscription
+	at  replay.Position
 }
 
 var pingFrame = textFrame(pusher.AppendPing(nil))
@@ -105,9 +106,9 @@ func (a *acks) joined(sub *subscription) {
 
 // sentPart takes in that a client was sent a part of a replay, and asks at once
 // whether it has arrived: a connection may break before the rest has.
-func (a *acks) sentPart(ch *channel, sequence uint64) {
+func (a *acks) sentPart(ch *channel, at replay.Position) {
 	a.parts = slices.DeleteFunc(a.parts, func(w awaited) bool { return w.ch == ch })
-	a.parts = append(a.parts, awaited{ch: ch, sequence: sequence})
+	a.parts = append(a.parts, awaited{ch: ch, at: at})
 	a.pingSoon()
 }
 
@@ -131,9 +132,11 @@ func (a *acks) left(sub *subscription) {
 }
 
 // reached is how far sub is: what was written to its audience, or what it got
-// when it joined.
-func (a *acks) reached(sub *subscription) uint64 {
-	return sub.ch.group.Reached(&a.client.Member, &sub.Seat)
+// when it joined. It is not known while the channel begins anew.
+func (a *acks) reached(sub *subscription) (at replay.Position, known bool) {
+	sequence, restarts := sub.ch.group.Reached(&a.client.Member, &sub.Seat)
+	line, known := sub.ch.log.LineAfter(restarts)
+	return line.At(sequence), known
 }
 
 // tick pings when something was delivered since the last pong, or when the last
@@ -151,7 +154,8 @@ func (a *acks) tick(now time.Time) {
 
 func (a *acks) behind() bool {
 	return slices.ContainsFunc(a.subs, func(sub *subscription) bool {
-		return a.hold.Behind(sub.ch.name, sub.ch.log.Line().At(a.reached(sub)))
+		at, known := a.reached(sub)
+		return known && a.hold.Behind(sub.ch.name, at)
 	})
 }
 
@@ -168,7 +172,9 @@ func (a *acks) ping(now time.Time) {
 func (a *acks) sent() []awaited {
 	sent := append(make([]awaited, 0, len(a.subs)+len(a.parts)), a.parts...)
 	for _, sub := range a.subs {
-		sent = append(sent, awaited{ch: sub.ch, sub: sub, sequence: a.reached(sub)})
+		if at, known := a.reached(sub); known {
+			sent = append(sent, awaited{ch: sub.ch, sub: sub, at: at})
+		}
 	}
 	return sent
 }
@@ -197,7 +203,7 @@ func (a *acks) ponged() {
 	}
 	reached := make([]session.Reached, len(a.awaiting))
 	for i, w := range a.awaiting {
-		reached[i] = session.Reached{Channel: w.ch.name, Position: w.ch.log.Line().At(w.sequence), Partial: w.sub == nil}
+		reached[i] = session.Reached{Channel: w.ch.name, Position: w.at, Partial: w.sub == nil}
 	}
 	a.hold.Confirm(reached, a.pinged)
 	a.awaiting = nil

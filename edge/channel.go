@@ -50,6 +50,7 @@ type channel struct {
 var (
 	_ replay.Audience = (*channel)(nil)
 	_ replay.Hearer   = (*channel)(nil)
+	_ replay.Renewer  = (*channel)(nil)
 )
 
 func newChannel(a *Tenant, name string) *channel {
@@ -78,6 +79,17 @@ func (ch *channel) Start(last broker.Event) {
 	if ch.cached != nil {
 		*ch.cached = last
 	}
+}
+
+// Renewed implements replay.Renewer: what subscribers have is not a place in the log any
+// more, but that they are behind the newest event.
+func (ch *channel) Renewed(last broker.Event) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	if ch.cached != nil {
+		*ch.cached = last
+	}
+	ch.group.Restart(last.Sequence)
 }
 
 // Deliver implements replay.Audience. The positioned frame is made if somebody

@@ -153,11 +153,11 @@ func (j *joining) Take(p *replay.Part) (taken bool) {
 	default:
 		j.c.Answer(j.frames(p), p.Written)
 	}
-	switch reached := p.Reached(); {
+	switch at := j.ch.log.Line().At(p.Reached()); {
 	case p.Last:
 		j.joined(p)
 	case j.ask == nil:
-		j.c.Do(func() { j.c.acks.sentPart(j.ch, reached) })
+		j.c.Do(func() { j.c.acks.sentPart(j.ch, at) })
 	}
 	return true
 }

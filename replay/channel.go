@@ -35,6 +35,13 @@ type Audience interface {
 	Gap(reason Reason)
 }
 
+// Renewer is an Audience that is told when its channel begins anew, behind the newest
+// event of another epoch of the stream: sequences from before mean nothing. It is
+// called as the methods of Audience are, before Gap says so.
+type Renewer interface {
+	Renewed(last broker.Event)
+}
+
 // Hearer is an Audience that takes what other nodes tell of the channel (see
 // broker.Hearer), as it comes.
 type Hearer interface {
@@ -60,7 +67,7 @@ type Channel struct {
 	extending flight.Lock // one extension of the ring at a time
 	share     Share       // guarded by node.memory
 	// renewed is the line since the stream got another epoch, nil before.
-	renewed atomic.Pointer[Line]
+	renewed atomic.Pointer[renewal]
 
 	mu sync.Mutex
 	// end ends the delivery of live events; nil until the log is followed.
@@ -99,13 +106,28 @@ func (n *Node) Channel(ref broker.Ref, bounds Bounds, audience Audience) *Channe
 	return ch
 }
 
+// renewal is the line of a channel since it began anew, for the nth time.
+type renewal struct {
+	line Line
+	n    int
+}
+
 // Line is that of the channel's positions. It changes when the stream gets another
 // epoch, with a Gap.
 func (ch *Channel) Line() Line {
-	if line := ch.renewed.Load(); line != nil {
-		return *line
+	if r := ch.renewed.Load(); r != nil {
+		return r.line
 	}
 	return ch.line
+}
+
+// LineAfter is Line if the channel began anew so many times (see Renewer), and no more.
+func (ch *Channel) LineAfter(n int) (line Line, current bool) {
+	r := ch.renewed.Load()
+	if r == nil {
+		return ch.line, n == 0
+	}
+	return r.line, n == r.n
 }
 
 // Retained reports whether events of the channel are kept at all.

@@ -184,7 +184,7 @@ func TestMeshEpochChanges(t *testing.T) {
 		channels, notes = append(channels, ch), append(notes, a)
 	}
 	before := channels[0].Line().At(48).String()
-	if err := m.Recreate(t.Context(), m.Nodes[2], "EVENTS-0", "anew"); err != nil {
+	if err := brokertest.Recreate(t.Context(), m.Nodes[2].Server, "EVENTS-0", "anew"); err != nil {
 		t.Fatal(err)
 	}
 	for i, a := range notes {

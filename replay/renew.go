@@ -3,6 +3,8 @@ package replay
 import (
 	"context"
 	"time"
+
+	"reecho/broker"
 )
 
 // outdated reports that the stream of the channel has another epoch than the channel
@@ -13,20 +15,30 @@ func (ch *Channel) outdated() bool { return ch.log.Epoch() != ch.Line().epoch }
 // who are here are told of a gap, and nothing of before is kept.
 func (ch *Channel) renew(ctx context.Context) error {
 	line, known := LineOf(ch.log), ch.log.Known(time.Now())
-	last, _, err := ch.log.Last(ctx)
+	last, ok, err := ch.log.Last(ctx)
 	if err != nil {
 		return err
+	}
+	if !ok {
+		last = broker.Event{}
 	}
 	ch.locked(func() {
 		if ch.closed {
 			return
 		}
-		ch.renewed.Store(&line)
+		next := &renewal{line: line, n: 1}
+		if r := ch.renewed.Load(); r != nil {
+			next.n += r.n
+		}
+		ch.renewed.Store(next)
 		ch.sequencer = sequencer{}
 		ch.sequencer.Attach(last.Sequence)
 		ch.ring.Start(last.Sequence)
 		ch.trimLocked()
 		ch.whole, ch.unsettled = known, 0
+		if r, ok := ch.audience.(Renewer); ok {
+			r.Renewed(last)
+		}
 		ch.audience.Gap(EpochChanged)
 		ch.movedLocked()
 	})

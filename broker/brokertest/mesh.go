@@ -172,8 +172,8 @@ func (m *Mesh) StepDown(ctx context.Context, by *MeshNode, stream string) error 
 
 // Recreate deletes a stream and makes it again, empty and in another epoch, as whoever
 // repairs a cluster might.
-func (m *Mesh) Recreate(ctx context.Context, by *MeshNode, stream, epoch string) error {
-	nc, err := by.Server.Connect()
+func Recreate(ctx context.Context, by *natsd.Server, stream, epoch string) error {
+	nc, err := by.Connect()
 	if err != nil {
 		return err
 	}

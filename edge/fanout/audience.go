@@ -8,6 +8,8 @@ type audience struct {
 	// written is the sequence of the newest event that was written to all of
 	// them but the partial ones.
 	written uint64
+	// restarts is how often sequences began anew.
+	restarts int
 }
 
 // entry is a place in an audience.
@@ -57,6 +59,18 @@ func (a *audience) complete(m *Member, s *Seat) {
 	s.Partial = false
 	if seated {
 		a.add(m, s)
+	}
+}
+
+// restart makes all, but those that have not all yet, have what is up to a sequence
+// that is another one than those before.
+func (a *audience) restart(sequence uint64) {
+	a.written = sequence
+	a.restarts++
+	for _, list := range [][]entry{a.plain, a.positioned} {
+		for _, e := range list {
+			e.seat.Joined = sequence
+		}
 	}
 }
 

@@ -38,7 +38,7 @@ func TestEarlierIDs(t *testing.T) {
 		if got, _ := p.conn.got(); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
-		if got := group.Reached(&p.Member, seats[p]); got != 5 {
+		if got, _ := group.Reached(&p.Member, seats[p]); got != 5 {
 			t.Errorf("reached %d, want 5", got)
 		}
 	}

@@ -93,11 +93,21 @@ func (g *Group) count(m *Member, s *Seat, n int) {
 	}
 }
 
+// Restart says that sequences begin anew: what is published from now on is above the
+// one given, and those before mean nothing.
+func (g *Group) Restart(sequence uint64) {
+	// Also where nobody is now: who joins later must not be taken to have what was.
+	for _, s := range *g.shards {
+		s.push(&op{kind: opRestart, Event: Event{Sequence: sequence}, group: g})
+	}
+}
+
 // Reached is the sequence up to which the member in a seat was given what is
-// stored: what was written to all on its shard, or what it had when it joined. To
-// be called on the member's shard.
-func (g *Group) Reached(m *Member, s *Seat) uint64 {
-	return max(s.Joined, g.audiences[m.shard.index].written)
+// stored: what was written to all on its shard, or what it had when it joined. It is
+// one of those after so many calls of Restart. To be called on the member's shard.
+func (g *Group) Reached(m *Member, s *Seat) (sequence uint64, restarts int) {
+	a := &g.audiences[m.shard.index]
+	return max(s.Joined, a.written), a.restarts
 }
 
 // Vacate takes a seat away at once: the member gets nothing more, not even what

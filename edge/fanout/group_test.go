@@ -78,7 +78,7 @@ func TestReached(t *testing.T) {
 	wantReached := func(want uint64) {
 		t.Helper()
 		var got uint64
-		p.Do(func() { got = group.Reached(&p.Member, seat) })
+		p.Do(func() { got, _ = group.Reached(&p.Member, seat) })
 		p.settle()
 		if got != want {
 			t.Errorf("reached %d, want %d", got, want)
@@ -92,6 +92,39 @@ func TestReached(t *testing.T) {
 	group.Publish(Event{Frame: []byte("c ")})
 	close(gate)
 	wantReached(5)
+}
+
+// Sequences that begin anew were compared with those from before: a member that was
+// there had the highest of before for ever, on the shard of nobody, too.
+func TestRestart(t *testing.T) {
+	t.Parallel()
+	pool := start(t, 2)
+	group := pool.NewGroup()
+	want := func(p *peer, seat *Seat, sequence uint64, restarts int) {
+		t.Helper()
+		var at uint64
+		var n int
+		p.Do(func() { at, n = group.Reached(&p.Member, seat) })
+		p.settle()
+		if at != sequence || n != restarts {
+			t.Errorf("reached %d after %d restarts, want %d after %d", at, n, sequence, restarts)
+		}
+	}
+	peers := []*peer{newPeer(pool), newPeer(pool), newPeer(pool)}
+	seats := []*Seat{{Joined: 100}, {Joined: 90, Positioned: true}, {Joined: 2}}
+	for i := range peers[:2] {
+		group.Join(&peers[i].Member, seats[i], nil, nil)
+	}
+	group.Publish(Event{Frame: []byte("a "), Sequence: 101})
+	group.Restart(1)
+	want(peers[0], seats[0], 1, 1)
+	want(peers[1], seats[1], 1, 1)
+	group.Join(&peers[2].Member, seats[2], nil, nil)
+	want(peers[2], seats[2], 2, 1)
+	group.Publish(Event{Frame: []byte("b "), Sequence: 3})
+	for i := range peers {
+		want(peers[i], seats[i], 3, 1)
+	}
 }
 
 // A seat that is vacated gets nothing of what waits for it, and can be left as any

@@ -248,7 +248,7 @@ func (w *world) check(r *room, g *guest, at *place) {
 	}
 	want := max(at.Joined, r.written[g.shard])
 	g.Do(func() {
-		if got := r.Reached(&g.Member, &at.Seat); got != want {
+		if got, _ := r.Reached(&g.Member, &at.Seat); got != want {
 			w.fail("a member of %s joined at %d and reached %d, want %d", r.name, at.Joined, got, want)
 		}
 	})

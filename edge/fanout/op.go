@@ -4,7 +4,7 @@ package fanout
 // what only others need is behind more.
 type op struct {
 	Event
-	group  *Group  // opPublish, opJoin, opComplete, opLeave
+	group  *Group  // opPublish, opJoin, opComplete, opLeave, opRestart
 	member *Member // opJoin, opComplete, opLeave, opSend
 	more   *more   // see there
 	kind   opKind
@@ -18,6 +18,7 @@ const (
 	opJoin                   // write frames to member, give it the seat, then close done
 	opComplete               // write frames to member, make the seat a whole one, then close done
 	opLeave                  // take the seat away
+	opRestart                // sequences begin anew
 	opSend                   // write frame and frames to member, then close done
 	opDo                     // call do
 )

@@ -16,6 +16,7 @@ type Seat struct {
 	// if that does not matter (see Group.TellOthers).
 	Name string
 	// Joined is the sequence up to which the member has what it is to have when
-	// it joins; of a seat that is Partial when it is completed, and set then.
+	// it joins; of a seat that is Partial when it is completed, and set then. The
+	// shard sets it when sequences begin anew (see Group.Restart).
 	Joined uint64
 }

@@ -203,6 +203,8 @@ func (s *shard) do(o *op) {
 		o.group.audiences[s.index].complete(o.member, o.more.seat)
 	case opLeave:
 		o.group.audiences[s.index].remove(o.more.seat)
+	case opRestart:
+		o.group.audiences[s.index].restart(o.Sequence)
 	case opSend:
 		if o.more != nil {
 			s.linkFrames(o)
