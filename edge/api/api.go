@@ -83,7 +83,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// laravel-websockets (/health) go on working.
 	switch path {
 	case "/", "/up":
-		answerText(w, http.StatusOK, "reecho is up")
+		answerUp(w)
 	case "/health", "/ready":
 		a.health(w, r)
 	default:

@@ -28,6 +28,25 @@ func (a *API) health(w http.ResponseWriter, r *http.Request) {
 	answerText(w, http.StatusOK, "ok")
 }
 
+// Waiting answers everything in the place of an API below prefix that cannot be opened
+// yet, and says why.
+func Waiting(prefix, why string) http.Handler {
+	notYet := pusher.Sentence("The event log is not ready: %s", why)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.EscapedPath() {
+		case prefix + "/", prefix + "/up":
+			answerUp(w)
+		default:
+			w.Header().Set("Cache-Control", "no-store")
+			w.Header().Set("Retry-After", "1")
+			answerText(w, http.StatusServiceUnavailable, notYet)
+		}
+	})
+}
+
+// answerUp tells that the process runs.
+func answerUp(w http.ResponseWriter) { answerText(w, http.StatusOK, "reecho is up") }
+
 // path finds file names in the text of an error: beginning with a slash, a dot or
 // a drive, or with two slashes. "input/output error" is none.
 var path = regexp.MustCompile(`(^|[\s"'(:=])(?:\.{0,2}/|[A-Za-z]:\\|[^\s"':/]+/[^\s"':/]+/)[^\s"':,;)]*`)

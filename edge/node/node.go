@@ -38,6 +38,7 @@ type Node struct {
 	nats     *natsd.Server
 	broker   *broker.Broker
 	hub      *edge.Hub
+	front    *front
 	server   *socket.Server
 	ledger   *limit.Ledger
 
@@ -82,6 +83,12 @@ func (n *Node) start(ctx context.Context) error {
 	if err := n.listen(ctx); err != nil {
 		return err
 	}
+	if n.cfg.Log.Shared {
+		// Others may be awaited for long: who comes is answered meanwhile.
+		if err := n.openServer(); err != nil {
+			return err
+		}
+	}
 	if err := n.openBroker(ctx); err != nil {
 		return err
 	}
@@ -92,10 +99,14 @@ func (n *Node) start(ctx context.Context) error {
 	if err := n.broker.Nodes().Start(); err != nil {
 		return fmt.Errorf("join the cluster: %w", err)
 	}
-	if err := n.openServer(); err != nil {
+	if err := n.openDoors(); err != nil {
 		return err
 	}
-	n.serving.Go(n.serve)
+	if !n.cfg.Log.Shared {
+		if err := n.openServer(); err != nil {
+			return err
+		}
+	}
 	if n.cfg.Log.Shared && n.cfg.Isolation > 0 {
 		ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
 		n.stopWatch = stop
@@ -124,11 +135,15 @@ func (n *Node) equip() (err error) {
 	// What waits for a stream is in the same memory as what waits for a socket.
 	door.Budget = socket.NewBudget(n.cfg.QueueMemory, n.ledger)
 	n.cfg.Streams.Budget = door.Budget
+	n.front = newFront(n.cfg.Edge.PathPrefix, "this server waits for a majority of the servers of its cluster")
+	if len(n.cfg.NATS.URLs) > 0 {
+		n.front = newFront(n.cfg.Edge.PathPrefix, "this server waits for its NATS server")
+	}
 	return nil
 }
 
-// openServer makes the doors over the hub.
-func (n *Node) openServer() error {
+// openDoors opens the doors over the hub.
+func (n *Node) openDoors() error {
 	streams, err := sse.New(n.cfg.Streams, n.hub)
 	if err != nil {
 		return fmt.Errorf("make the door for event streams: %w", err)
@@ -137,10 +152,17 @@ func (n *Node) openServer() error {
 	if err != nil {
 		return fmt.Errorf("make the HTTP API: %w", err)
 	}
-	n.server, err = socket.NewServer(n.cfg.Socket, n.hub, n.routes(streams, calls), n.log)
+	n.front.open(n.hub, n.routes(streams, calls))
+	return nil
+}
+
+// openServer serves the port.
+func (n *Node) openServer() (err error) {
+	n.server, err = socket.NewServer(n.cfg.Socket, n.front, n.front, n.log)
 	if err != nil {
 		return fmt.Errorf("make the server: %w", err)
 	}
+	n.serving.Go(n.serve)
 	return nil
 }
 
@@ -309,7 +331,13 @@ func (n *Node) closeFront(ctx context.Context) error {
 	}
 	// The server waits for its connections, which the hub closes.
 	drained := make(chan error, 1)
-	go func() { drained <- n.hub.Close(ctx, min(n.cfg.DrainTime, remaining(ctx)/2)) }()
+	go func() {
+		var err error
+		if n.hub != nil {
+			err = n.hub.Close(ctx, min(n.cfg.DrainTime, remaining(ctx)/2))
+		}
+		drained <- err
+	}()
 	err := errors.Join(n.server.Shutdown(ctx), <-drained)
 	n.serving.Wait()
 	return err

@@ -96,6 +96,11 @@ meshTest('a node that is alone says what it waits for, and is not ready until it
   await first.launch();
   await says(first, /waiting for a majority of the cluster/);
   assert.ok(first.running && !first.ready && !await isReady(first));
+  for (const path of ['/ready', '/apps/1/channels']) {
+    const answer = await fetch(`http://127.0.0.1:${first.port}${path}`, { signal: AbortSignal.timeout(5000) });
+    assert.deepEqual([answer.status, answer.headers.get('retry-after')], [503, '1'], path);
+    assert.match(await answer.text(), /majority/);
+  }
   // The events have three places: two nodes do not form a cluster.
   await second.launch();
   await says(first, /n2/);
