@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"log/slog"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"reecho/broker"
 	"reecho/broker/brokertest"
@@ -61,5 +64,40 @@ func TestMeshNameIsTaken(t *testing.T) {
 	_, err := natsd.Start(t.Context(), cfg, slog.New(slog.DiscardHandler))
 	if !errors.Is(err, natsd.ErrMesh) {
 		t.Errorf("got %v, want ErrMesh", err)
+	}
+}
+
+// What the leader is asked for event by event is what any replica answers at once.
+func TestMeshReadOfLeader(t *testing.T) {
+	t.Parallel()
+	m := brokertest.StartMesh(t, 3, broker.Config{Partitions: 1, EventsPerChannel: 150})
+	for i := range 180 {
+		mustPublish(t, m.Nodes[i%3].Broker, record("match.1", fmt.Sprint(i)), record("match.2", fmt.Sprint(i)))
+	}
+	log := m.Nodes[0].Log(broker.Ref{App: "app-1", Channel: "match.1"})
+	all, _, err := log.Read(t.Context(), 0, 1000)
+	if err != nil || len(all) != 150 {
+		t.Fatalf("read %d events, %v", len(all), err)
+	}
+	middle := all[100]
+	for _, tt := range []struct {
+		from  uint64
+		since time.Time
+		limit int
+		want  []broker.Event
+		more  bool
+	}{
+		{0, time.Time{}, 10, all[:10], true},
+		{0, time.Time{}, 1000, all[:64], true},
+		{middle.Sequence, time.Time{}, 1000, all[100:], false},
+		{middle.Sequence + 1, time.Time{}, 49, all[101:], false},
+		{all[149].Sequence + 1, time.Time{}, 10, nil, false},
+		{0, time.Unix(0, middle.Time), 20, all[100:120], true},
+		{0, time.Now(), 20, nil, false},
+	} {
+		events, more, err := log.ReadOfLeader(t.Context(), tt.from, tt.since, tt.limit)
+		if diff := cmp.Diff(tt.want, events); diff != "" || more != tt.more || err != nil {
+			t.Errorf("from %d, since %v, at most %d: more %v, %v, want %v (-want +got):\n%s", tt.from, tt.since, tt.limit, more, err, tt.more, diff)
+		}
 	}
 }

@@ -12,13 +12,17 @@ const (
 	// behindPause is between two looks at replicas that are behind their leader:
 	// they mostly are by less.
 	behindPause = 5 * time.Millisecond
-	// behindTimeout bounds them.
-	behindTimeout = 2 * time.Second
+	// behindTimeout bounds them: then the leader is read.
+	behindTimeout = time.Second
+	// leaderBatch is how many events are read of a leader at once, each by a question.
+	leaderBatch = 64
 )
 
 var (
 	// errBehind: the replica that answers has not what its leader has.
 	errBehind = errors.New("the replica is behind")
+	// errTrimmed: what was read is not there any more, nor may be what came behind it.
+	errTrimmed = errors.New("events were removed while they were read")
 	// errOldLeader: who answers is the leader for itself alone.
 	errOldLeader = errors.New("the leader that answers was cut off, there is a newer one")
 )
@@ -26,6 +30,7 @@ var (
 // readWhole reads until nothing is missing up to upTo. Any replica answers a read,
 // with what it has, and "no more" of one that is behind proves nothing: so what is not
 // seen up to there is asked of the leader. One look is of one replica and has no hole.
+// A replica that stays behind is not waited for: the leader is read.
 func (l Log) readWhole(ctx context.Context, request get, upTo uint64) (events []Event, more bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
@@ -52,12 +57,45 @@ func (l Log) readWhole(ctx context.Context, request get, upTo uint64) (events []
 		case len(events) == request.Batch:
 			return events, true, nil
 		case time.Now().After(late):
-			return nil, false, unanswered(errBehind)
+			return l.lookAtLeader(ctx, request, last.Sequence)
 		}
 		if err := pause(ctx, behindPause); err != nil {
 			return nil, false, unanswered(errBehind)
 		}
 	}
+}
+
+// lookAtLeader is look as the leader of a stream has it, who answers with one event at
+// a time; last is its newest of the channel.
+func (l Log) lookAtLeader(ctx context.Context, request get, last uint64) (events []Event, more bool, err error) {
+	which := map[string]any{"seq": request.Sequence, "next_by_subj": l.stored()}
+	if request.Start != nil {
+		which = map[string]any{"start_time": request.Start, "next_by_subj": l.stored()}
+	}
+	for bytes := 0; len(events) < min(request.Batch, leaderBatch) && bytes < request.MaxBytes; {
+		ev, ok, err := l.broker.oneOfLeader(ctx, l.lane, which)
+		if err != nil {
+			return nil, false, err
+		}
+		if !ok {
+			last = 0
+			break
+		}
+		events, bytes = append(events, ev), bytes+len(ev.Frame)
+		which = map[string]any{"seq": ev.Sequence + 1, "next_by_subj": l.stored()}
+	}
+	if len(events) == 0 {
+		return nil, false, nil
+	}
+	// The oldest go first: while the first is there, none is missing behind it.
+	_, there, err := l.broker.atLeader(ctx, l.lane, events[0].Sequence)
+	if err == nil && !there {
+		err = unanswered(errTrimmed)
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	return events, events[len(events)-1].Sequence < last, nil
 }
 
 // replicaSkew is how far apart replicas may be in removing what has its age: their
