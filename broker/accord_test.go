@@ -3,6 +3,7 @@ package broker_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"reecho/broker"
 	"reecho/broker/brokertest"
@@ -51,6 +52,17 @@ func TestAnotherConfiguration(t *testing.T) {
 	}
 	all[0].Nodes().Close()
 	poll(t, "the third to be ready alone", func() bool { return readiness(t, all[2]) == "" })
+}
+
+// What a node keeps of channels without a rule belongs to the configuration, too.
+func TestAnotherRetention(t *testing.T) {
+	t.Parallel()
+	all := brokertest.StartShared(t, broker.Config{Node: "a"}, broker.Config{Node: "b", MaxAge: 2 * time.Hour})
+	mustJoin(t, all...)
+	poll(t, "the younger to say what differs", func() bool { return strings.Contains(readiness(t, all[1]), "on a: it keeps 1h0m0s, 1000 events") })
+	if why := readiness(t, all[0]); why != "" {
+		t.Errorf("the older is not ready: %s", why)
+	}
 }
 
 // Of two nodes that run under one name the younger is not ready.

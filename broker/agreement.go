@@ -9,16 +9,21 @@ import (
 )
 
 // agreement is what has to be the same on all brokers that share streams: it decides
-// on the stream, and the subjects, of a channel. Apps are in it because clients of one
+// on the stream, and the subjects, of a channel, and on what a stream keeps, which else
+// each would change back when it starts. Apps are in it because clients of one
 // that a node does not know are refused there.
 type agreement struct {
 	Partitions int      `json:"partitions"`
+	Kept       string   `json:"kept"`  // of channels without a rule
 	Rules      []string `json:"rules"` // in their order, which decides
 	Apps       []string `json:"apps"`
 }
 
 func (c *Config) agreement() agreement {
-	a := agreement{Partitions: c.Partitions}
+	a := agreement{
+		Partitions: c.Partitions,
+		Kept:       fmt.Sprintf("%v, %d events per channel and %d bytes", c.MaxAge, c.EventsPerChannel, c.MaxBytes),
+	}
 	for i := range c.Rules {
 		a.Rules = append(a.Rules, c.Rules[i].text())
 	}
@@ -56,6 +61,9 @@ func (a *agreement) differences(other *agreement) string {
 	var all []string
 	if a.Partitions != other.Partitions {
 		all = append(all, fmt.Sprintf("it has %d partitions, this node has %d", other.Partitions, a.Partitions))
+	}
+	if a.Kept != other.Kept {
+		all = append(all, fmt.Sprintf("it keeps %s, this node %s", other.Kept, a.Kept))
 	}
 	all = appendDifference(all, "app", a.Apps, other.Apps)
 	before := len(all)

@@ -10,7 +10,8 @@ func TestAgreement(t *testing.T) {
 	t.Parallel()
 	rule := func(channels string) Rule { return Rule{App: "1", Channels: channels} }
 	base := Config{
-		Partitions: 4, Rules: []Rule{rule("a"), rule("b")}, Apps: []AppShare{{App: "1"}, {App: "2"}},
+		Partitions: 4, MaxAge: time.Hour, EventsPerChannel: 1000, MaxBytes: 1 << 30,
+		Rules: []Rule{rule("a"), rule("b")}, Apps: []AppShare{{App: "1"}, {App: "2"}},
 	}
 	for _, tt := range []struct {
 		edit func(*Config)
@@ -21,6 +22,11 @@ func TestAgreement(t *testing.T) {
 			c.Node, c.PublishWindow, c.Apps = "other", 7, []AppShare{{App: "2", Percent: 5}, {App: "1"}}
 		}, ""},
 		{func(c *Config) { c.Partitions = 8 }, "it has 8 partitions, this node has 4"},
+		{
+			func(c *Config) { c.MaxAge, c.MaxBytes = 2*time.Hour, 5<<20 },
+			"it keeps 2h0m0s, 1000 events per channel and 5242880 bytes, this node 1h0m0s, 1000 events per channel and 1073741824 bytes",
+		},
+		{func(c *Config) { c.EventsPerChannel = 7 }, "it keeps 1h0m0s, 7 events per channel and 1073741824 bytes, this node 1h0m0s, 1000 events per channel and 1073741824 bytes"},
 		{func(c *Config) { c.Rules = []Rule{rule("b"), rule("a")} }, "its retention rules are in another order"},
 		{
 			func(c *Config) {
