@@ -8,6 +8,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { History, Published } from './replay/checker.mjs';
+import { Room } from './replay/members.mjs';
 import { compare, perform } from './replay/mesh.mjs';
 import { plan } from './replay/mesh-plan.mjs';
 import { Rounds, saved } from './replay/rounds.mjs';
@@ -55,7 +56,7 @@ test('a log and its clients are compared as they should', () => {
   const published = new Published();
   for (let i = 0; i < 6; i++) published.begin();
   for (const n of [1, 2, 3, 5, 6]) published.stored(n);
-  const by = [undefined, 'a', 'b', 'a', 'a', 'b', 'a'];
+  const by = ['', 'a', 'b', 'a', 'a', 'b', 'a'].map((who, call) => ({ who, call }));
   const find = (log, ...clients) => compare(log, published, by, clients, (gap) => gap === 'unavailable').map((problem) => problem.split('\n')[0]);
   // What was not answered may be there, anywhere; others' numbers have no order.
   for (const log of [[1, 2, 3, 5, 6], [2, 1, 3, 6, 5], [1, 2, 3, 5, 6, 4], [4, 1, 2, 3, 5, 6]]) {
@@ -70,6 +71,8 @@ test('a log and its clients are compared as they should', () => {
   assert.match(find([1, 2, 5, 6])[0], /^3 answered 200 and not in the log/);
   assert.match(find([1, 2, 3, 3, 5, 6])[0], /^3 is twice in the log/);
   assert.match(find([3, 2, 1, 5, 6])[0], /out of order in the log/);
+  by[3].call = 1;
+  assert.deepEqual(find([3, 2, 1, 5, 6]), []);
   assert.match(find([1, 2, 3, 5, 6], saw('plugin', 1, 1, 2, 3, 4, 5, 6))[0], /4 was never published/);
   // Who came later is owed what was published since.
   assert.deepEqual(find([1, 2, 3, 5, 6], saw('plugin', 5, 5, 6), saw('plugin', 5, 3, 5, 6), saw('plugin', 7)), []);
@@ -77,6 +80,50 @@ test('a log and its clients are compared as they should', () => {
   published.excluded[3] = { clients: new Set(['ada']), never: 'ada' };
   assert.deepEqual(find([1, 2, 3, 5, 6], saw('plugin', 1, 1, 2, 5, 6)), []);
   assert.match(find([1, 2, 3, 5, 6], saw('plugin', 1, 1, 2, 3, 5, 6))[0], /not meant for it/);
+});
+
+// told returns what is found where bob's client is told this of a channel: a list of
+// members, who comes (+), or goes (-), or that the connection is over (|).
+function told(...entries) {
+  const room = new Room([]);
+  const view = room.follow('bob-1', 'bob');
+  for (const entry of entries) {
+    if (entry === '|') view.end();
+    else if (Array.isArray(entry)) view.take('pusher_internal:subscription_succeeded', { presence: { ids: entry } });
+    else view.take(`pusher_internal:member_${entry[0] === '+' ? 'added' : 'removed'}`, { user_id: entry.slice(1) });
+  }
+  return { room, found: room.found.map((problem) => problem.split('\n')[0]).join() };
+}
+
+test('what clients are told of members is checked as it should', () => {
+  assert.equal(told(['ada', 'bob'], '-ada', '+ada', '|', ['bob'], '+ada').found, '');
+  assert.match(told(['ada']).found, /is not among the members/);
+  assert.match(told(['bob', 'ada', 'ada']).found, /told of one twice/);
+  assert.match(told(['bob'], '+ada', '+ada').found, /ada comes, who is there/);
+  assert.match(told(['ada', 'bob'], '+ada').found, /ada comes, who is there/);
+  assert.match(told(['bob'], '-ada').found, /ada goes, who is not there/);
+  assert.match(told(['ada', 'bob'], '|', ['bob'], '-ada').found, /ada goes, who is not there/);
+  assert.deepEqual(told(['ada', 'bob'], '-ada').room.differing(), []);
+  assert.deepEqual(told(['ada', 'bob']).room.differing(), ['bob-1 has ada,bob']);
+  assert.deepEqual(told(['bob'], '|').room.differing(), ['bob-1 has no connection']);
+  // One who stands all the time is there, unless the nodes could not know.
+  for (const [stood, troubles, found] of [
+    [[0, Infinity], [], true], [[0, 12_000], [], false], [[9000, Infinity], [], false],
+    [[0, Infinity], [[5000, Infinity]], false], [[0, Infinity], [[0, 9000]], false], [[0, Infinity], [[12_000, Infinity]], true],
+  ]) {
+    const { room } = told(['ada', 'bob']);
+    room.follow('ada-1', 'ada').stood.push(stood);
+    room.troubles.push(...troubles);
+    room.removals.push({ view: room.views[0], id: 'ada', at: 10_000 });
+    room.judge();
+    assert.equal(room.found.length > 0, found, JSON.stringify([stood, troubles]));
+  }
+  const { room } = told(['ada', 'bob'], '-ada', '+ada');
+  room.lose(['ada'], 'SIGKILL');
+  assert.equal(room.unaware().length, 1);
+  room.views[0].take('pusher_internal:member_removed', { user_id: 'ada' });
+  assert.equal(room.unaware().length, 0);
+  assert.equal(room.took[0].why, 'SIGKILL');
 });
 
 test('a seed gives the same steps each time', () => {

@@ -66,9 +66,9 @@ export class Mesh {
   }
 
   // prepare makes a cluster whose nodes do not run yet. options: those of Server,
-  // size, and peersOf, which says for a node, by its index, and the ports of all
-  // which ones it is told.
-  static async prepare(t, { size = 3, dir, port, peersOf = (_, ports) => ports, ...options } = {}) {
+  // size, ownOf, which says for a node, by its index, what others it has, and peersOf,
+  // which says for it and the ports of all which ones it is told.
+  static async prepare(t, { size = 3, dir, port, ownOf = () => ({}), peersOf = (_, ports) => ports, ...options } = {}) {
     const mesh = Mesh.last = new Mesh();
     mesh.ownDir = !dir;
     mesh.dir = dir ?? await mkdtemp(path.join(tmpdir(), 'reecho-e2e-mesh-'));
@@ -82,7 +82,7 @@ export class Mesh {
       const own = path.join(mesh.dir, name);
       await mkdir(own, { recursive: true });
       const peers = await peersOf(i, mesh.clusterPorts);
-      const node = await Server.prepare(undefined, nodeOptions({ ...options, name, size, listen: mesh.clusterPorts[i], peers, dir: own, port: await steadyPort() }));
+      const node = await Server.prepare(undefined, nodeOptions({ ...options, ...ownOf(i), name, size, listen: mesh.clusterPorts[i], peers, dir: own, port: await steadyPort() }));
       mesh.nodes.push(Object.assign(node, { name }));
     }
     mesh.front = await Front.start(() => mesh.nodes, port);

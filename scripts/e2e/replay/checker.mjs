@@ -42,7 +42,7 @@ export class Published {
 export class History {
   constructor(client, kind) {
     this.client = client;
-    this.kind = kind; // plugin, session or stream
+    this.kind = kind; // plugin, session, stream or stock
     this.seen = [];
     this.from = undefined; // everything from this number on is owed
   }
@@ -56,14 +56,14 @@ export function check(published, history) {
   const problems = [];
   const at = (i) => `${history.kind} ${history.client}, entry ${i}`;
   let last = history.from - 1; // everything up to it was delivered or was not owed
-  let rewind = false; // a session may go back here
+  let rewind = false; // a session may go back here, or who is on another node that has less
   let open = false; // a gap was told: what follows is not owed until the next number
   let lost; // the copy that is there, and what was there behind it
   let voided = false; // its position is one that the log which is there never gave
   const had = new Set(); // what a session that goes back to an older log need not get again
   history.seen.forEach((entry, i) => {
     if (entry.reconnect) {
-      rewind = history.kind === 'session';
+      rewind = ['session', 'stock'].includes(history.kind);
       return;
     }
     if (entry.copy) {

@@ -2,17 +2,23 @@
 // real nodes with a network between them that can be cut. As in storage.mjs, a step
 // says in `do` which of the methods below is called with the rest of it, whatever is
 // left out has a default, and any part of a list is a list.
+import { rm } from 'node:fs/promises';
+import path from 'node:path';
 import { backend } from '../lib/clients.mjs';
 import { isReady, Mesh, PATIENCE as FORMING, steadyPort } from '../lib/mesh.mjs';
 import { app } from '../lib/server.mjs';
 import { pause, within } from '../lib/wait.mjs';
 import { check, History, Published } from './checker.mjs';
+import { Disk } from './disk.mjs';
+import { Room } from './members.mjs';
 import { Proxy } from './proxy.mjs';
-import { compact, PATIENCE, until } from './scene.mjs';
+import { AWAY, compact, PATIENCE, until, userOf } from './scene.mjs';
 import { Steps } from './steps.mjs';
 import { Wire } from './wire.mjs';
 
-export const CHANNELS = ['public', 'private-chat', 'presence-room'];
+const ROOM = 'presence-room';
+
+export const CHANNELS = ['public', 'private-chat', ROOM];
 
 // settings of all nodes: nothing is over a limit.
 const settings = { 'retention-events': 100_000, 'max-queued-bytes': '64MiB' };
@@ -22,11 +28,24 @@ const limits = { event_data_bytes: 131_072, replay_events: 100_000, replay_bytes
 // the end of the round is a problem, and not before.
 const SETTLE = 10_000;
 
+// AGREE is how long it may take until all nodes know who is where: a dead one is one for
+// 5 s, and what was lost on the way is looked for each 10 s.
+const AGREE = 20_000;
+
+// SLOW is when a publish, in ms, is worth a note.
+const SLOW = 150;
+
+// LEADS is what a node says of a stream of events that it leads from now on.
+const LEADS = /new stream leader for '\$G > EVENTS-/;
+
+// MEGABYTES is how large a disk is that can be full.
+const MEGABYTES = 64;
+
 // PAGE is how many events of the log are read at once.
 const PAGE = 1000;
 
 // apart are the steps that can leave a node without a majority.
-const apart = new Set(['cut', 'isolate', 'freeze', 'all', 'stop']);
+const apart = new Set(['cut', 'isolate', 'freeze', 'all', 'stop', 'lose']);
 
 // perform does a list of steps and returns the round, with its problems.
 export async function perform(steps) {
@@ -44,7 +63,7 @@ export async function perform(steps) {
 }
 
 // compare returns what is wrong with a log, a list of numbers: with what of it was
-// answered 200, with who published what (by, by number), and with what clients saw,
+// answered 200, with who published what in which call (by number), and with what clients saw,
 // {history, seen}. mayMiss says for which reasons they may have been told of a gap.
 export function compare(log, published, by, clients, mayMiss) {
   const problems = [];
@@ -62,22 +81,25 @@ export function compare(log, published, by, clients, mayMiss) {
   published.excluded.forEach((who, n) => { if (places.has(n)) truth.excluded[places.get(n)] = who; });
   for (const { history, seen } of clients) {
     const wrong = compareOne(history, seen, truth, places);
-    for (const { gap } of seen.filter((e) => e.gap && !mayMiss(e.gap))) wrong.push(`${history.kind} ${history.client}: gap, ${gap}`);
+    for (const { gap } of seen.filter((e) => e.gap && e.gap !== AWAY && !mayMiss(e.gap))) wrong.push(`${history.kind} ${history.client}: gap, ${gap}`);
     problems.push(...wrong.map((problem) => `${problem}\n    saw ${compact(seen)}`));
   }
   return problems;
 }
 
 // outOfOrder: what one has published in calls that were answered, one after the other,
-// is in the log in the order of these calls.
+// is in the log in the order of these calls. In a call all is under way at once.
 function outOfOrder(published, by, places) {
   const problems = [];
   const last = new Map();
   published.fate.forEach((what, n) => {
     if (what !== 'stored' || !places.has(n)) return;
-    const before = last.get(by[n]);
-    if (before && places.get(n) < places.get(before)) problems.push(`${n} is out of order in the log: before ${before}, by ${by[n]}`);
-    last.set(by[n], n);
+    const { who, call } = by[n];
+    const { before, newest } = last.get(who) ?? { before: {}, newest: { at: 0 } };
+    const floor = newest.call === call ? before : newest;
+    const at = places.get(n);
+    if (at < floor.at) problems.push(`${n} is out of order in the log: before ${floor.n}, by ${who}`);
+    last.set(who, { before: floor, newest: at > newest.at ? { n, at, call } : { ...newest, call } });
   });
   return problems;
 }
@@ -103,9 +125,11 @@ function compareOne(history, seen, truth, places) {
 class MeshRound extends Steps {
   constructor(steps) {
     super(undefined, CHANNELS, SETTLE);
-    Object.assign(this, { steps, frozen: new Set(), wires: [], publishers: [], stalls: new Map(), gaps: new Map(), fault: 'none' });
-    // by[channel][n] is who published a number: what one publishes keeps its order.
+    Object.assign(this, { steps, frozen: new Set(), wires: [], publishers: [], stalls: new Map(), gaps: new Map(), fault: 'none', lacks: 0 });
+    // by[channel][n] is who published a number, in which call: what one publishes keeps its
+    // order.
     this.by = new Map(CHANNELS.map((name) => [name, []]));
+    this.room = new Room(this.found);
   }
 
   async run() {
@@ -114,8 +138,10 @@ class MeshRound extends Steps {
     const { wires } = this;
     // Nodes tell each other of nodes, and would go round the wires: nobody is there.
     const nowhere = await steadyPort();
+    if (first.disk !== undefined) this.disk = await Disk.make(MEGABYTES);
     this.mesh = await Mesh.prepare(undefined, {
-      size: first.size ?? 3, args: [...args, '--cluster-advertise', `127.0.0.1:${nowhere}`], apps: [{ ...app, limits }],
+      size: first.size ?? 3, args: [...args, '--cluster-advertise', `127.0.0.1:${nowhere}`], apps: [{ ...app, limits, subscription_counts: true }],
+      ownOf: (i) => (this.disk && i === first.disk ? { dataDir: this.disk.dataDir, through: this.disk.through } : {}),
       // Each node reaches each other over a wire of its own.
       peersOf: (i, ports) => Promise.all(ports.map(async (port, j) => {
         if (i === j) return port;
@@ -131,37 +157,68 @@ class MeshRound extends Steps {
       this.note(JSON.stringify(step));
       if (!['setup', 'join', 'publishAlong', 'publish', 'break', 'away', 'back', 'pause', 'everybody'].includes(step.do)) this.fault = step.do;
       await this[step.do](step);
+      if (!this.majority) this.lacks++;
     }
     this.note('everything is well again');
+    await this.free();
     this.heal();
     await this.wellAgain();
+    this.room.peace();
     this.fault = 'none';
     for (const client of this.proxies.keys()) this.back({ client });
     this.publishing = false;
     await within(Promise.all(this.publishers), 'the publishers to end', PATIENCE);
     await this.finish();
     await this.judge();
+    await this.judgeMembers();
   }
 
   async end() {
     await super.end();
     await this.mesh?.destroy();
+    await this.disk?.remove();
   }
 
   get nodes() { return this.mesh.nodes; }
 
-  node(i = 0) { return this.nodes[i % this.nodes.length]; }
+  // node is one of them: by its number, or the one that leads.
+  node(i = 0) { return i === 'leader' ? this.leader : this.nodes[i % this.nodes.length]; }
+
+  // leader is the node that has last said that it leads a stream of events. In rounds that
+  // ask for it they have one stream and tell much (see setup of mesh-plan.mjs).
+  get leader() {
+    const last = ({ log = [] }) => log.findLast((line) => LEADS.test(line))?.match(/time=(\S+)/)[1] ?? '';
+    return this.nodes.reduce((newest, node) => (last(node) > last(newest) ? node : newest));
+  }
+
+  // nodeOf is the node that a client is connected to.
+  nodeOf(client) {
+    const port = this.proxies.get(client)?.standing.at(-1)?.port;
+    return this.nodes.find((node) => node.port === port);
+  }
 
   harm(node) { node.harmed = (node.harmed ?? 0) + 1; }
 
   // alone: the node reaches no other.
-  alone(node) { return this.wires.every(({ ends, cut }) => cut || !ends.includes(this.nodes.indexOf(node))); }
+  alone(node) { return this.wiresOf(node).every(({ cut }) => cut); }
+
+  wiresOf(node) { return this.wires.filter(({ ends }) => ends.includes(this.nodes.indexOf(node))); }
 
   // usable are the nodes that take connections.
   get usable() { return this.nodes.filter((node) => node.running && node.ready && !this.frozen.has(node)); }
 
+  // majority: most nodes are usable, and reach each other.
+  get majority() {
+    const here = (node) => this.usable.includes(node);
+    const pairs = (node) => this.nodes.filter((other, j) => here(other) && other !== node && this.between(this.nodes.indexOf(node), j).every(({ cut }) => !cut));
+    return this.nodes.some((node) => here(node) && 1 + pairs(node).length > this.nodes.length / 2);
+  }
+
+  // joined: all nodes that run reach each other.
+  get joined() { return this.frozen.size === 0 && this.wires.every((wire) => !wire.cut); }
+
   // whole: all nodes run and reach each other.
-  get whole() { return this.nodes.every((node) => node.running && !this.frozen.has(node)) && this.wires.every((wire) => !wire.cut); }
+  get whole() { return this.nodes.every((node) => node.running) && this.joined; }
 
   // keepLogs looks for what no node may say.
   keepLogs() {
@@ -192,6 +249,15 @@ class MeshRound extends Steps {
     await within(joined, `${client} to join`, PATIENCE);
   }
 
+  async pusher(kind, name, port) {
+    const joined = super.pusher(kind, name, port);
+    const { connection } = this.pushers.at(-1);
+    const view = this.room.follow(name, userOf(name));
+    connection.bind('message', ({ event, channel, data }) => { if (channel === ROOM) view.take(event, data); });
+    connection.bind('state_change', ({ current }) => { if (current !== 'connected') view.end(); });
+    await joined;
+  }
+
   // publishAlong has somebody publish on each node until the end of the round.
   publishAlong({ ms = 20, batch = 1 }) {
     if (this.publishing) return;
@@ -216,15 +282,17 @@ class MeshRound extends Steps {
   async send(hub, channel, count, options = {}) {
     const first = this.published.get(channel).next;
     const began = performance.now();
-    // A node that starts, is frozen or is cut off lets its callers wait: of interest is
-    // who calls the others.
+    // A node that starts, is frozen or is cut off lets its callers wait, and all do where
+    // there is no majority: of interest is who calls the others.
     const { node } = options;
-    const harmed = node?.harmed;
+    const { harmed } = node ?? {};
+    const { lacks } = this;
     const counts = !node || (this.usable.includes(node) && !this.alone(node));
-    for (let n = first; n < first + count; n++) this.by.get(channel)[n] = options.by;
+    for (let n = first; n < first + count; n++) this.by.get(channel)[n] = { who: options.by, call: first };
     const sent = await super.send(hub, channel, count, options);
     const took = performance.now() - began;
-    if (!counts || node?.harmed !== harmed) return sent;
+    if (!counts || node?.harmed !== harmed || this.lacks !== lacks || !this.majority) return sent;
+    if (took > SLOW) this.note(`publish ${channel} ${first} at ${node?.name} took ${Math.round(took)} ms`);
     const stall = this.stalls.get(this.fault) ?? { answered: 0, refused: 0, calls: 0, refusals: 0 };
     const what = sent ? 'answered' : 'refused';
     stall[what] = Math.max(stall[what], took);
@@ -249,18 +317,57 @@ class MeshRound extends Steps {
     this.keepLogs();
   }
 
+  // lose ends the node of the first of some clients. Those of them that are connected to
+  // it stay away, and the others are told, within a while, of users of whom nobody is left.
+  async lose({ signal = 'SIGKILL', clients = [] }) {
+    const here = clients.filter((client) => !this.held.has(client) && this.nodeOf(client));
+    const one = this.nodeOf(here[0]);
+    if (!one?.running || this.frozen.has(one)) return;
+    const staying = here.filter((client) => this.nodeOf(client) === one);
+    for (const client of staying) {
+      this.proxies.get(client).hold();
+      this.held.add(client);
+    }
+    // A connection that is half open is one.
+    const left = new Set([...this.proxies].filter(([client, { links }]) => !staying.includes(client) && (links.size > 0 || !this.held.has(client))).map(([client]) => userOf(client)));
+    const lost = new Set(staying.map(userOf).filter((user) => !left.has(user)));
+    this.room.lose(lost, signal);
+    await this.stop({ node: this.nodes.indexOf(one), signal });
+    if (this.room.troubled) this.room.find();
+    if (!await until(() => this.room.unaware().length === 0, SETTLE)) {
+      for (const { client, told } of this.room.unaware()) this.found.push(`member ${client}: is not told that one of ${[...lost]} is gone\n    was told ${told.slice(-100).join(' ')}`);
+    }
+    this.room.find();
+  }
+
+  // start starts a node, or all, that does not run.
   async start({ node }) {
-    const one = this.node(node);
-    if (one.running) return;
-    await one.launch();
-    await this.settle();
+    const ended = (node === undefined ? this.nodes : [this.node(node)]).filter((one) => !one.running);
+    await Promise.all(ended.map((one) => one.launch()));
+    if (ended.length > 0) await this.settle();
   }
 
   async restart({ node, signal = 'SIGKILL', ms = 0 }) {
-    await this.stop({ node, signal });
+    const number = this.nodes.indexOf(this.node(node));
+    await this.stop({ node: number, signal });
     await pause(ms);
-    await this.start({ node });
+    await this.start({ node: number });
   }
+
+  // replace ends a node and starts it again with nothing in its folder, as one with a
+  // new disk.
+  async replace({ node, ms = 0 }) {
+    const one = this.node(node);
+    await this.stop({ node: this.nodes.indexOf(one) });
+    await rm(one.options.dataDir ? this.disk.data : path.join(one.dir, 'data'), { recursive: true, force: true });
+    await pause(ms);
+    await this.start({ node: this.nodes.indexOf(one) });
+  }
+
+  // fill leaves only some bytes of the disk of the node that has one of its own.
+  async fill({ left = 0 }) { await this.disk?.fill(left); }
+
+  async free() { await this.disk?.free(); }
 
   // rolling restarts one node after the other, each when the one before is ready.
   async rolling({ signal = 'SIGTERM', ms = 0 }) {
@@ -280,6 +387,7 @@ class MeshRound extends Steps {
     const one = this.node(node);
     if (!one.running || this.frozen.has(one)) return;
     this.harm(one);
+    this.room.trouble();
     one.child.kill('SIGSTOP');
     this.frozen.add(one);
     await pause(ms);
@@ -289,21 +397,29 @@ class MeshRound extends Steps {
   thaw(one) {
     one.child.kill('SIGCONT');
     this.frozen.delete(one);
+    if (this.joined) this.room.peace();
   }
 
   between(a, b) { return this.wires.filter(({ ends }) => (ends[0] === a && ends[1] === b) || (ends[0] === b && ends[1] === a)); }
 
   // cut severs two nodes from each other.
-  cut({ a = 0, b = 1, how = 'silence' }) { for (const wire of this.between(a, b)) wire.sever(how); }
-
-  // isolate severs one node from all others.
-  isolate({ node = 0, how = 'silence' }) {
-    this.harm(this.node(node));
-    for (const wire of this.wires) if (wire.ends.includes(node)) wire.sever(how);
+  cut({ a = 0, b = 1, how = 'silence' }) {
+    this.room.trouble();
+    for (const wire of this.between(a, b)) wire.sever(how);
   }
 
-  // slow makes the network between two nodes slow.
-  slow({ a = 0, b = 1, ms = 1 }) { for (const wire of this.between(a, b)) wire.delay = ms; }
+  // isolate severs one node from all others.
+  isolate({ node, how = 'silence' }) {
+    const one = this.node(node);
+    this.harm(one);
+    this.room.trouble();
+    for (const wire of this.wiresOf(one)) wire.sever(how);
+  }
+
+  // slow makes the network between two nodes slow, or between one and all others.
+  slow({ node, a = 0, b = 1, ms = 1 }) {
+    for (const wire of node === undefined ? this.between(a, b) : this.wiresOf(this.node(node))) wire.delay = ms;
+  }
 
   heal() {
     for (const node of this.frozen) this.thaw(node);
@@ -311,6 +427,7 @@ class MeshRound extends Steps {
       wire.delay = 0;
       if (wire.cut) wire.heal();
     }
+    this.room.peace();
   }
 
   // settle waits until all nodes are ready, if they can be.
@@ -343,6 +460,40 @@ class MeshRound extends Steps {
       this.found.push(...problems.map((problem) => `${channel}: ${problem}`));
     }
     for (const { gap } of seen.flatMap((of) => of.seen).filter((entry) => entry.gap)) this.gaps.set(gap, (this.gaps.get(gap) ?? 0) + 1);
+  }
+
+  // judgeMembers compares, now that all is quiet, who is on the channels as clients and
+  // nodes have it, and looks at what clients were told on the way.
+  async judgeMembers() {
+    const began = performance.now();
+    let problems;
+    await until(async () => {
+      problems = [...this.room.differing(), ...await this.miscounted()];
+      return problems.length === 0;
+    }, AGREE);
+    this.agreed = performance.now() - began;
+    this.found.push(...problems.map((problem) => `members and counts: ${problem}`));
+    this.room.judge();
+  }
+
+  // miscounted is what clients and nodes say of who is on the channels, where that is
+  // not who is there.
+  async miscounted() {
+    const wrong = [];
+    const expect = (who, what, have, want) => { if (have !== want) wrong.push(`${who}: ${what} is ${have}, not ${want}`); };
+    const users = [...this.room.users].sort().join();
+    for (const channel of this.channels) {
+      const count = this.histories.filter((of) => of.channel === channel).length;
+      for (const node of this.nodes) {
+        const get = async (path, params) => (await backend(node, { timeout: PATIENCE }).get({ path, params })).json();
+        const { subscription_count: subscriptions } = await get(`/channels/${channel}`, { info: 'subscription_count' });
+        expect(node.name, `subscription_count of ${channel}`, subscriptions, count);
+        if (channel === ROOM) expect(node.name, 'users', (await get(`/channels/${channel}/users`)).users.map(({ id }) => id).sort().join(), users);
+      }
+      if (channel === ROOM) continue;
+      for (const pusher of this.pushers) expect(pusher.reechoName, `subscription_count of ${channel}`, pusher.channel(channel).subscriptionCount, count);
+    }
+    return wrong;
   }
 
   // mayMiss: who comes to a node that is without a majority cannot be answered.

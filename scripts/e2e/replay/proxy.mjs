@@ -43,6 +43,7 @@ export class Proxy {
       return;
     }
     const link = new Link(this, client, net.connect({ port, host: '127.0.0.1', allowHalfOpen: true }));
+    link.port = port;
     this.links.add(link);
   }
 

@@ -22,6 +22,7 @@ const sorts = {
   unvoided: /not epoch_changed/,
   gap: /: gap, /,
   answer: /a publish was answered/,
+  members: /^member |^members and counts/,
   died: /the server ended|server ended with|panic/,
 };
 
@@ -31,7 +32,7 @@ export function sortsOf(found) {
   return new Set(found.map((text) => {
     const [line] = text.split('\n');
     const sort = Object.keys(sorts).find((name) => sorts[name].test(line)) ?? 'other';
-    return [/: (plugin|session|stream) /.exec(line)?.[1], sort].filter(Boolean).join(' ');
+    return [/: (plugin|session|stream|stock) /.exec(line)?.[1], sort].filter(Boolean).join(' ');
   }));
 }
 

@@ -24,6 +24,12 @@ export async function until(test, patience = PATIENCE) {
   return true;
 }
 
+// AWAY is the reason of the gap that a client has which does not ask for what it missed.
+export const AWAY = 'away';
+
+// userOf is who a client is: stock-ada-1 and stock-ada-2 are ada, others have nobody else.
+export const userOf = (name) => (name.startsWith('stock-') ? name.split('-')[1] : name);
+
 // filler makes the data of an event larger, in a way that shows whether it is
 // still what it was.
 const filler = (n, bytes) => (bytes ? `${n}.`.repeat(Math.ceil(bytes / `${n}.`.length)).slice(0, bytes) : undefined);
@@ -48,13 +54,11 @@ export class Scene {
     return history;
   }
 
-  // pusher makes a stock pusher-js client, with the plugin or a session, and
+  // pusher makes a stock pusher-js client, with the plugin, a session or neither, and
   // resolves when it has joined all channels.
   async pusher(kind, name, port) {
-    const options = { activityTimeout: 1000, pongTimeout: 1000, user: { id: name } };
-    const pusher = kind === 'plugin'
-      ? client(this.t, { port }, { ...options, plugin: withReplay })
-      : client(this.t, { port }, { ...options, wsPath: `/session/${randomUUID()}` });
+    const more = { plugin: { plugin: withReplay }, session: { wsPath: `/session/${randomUUID()}` } };
+    const pusher = client(this.t, { port }, { activityTimeout: 1000, pongTimeout: 1000, user: { id: userOf(name) }, ...more[kind] });
     pusher.reechoName = name;
     this.pushers.push(pusher);
     pusher.connection.bind('state_change', ({ current }) => this.note(`${name} is ${current}`));
@@ -63,7 +67,7 @@ export class Scene {
       const channel = pusher.subscribe(channelName);
       channel.bind('pusher:subscription_succeeded', () => {
         if (history.from === undefined) history.begin(this.published.get(channelName).next);
-        else history.seen.push({ reconnect: true });
+        else history.seen.push(...(kind === 'stock' ? [{ gap: AWAY }] : []), { reconnect: true });
         resolve();
       });
       channel.bind('pusher:subscription_error', (error) => this.note(`${name} may not join ${channelName}: ${JSON.stringify(error)}`));
