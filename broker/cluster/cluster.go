@@ -25,6 +25,9 @@ const (
 	DeadAfter = 4 * time.Second
 	// aheadFrom is from when on a node tells another that its clock is ahead.
 	aheadFrom = time.Second
+	// buryPeriod is how exact that is: others wait for it who are told that the members
+	// of a dead node are gone.
+	buryPeriod = BeatPeriod / 4
 	// askTimeout bounds a question to a node that is alive.
 	askTimeout = time.Second
 )
@@ -224,13 +227,18 @@ func (n *Nodes) Beat() {
 }
 
 func (n *Nodes) run(ctx context.Context) {
-	ticker := time.NewTicker(BeatPeriod)
-	defer ticker.Stop()
+	beats := time.NewTicker(BeatPeriod)
+	defer beats.Stop()
+	looks := time.NewTicker(buryPeriod)
+	defer looks.Stop()
+	n.say(n.beat())
 	for {
-		n.say(n.beat())
 		select {
 		case <-n.greet:
-		case now := <-ticker.C:
+			n.say(n.beat())
+		case <-beats.C:
+			n.say(n.beat())
+		case now := <-looks.C:
 			n.bury(now)
 		case <-ctx.Done():
 			return
