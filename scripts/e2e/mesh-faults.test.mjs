@@ -1,5 +1,6 @@
 // Rounds of trouble with a cluster: kill -9, restarts, frozen processes, networks that
-// are slow, silent or cut. See replay/mesh.mjs for what a step does. By hand:
+// are slow, silent or cut, disks that are full or new. See replay/mesh.mjs for what a step
+// does. There are 100 by default: half an hour on two cores. By hand:
 //   REECHO_MESH_ROUNDS=1000 scripts/e2e/run ./mesh-faults.test.mjs
 //   REECHO_MESH_SEED=17 REECHO_MESH_ROUNDS=1   a round again
 //   REECHO_MESH_STEPS=file.json                these steps again
@@ -14,7 +15,7 @@ import { plan } from './replay/mesh-plan.mjs';
 import { Rounds, saved } from './replay/rounds.mjs';
 
 const STEPS = process.env.REECHO_MESH_STEPS;
-const ROUNDS = Number(process.env.REECHO_MESH_ROUNDS ?? 4);
+const ROUNDS = Number(process.env.REECHO_MESH_ROUNDS ?? 100);
 const FIRST = Number(process.env.REECHO_MESH_SEED ?? Math.floor(Math.random() * 1e9));
 const AT_ONCE = Number(process.env.REECHO_MESH_AT_ONCE ?? 3);
 // TRIES is how often the steps of a failure are run: a round takes half a minute.
@@ -22,27 +23,27 @@ const TRIES = Number(process.env.REECHO_MESH_TRIES ?? 30);
 
 const rounds = new Rounds(perform, { atOnce: AT_ONCE, tries: TRIES, again: 2 });
 
-// figures tells, for each kind of fault, how long publishes took at the longest. They
-// are for who reads them: a busy machine has others.
-function figures(t) {
-  const all = new Map();
-  const gaps = new Map();
-  for (const round of rounds.rounds) {
-    for (const [fault, stall] of round.stalls) {
-      const sum = all.get(fault) ?? { answered: [], refused: 0, calls: 0, refusals: 0 };
-      sum.answered.push(stall.answered);
-      sum.refused = Math.max(sum.refused, stall.refused);
-      sum.calls += stall.calls;
-      sum.refusals += stall.refusals;
-      all.set(fault, sum);
-    }
-    for (const [reason, count] of round.gaps) gaps.set(reason, (gaps.get(reason) ?? 0) + count);
+// figures tells of rounds, for each kind of fault, how long publishes took at the
+// longest, and until others knew that a member was gone. They are for who reads them: a
+// busy machine has others.
+function figures(t, all) {
+  const stalls = gather(all.flatMap((round) => [...round.stalls]));
+  for (const [fault, list] of stalls) {
+    const sum = (key) => list.reduce((n, each) => n + each[key], 0);
+    t.diagnostic(`${fault}: ${sum('calls')} publishes in ${list.length} rounds; the longest answered 200 ${spread(list.map(({ answered }) => answered))}; ${sum('refusals')} refused, the longest ${spread(list.map(({ refused }) => refused))}`);
   }
-  for (const [fault, { answered, refused, calls, refusals }] of all) {
-    answered.sort((a, b) => a - b);
-    t.diagnostic(`${fault}: ${calls} publishes in ${answered.length} rounds; the longest answered 200 ${Math.round(answered.at(-1))} ms (median of rounds ${Math.round(answered[answered.length >> 1])}); ${refusals} refused, the longest ${Math.round(refused)} ms`);
+  for (const [signal, list] of gather(all.flatMap(({ room }) => room.took.map(({ why, ms }) => [why, ms])))) {
+    t.diagnostic(`${signal}: ${list.length} times somebody was told that a member had gone with its node, after ${spread(list)}`);
   }
-  for (const [reason, count] of gaps) t.diagnostic(`${count} gaps that the steps explain: ${reason}`);
+  t.diagnostic(`in the end all agreed on members and counts after ${spread(all.map(({ agreed }) => agreed ?? 0))}`);
+  for (const [reason, list] of gather(all.flatMap(({ gaps }) => [...gaps]))) t.diagnostic(`${list.reduce((a, b) => a + b)} gaps that the steps explain: ${reason}`);
+}
+
+const gather = (entries) => entries.reduce((map, [key, value]) => map.set(key, [...(map.get(key) ?? []), value]), new Map());
+
+function spread(list) {
+  const sorted = [...list].sort((a, b) => a - b);
+  return `${Math.round(sorted.at(-1) ?? 0)} ms (median ${Math.round(sorted[sorted.length >> 1] ?? 0)})`;
 }
 
 // saw makes a client that was told of each number, '|' for a reconnect, or a gap.
@@ -131,13 +132,51 @@ test('a seed gives the same steps each time', () => {
   assert.notDeepEqual(plan(1), plan(9));
 });
 
+// clients are some of each kind, and somebody who publishes all the time.
+const clients = [
+  ...['plugin-1', 'session-1', 'stream-1', 'stock-ada-1', 'stock-bob-1', 'stock-cid-1'].map((client, node) => ({ do: 'join', client, node })),
+  { do: 'publishAlong', ms: 5 }, { do: 'pause', ms: 1000 },
+];
+
+// calmly has some time pass after each of some steps.
+const calmly = (...steps) => steps.flatMap((step) => [step, { do: 'pause', ms: 2000 }]);
+
+// alone performs steps with nothing else under way, and tells figures.
+async function alone(t, name, steps) {
+  const one = new Rounds(perform, { atOnce: 1 });
+  try {
+    await one.none(t, [{ name, steps }]);
+  } finally {
+    figures(t, one.rounds);
+  }
+}
+
 if (STEPS) {
   test(`the steps of ${STEPS}`, { timeout: 3_600_000 }, async (t) => rounds.tell(t, await saved(STEPS)));
 } else {
+  // No step explains a gap here, and who connects to a node that nothing is done to is let in.
+  test('a rolling restart of all nodes under load', { timeout: 600_000 }, async (t) => alone(t, 'rolling', [
+    { do: 'setup', settings: { partitions: 8 } }, ...clients, { do: 'knockAlong' },
+    ...calmly({ do: 'rolling', signal: 'SIGTERM' }, { do: 'rolling', signal: 'SIGTERM', ms: 1000 }),
+  ]));
+
+  test('what a fault costs by itself', { timeout: 600_000 }, async (t) => alone(t, 'one fault after the other', [
+    { do: 'setup', settings: { partitions: 1, 'log-level': 'debug' }, disk: 1 }, ...clients,
+    ...calmly(
+      ...['SIGTERM', 'SIGTERM', 'SIGKILL', 'SIGKILL', 'SIGKILL'].map((signal) => ({ do: 'restart', node: 'leader', signal })),
+      { do: 'freeze', node: 'leader', ms: 3000 }, { do: 'isolate', node: 'leader' }, { do: 'heal' }, { do: 'slow', node: 'leader', ms: 25 }, { do: 'heal' },
+      { do: 'fill' }, { do: 'free' }, { do: 'replace', node: 'leader' },
+      ...['SIGKILL', 'SIGTERM'].flatMap((signal) => [
+        ...['stock-ada-1', 'stock-bob-1', 'plugin-1'].map((client, to) => ({ do: 'break', client, to })),
+        { do: 'lose', signal, clients: ['stock-ada-1'] }, { do: 'back', client: 'stock-ada-1' }, { do: 'start' },
+      ]),
+    ),
+  ]));
+
   test('what was found before', { timeout: 3_600_000 }, async (t) => rounds.none(t, await saved(new URL('replay/found-mesh/', import.meta.url))));
 
   test(`${ROUNDS} rounds of trouble with a cluster from seed ${FIRST}`, { timeout: 3_600_000 + ROUNDS * 60_000 }, async (t) => {
-    t.after(() => figures(t));
+    t.after(() => figures(t, rounds.rounds));
     await rounds.tell(t, Array.from({ length: ROUNDS }, (_, i) => ({ name: `seed ${FIRST + i}`, steps: plan(FIRST + i) })));
   });
 }

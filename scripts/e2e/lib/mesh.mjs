@@ -12,25 +12,43 @@ export const SECRET = 'a-secret-of-the-cluster';
 // PATIENCE is how long a cluster may take to form.
 export const PATIENCE = 60_000;
 
-const given = new Set();
+// BLOCK is how many ports a process takes at once. It holds the first of them as long as
+// it lives, so that no other process has any of them, also while a node is down.
+const BLOCK = 100;
+
+let ports = [];
+let claiming;
 
 // steadyPort returns a port that is free, and that no outgoing connection takes
 // while the node is down whose port it is: those begin at 32768 on Linux.
 export async function steadyPort() {
   for (;;) {
-    const candidate = 10_000 + Math.floor(Math.random() * 22_000);
-    if (given.has(candidate)) continue;
-    given.add(candidate);
-    const probe = net.createServer().listen(candidate, '127.0.0.1');
-    try {
-      await once(probe, 'listening');
-    } catch {
-      continue; // taken
-    }
-    const { port } = probe.address();
+    while (ports.length === 0) await (claiming ??= claim());
+    const port = ports.shift();
+    const probe = await listen(port);
+    if (!probe) continue;
     probe.close();
     await once(probe, 'close');
     return port;
+  }
+}
+
+async function claim() {
+  const first = 10_000 + BLOCK * Math.floor(Math.random() * (22_000 / BLOCK));
+  const holder = await listen(first);
+  holder?.unref();
+  if (holder) ports = Array.from({ length: BLOCK - 1 }, (_, i) => first + 1 + i);
+  claiming = undefined;
+}
+
+// listen listens on a port, if it is free.
+async function listen(port) {
+  const server = net.createServer().listen(port, '127.0.0.1');
+  try {
+    await once(server, 'listening');
+    return server;
+  } catch {
+    return undefined;
   }
 }
 

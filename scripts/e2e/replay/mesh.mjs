@@ -6,6 +6,7 @@ import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import { backend } from '../lib/clients.mjs';
 import { isReady, Mesh, PATIENCE as FORMING, steadyPort } from '../lib/mesh.mjs';
+import { connect } from '../lib/raw.mjs';
 import { app } from '../lib/server.mjs';
 import { pause, within } from '../lib/wait.mjs';
 import { check, History, Published } from './checker.mjs';
@@ -32,6 +33,13 @@ const SETTLE = 10_000;
 // 5 s, and what was lost on the way is looked for each 10 s.
 const AGREE = 20_000;
 
+// CALL is how long a publish may take, longer than publish_timeout. A node that is not
+// ready may not answer at all.
+const CALL = 20_000;
+
+// REFUSALS in a row end a step that publishes.
+const REFUSALS = 3;
+
 // SLOW is when a publish, in ms, is worth a note.
 const SLOW = 150;
 
@@ -44,6 +52,9 @@ const MEGABYTES = 64;
 // PAGE is how many events of the log are read at once.
 const PAGE = 1000;
 
+// small are the steps that do no harm to nodes.
+const small = new Set(['setup', 'join', 'knockAlong', 'publishAlong', 'publish', 'break', 'away', 'back', 'pause', 'everybody']);
+
 // apart are the steps that can leave a node without a majority.
 const apart = new Set(['cut', 'isolate', 'freeze', 'all', 'stop', 'lose']);
 
@@ -55,7 +66,7 @@ export async function perform(steps) {
   } catch (error) {
     round.found.push(error.stack);
   } finally {
-    round.publishing = false;
+    round.publishing = round.knocking = false;
     round.keepLogs();
     await round.end();
   }
@@ -125,7 +136,7 @@ function compareOne(history, seen, truth, places) {
 class MeshRound extends Steps {
   constructor(steps) {
     super(undefined, CHANNELS, SETTLE);
-    Object.assign(this, { steps, frozen: new Set(), wires: [], publishers: [], stalls: new Map(), gaps: new Map(), fault: 'none', lacks: 0 });
+    Object.assign(this, { steps, frozen: new Set(), ending: new Set(), wires: [], publishers: [], stalls: new Map(), gaps: new Map(), fault: 'none', lacks: 0, knocks: 0 });
     // by[channel][n] is who published a number, in which call: what one publishes keeps its
     // order.
     this.by = new Map(CHANNELS.map((name) => [name, []]));
@@ -155,7 +166,7 @@ class MeshRound extends Steps {
     await this.mesh.run();
     for (const step of this.steps) {
       this.note(JSON.stringify(step));
-      if (!['setup', 'join', 'publishAlong', 'publish', 'break', 'away', 'back', 'pause', 'everybody'].includes(step.do)) this.fault = step.do;
+      if (!small.has(step.do)) this.fault = [step.do, step.signal ?? step.how, step.node === 'leader' && step.node].filter(Boolean).join(' ');
       await this[step.do](step);
       if (!this.majority) this.lacks++;
     }
@@ -166,7 +177,7 @@ class MeshRound extends Steps {
     this.room.peace();
     this.fault = 'none';
     for (const client of this.proxies.keys()) this.back({ client });
-    this.publishing = false;
+    this.publishing = this.knocking = false;
     await within(Promise.all(this.publishers), 'the publishers to end', PATIENCE);
     await this.finish();
     await this.judge();
@@ -262,21 +273,41 @@ class MeshRound extends Steps {
   publishAlong({ ms = 20, batch = 1 }) {
     if (this.publishing) return;
     this.publishing = true;
-    this.publishers = this.nodes.map(async (node, i) => {
-      const hub = backend(node, { timeout: PATIENCE });
+    this.publishers.push(...this.nodes.map(async (node, i) => {
+      const hub = backend(node, { timeout: CALL });
       for (let turn = i; this.publishing; turn++) {
         const sent = await this.send(hub, this.channels[turn % this.channels.length], turn % 7 ? 1 : batch, { by: node.name, node });
         await pause(sent ? ms : 50);
       }
-    });
+    }));
+  }
+
+  // knockAlong has somebody connect to each node until the end of the round, who must be
+  // let in by those that nothing is done to.
+  knockAlong({ ms = 20 }) {
+    if (this.knocking) return;
+    this.knocking = true;
+    this.publishers.push(...this.nodes.map(async (node) => {
+      for (; this.knocking; await pause(ms)) {
+        const { harmed } = node;
+        const open = () => this.usable.includes(node) && !this.ending.has(node) && node.harmed === harmed;
+        if (!open()) continue;
+        const { socket, socketId } = await connect(node.port);
+        socket.destroy();
+        this.knocks++;
+        if (!socketId && open()) this.found.push(`${node.name}: a connection was refused`);
+      }
+    }));
   }
 
   // publish publishes events on a channel through one node, one call after the other.
   // except is a client that must not get them.
   async publish({ node = 0, channel = CHANNELS[0], events = 1, bytes, batch = 1, except }) {
-    const hub = backend(this.node(node), { timeout: PATIENCE });
+    const hub = backend(this.node(node), { timeout: CALL });
     const options = { bytes, except: this.pushers.find((each) => each.reechoName === except), by: `steps ${node}`, node: this.node(node) };
-    for (let sent = 0; sent < events; sent += batch) await this.send(hub, channel, Math.min(batch, events - sent), options);
+    for (let refused = 0, sent = 0; sent < events && refused < REFUSALS; sent += batch) {
+      refused = await this.send(hub, channel, Math.min(batch, events - sent), options) ? 0 : refused + 1;
+    }
   }
 
   async send(hub, channel, count, options = {}) {
@@ -312,7 +343,9 @@ class MeshRound extends Steps {
     if (!one.running) return;
     one.stopping = true;
     this.harm(one);
+    this.ending.add(one);
     const [status, by] = await one.stop(signal);
+    this.ending.delete(one);
     if (signal === 'SIGTERM' && (status !== 0 || by !== null)) this.found.push(`${one.name}: the server ended with ${status ?? by}, not as it should:\n${one.log.slice(-20).join('\n')}`);
     this.keepLogs();
   }
@@ -331,6 +364,7 @@ class MeshRound extends Steps {
     // A connection that is half open is one.
     const left = new Set([...this.proxies].filter(([client, { links }]) => !staying.includes(client) && (links.size > 0 || !this.held.has(client))).map(([client]) => userOf(client)));
     const lost = new Set(staying.map(userOf).filter((user) => !left.has(user)));
+    this.note(`${one.name} ends, ${staying} stay away, of ${[...lost]} nobody is left`);
     this.room.lose(lost, signal);
     await this.stop({ node: this.nodes.indexOf(one), signal });
     if (this.room.troubled) this.room.find();
