@@ -136,7 +136,10 @@ func (b *Broker) openNodes(d Dialer) error {
 	b.accord = newAccord(b.nodes, mine, b.log)
 	b.clocks = newClocks(b.nodes, b.log)
 	b.tasks.Go(func() { b.accord.run(b.run) })
-	b.tasks.Go(func() { b.balance(b.run) })
+	if b.health.keeper != nil {
+		// Who leads on servers of others is theirs to say.
+		b.tasks.Go(func() { b.balance(b.run) })
+	}
 	return b.openPulse()
 }
 

@@ -23,7 +23,7 @@ type lane struct {
 	moves     []move
 	found     uint64 // the newest sequence when the run began
 	retention Retention
-	replicas  int // of the stream
+	replicas  atomic.Int32 // of the stream, or what it is to be made with
 	// maxMessage bounds one message with its headers, in bytes.
 	maxMessage int
 	state      stateFlight
@@ -47,7 +47,7 @@ func (l *lane) description() string {
 func (l *lane) retained() bool { return !l.retention.Off }
 
 // replicated reports whether a server may answer that is behind the leader.
-func (l *lane) replicated() bool { return l.replicas > 1 }
+func (l *lane) replicated() bool { return l.replicas.Load() > 1 }
 
 // retainedLanes are the lanes that have a stream.
 func (b *Broker) retainedLanes() iter.Seq[*lane] {
@@ -110,9 +110,9 @@ func (b *Broker) addLanes(r *Rule, prefix string) {
 	}
 	for p := range b.cfg.Partitions {
 		token := prefix + strconv.Itoa(p)
-		b.lanes = append(b.lanes, &lane{
-			index: len(b.lanes), stream: "EVENTS-" + token, token: token, rule: r, retention: b.retention(r), replicas: replicas,
-		})
+		l := &lane{index: len(b.lanes), stream: "EVENTS-" + token, token: token, rule: r, retention: b.retention(r)}
+		l.replicas.Store(int32(replicas))
+		b.lanes = append(b.lanes, l)
 	}
 }
 

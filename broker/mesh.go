@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"time"
 
@@ -16,6 +17,8 @@ const (
 	// leader nobody answers, and who asks again gets its answer when there is one.
 	tryTimeout = time.Second
 	tryPause   = 50 * time.Millisecond
+	// sayPeriod is how often the start says what it waits for.
+	sayPeriod = 10 * time.Second
 )
 
 // again does what may be done again, until it works, or fails for good, or ctx ends.
@@ -31,6 +34,19 @@ func again(ctx context.Context, do func(ctx context.Context) error) error {
 			return fmt.Errorf("%w: %w", err, ended)
 		}
 	}
+}
+
+// again is the one for a stream, which now and then says why it goes on.
+func (s *start) again(ctx context.Context, l *lane, do func(ctx context.Context) error) error {
+	said := time.Now()
+	return again(ctx, func(ctx context.Context) error {
+		err := do(ctx)
+		if err != nil && passing(err) && time.Since(said) >= sayPeriod {
+			said = time.Now()
+			s.broker.log.Warn("a stream cannot be opened yet, trying again", slog.String("stream", l.stream), slog.Any("error", err))
+		}
+		return err
+	})
 }
 
 // finalError is one after which it is not tried again.
@@ -82,7 +98,11 @@ func passing(err error) bool {
 // answer to one of several that make the same at once is lost.
 func (s *start) openReplicated(ctx context.Context, l *lane) error {
 	for {
-		have, err := findAgain(ctx, s.js, l.stream)
+		var have *jetstream.StreamInfo
+		err := s.again(ctx, l, func(ctx context.Context) (err error) {
+			have, err = findStream(ctx, s.js, l.stream)
+			return err
+		})
 		if err != nil {
 			return err
 		}
@@ -94,7 +114,7 @@ func (s *start) openReplicated(ctx context.Context, l *lane) error {
 			continue
 		}
 		l.epoch, l.runs = newEpoch(), Runs{{Token: s.run, First: 1}}
-		err = again(ctx, func(ctx context.Context) error {
+		err = s.again(ctx, l, func(ctx context.Context) error {
 			_, err := s.js.CreateStream(ctx, s.broker.streamConfig(l))
 			if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 				return nil // by another server, with its own epoch
@@ -128,6 +148,7 @@ func (s *start) adopt(ctx context.Context, l *lane, have *jetstream.StreamInfo) 
 	}
 	l.epoch, l.moves = m[metadataEpoch], nil
 	l.found = have.State.LastSeq
+	s.broker.replicate(l, have.Config.Replicas)
 	l.maxMessage = int(min(s.broker.publish.MaxPayload(), l.retention.MaxBytes))
 	want := s.broker.streamConfig(l)
 	if l.retention.equals(&have.Config) && maps.Equal(ours(want.Metadata), ours(m)) {
@@ -138,8 +159,7 @@ func (s *start) adopt(ctx context.Context, l *lane, have *jetstream.StreamInfo) 
 		l.epoch, l.runs = newEpoch(), Runs{{Token: s.run, First: have.State.LastSeq + 1, Began: s.now}}
 		want = s.broker.streamConfig(l)
 	}
-	want.Replicas = have.Config.Replicas // changed by a command alone
-	return false, again(ctx, func(ctx context.Context) error {
+	return false, s.again(ctx, l, func(ctx context.Context) error {
 		_, err := s.js.UpdateStream(ctx, want)
 		return err
 	})
@@ -157,4 +177,13 @@ func ours(metadata map[string]string) map[string]string {
 // equals reports that r keeps what the stream does.
 func (r Retention) equals(have *jetstream.StreamConfig) bool {
 	return r.MaxAge == have.MaxAge && r.EventsPerChannel == have.MaxMsgsPerSubject && r.MaxBytes == have.MaxBytes
+}
+
+// replicate notes on how many servers a stream is kept, which is changed by a command
+// alone: what is configured is for streams that are new.
+func (b *Broker) replicate(l *lane, replicas int) {
+	if before := l.replicas.Swap(int32(replicas)); int(before) != replicas {
+		b.log.Warn("a stream is kept on another number of servers than it was, or than is configured for a new one",
+			slog.String("stream", l.stream), slog.Int("servers", replicas), slog.Int("before", int(before)))
+	}
 }

@@ -61,6 +61,7 @@ func (b *Broker) renew(ctx context.Context, l *lane) error {
 	var answer struct {
 		Config struct {
 			Metadata map[string]string `json:"metadata"`
+			Replicas int               `json:"num_replicas"`
 		} `json:"config"`
 	}
 	err := again(ctx, func(ctx context.Context) error {
@@ -68,6 +69,9 @@ func (b *Broker) renew(ctx context.Context, l *lane) error {
 	})
 	if err != nil {
 		return err
+	}
+	if answer.Config.Replicas > 0 {
+		b.replicate(l, answer.Config.Replicas)
 	}
 	found := life{epoch: answer.Config.Metadata[metadataEpoch]}
 	before := l.lifeNow().epoch

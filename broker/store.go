@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -62,16 +63,18 @@ func (s *Store) open(ctx context.Context, cfg StoreConfig) error {
 	if have == nil {
 		have = &jetstream.StreamInfo{}
 	}
+	// What is configured is for a new one.
+	replicas := cmp.Or(have.Config.Replicas, b.cfg.Replicas)
 	void := have.Config.Metadata[metadataVoid]
 	if b.storeLost(name, have.State.LastSeq) {
 		void = strconv.FormatInt(time.Now().UnixMilli(), 10)
 	}
 	want := jetstream.StreamConfig{
 		Name: name, Description: "reecho: table of " + cfg.Name,
-		Subjects: []string{s.prefix + "*"}, Storage: jetstream.FileStorage, Replicas: b.cfg.Replicas,
+		Subjects: []string{s.prefix + "*"}, Storage: jetstream.FileStorage, Replicas: replicas,
 		MaxMsgsPerSubject: 1, MaxAge: cfg.MaxAge, MaxBytes: cfg.MaxBytes, Discard: jetstream.DiscardOld,
 		// A replica that is behind would answer with an old value.
-		AllowDirect: b.cfg.Replicas == 1,
+		AllowDirect: replicas == 1,
 		Metadata:    map[string]string{metadataVoid: void},
 	}
 	err = again(ctx, func(ctx context.Context) (err error) {

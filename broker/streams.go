@@ -108,7 +108,7 @@ func (b *Broker) streamConfig(l *lane) jetstream.StreamConfig {
 		Retention:         jetstream.LimitsPolicy,
 		Discard:           jetstream.DiscardOld,
 		Storage:           jetstream.FileStorage,
-		Replicas:          l.replicas,
+		Replicas:          int(l.replicas.Load()),
 		MaxAge:            l.retention.MaxAge,
 		MaxMsgsPerSubject: l.retention.EventsPerChannel,
 		MaxBytes:          l.retention.MaxBytes,

@@ -49,6 +49,10 @@ const (
 	// sayPeriod is how often it is said that the server cannot be reached, or has
 	// refused something.
 	sayPeriod = 10 * time.Second
+	// pingInterval is how often a connection is tested, and after pingsOut tests
+	// without an answer it is closed: a network that is cut says nothing.
+	pingInterval = 2 * time.Second
+	pingsOut     = 3
 )
 
 // ErrUnfit is the error of a server that can be reached and does not do.
@@ -70,6 +74,9 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Server, error) {
 		return nil, fmt.Errorf("%w: it has no address", ErrUnfit)
 	}
 	s := &Server{cfg: cfg, log: log, said: make(map[string]time.Time)}
+	if err := s.checkFiles(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnfit, err)
+	}
 	for {
 		err := s.check(ctx)
 		if err == nil {
@@ -78,7 +85,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Server, error) {
 		if errors.Is(err, ErrUnfit) {
 			return nil, err
 		}
-		s.say("waiting for the NATS server", err)
+		s.say("waiting for the NATS server", err.Error())
 		select {
 		case <-time.After(time.Second):
 		case <-ctx.Done():
@@ -87,14 +94,35 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Server, error) {
 	}
 }
 
+// checkFiles reads the files that connections need, so that what is wrong with them is
+// not taken for a server that is not there.
+func (s *Server) checkFiles() error {
+	if s.cfg.Credentials != "" {
+		var o nats.Options
+		err := nats.UserCredentials(s.cfg.Credentials)(&o)
+		if err == nil {
+			_, err = o.UserJWT()
+		}
+		if err == nil {
+			_, err = o.SignatureCB(nil)
+		}
+		if err != nil {
+			return fmt.Errorf("read the credentials in %s: %w", s.cfg.Credentials, err)
+		}
+	}
+	for _, set := range s.tlsOptions() {
+		if err := set(new(nats.Options)); err != nil {
+			return fmt.Errorf("read the files for TLS: %w", err)
+		}
+	}
+	return nil
+}
+
 // check asks for all that is needed later.
 func (s *Server) check(ctx context.Context) error {
-	nc, err := s.Connect(nats.Name("check"), nats.MaxReconnects(0), nats.Timeout(waitTimeout))
-	switch {
-	case errors.Is(err, nats.ErrAuthorization):
-		return fmt.Errorf("%w: it refuses us: %w", ErrUnfit, err)
-	case err != nil:
-		return err
+	nc, err := s.Connect(nats.Name("check"), nats.NoReconnect(), nats.Timeout(waitTimeout))
+	if err != nil {
+		return refusal(err)
 	}
 	defer nc.Close()
 	if !newEnough(nc.ConnectedServerVersion()) {
@@ -103,6 +131,34 @@ func (s *Server) check(ctx context.Context) error {
 	if most := nc.MaxPayload(); most < int64(s.cfg.MinPayload) {
 		return fmt.Errorf("%w: a message may have %d bytes there, and an event with its headers here %d: raise its max_payload, or lower event_data_bytes", ErrUnfit, most, s.cfg.MinPayload)
 	}
+	if err := s.checkPermissions(); err != nil {
+		return err
+	}
+	return s.checkJetStream(ctx, nc)
+}
+
+// refusal is why a server was not connected to: ErrUnfit if it is there and will not
+// have us, or we will not have it.
+func refusal(err error) error {
+	var (
+		verification *tls.CertificateVerificationError
+		alert        tls.AlertError
+	)
+	switch {
+	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked):
+		return fmt.Errorf("%w: it refuses us, check nats_credentials or the user and password in nats_url: %w", ErrUnfit, err)
+	case errors.As(err, &verification):
+		return fmt.Errorf("%w: its certificate is not to be trusted, nats_tls_ca names the authority that has signed it: %w", ErrUnfit, err)
+	case errors.As(err, &alert):
+		return fmt.Errorf("%w: it refuses our TLS, check nats_tls_cert and nats_tls_key: %w", ErrUnfit, err)
+	case errors.Is(err, nats.ErrSecureConnWanted):
+		return fmt.Errorf("%w: it speaks no TLS, and nats_url or nats_tls_… want it: %w", ErrUnfit, err)
+	}
+	return err
+}
+
+// checkJetStream asks for the account, over a connection that may do so.
+func (s *Server) checkJetStream(ctx context.Context, nc *nats.Conn) error {
 	js, err := broker.JetStream(nc, s.cfg.Domain)
 	if err != nil {
 		return err
@@ -110,14 +166,15 @@ func (s *Server) check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, waitTimeout)
 	defer cancel()
 	_, err = js.AccountInfo(ctx)
-	if errors.Is(err, jetstream.ErrJetStreamNotEnabled) || errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount) {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, jetstream.ErrJetStreamNotEnabled) && s.cfg.Domain != "":
+		return fmt.Errorf("%w: it reaches no JetStream of the domain %s, check nats_domain: %w", ErrUnfit, s.cfg.Domain, err)
+	case errors.Is(err, jetstream.ErrJetStreamNotEnabled) || errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
 		return fmt.Errorf("%w: JetStream is not enabled for us: %w", ErrUnfit, err)
 	}
-	// Who may not ask for the account may do all that is needed.
-	if err != nil && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, nats.ErrPermissionViolation) {
-		return fmt.Errorf("ask JetStream: %w", err)
-	}
-	return nil
+	return fmt.Errorf("ask JetStream: %w", err)
 }
 
 // newEnough reads a version like 2.11.3 or 2.12.0-beta.1.
@@ -137,47 +194,73 @@ func (s *Server) Connect(opts ...nats.Option) (*nats.Conn, error) {
 	all := []nats.Option{
 		nats.MaxReconnects(-1), nats.ReconnectBufSize(-1), nats.ReconnectWait(reconnectWait),
 		nats.ReconnectJitter(reconnectWait, reconnectWait),
-		// A permission that is missing is told of here alone.
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-			s.say("the NATS server has refused something", err)
-		}),
+		// Who is refused while others mend their server is let in again.
+		nats.IgnoreAuthErrorAbort(),
+		nats.PingInterval(pingInterval), nats.MaxPingsOutstanding(pingsOut),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
-				s.say("a connection to the NATS server was lost", err)
+				s.say("a connection to the NATS server was lost", err.Error())
 			}
 		}),
 	}
 	if s.cfg.Credentials != "" {
 		all = append(all, nats.UserCredentials(s.cfg.Credentials))
 	}
-	if s.cfg.Authority != "" {
-		all = append(all, nats.RootCAs(s.cfg.Authority))
-	}
-	if s.cfg.Cert != "" {
-		all = append(all, nats.ClientCert(s.cfg.Cert, s.cfg.Key))
-	}
-	if s.cfg.Authority != "" || s.cfg.Cert != "" {
-		all = append(all, nats.Secure(&tls.Config{MinVersion: tls.VersionTLS12}))
-	}
-	nc, err := nats.Connect(strings.Join(s.cfg.URLs, ","), append(all, opts...)...)
+	all = append(append(all, s.tlsOptions()...), opts...)
+	nc, err := nats.Connect(strings.Join(s.cfg.URLs, ","), append(all, s.hearErrors)...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the NATS server: %w", err)
 	}
 	return nc, nil
 }
 
-// say logs an error, unless the same was logged lately.
-func (s *Server) say(text string, err error) {
-	key, now := text+err.Error(), time.Now()
+// hearErrors is an option that comes last: what is refused is told of nowhere else, so
+// that whoever handles errors in another way does not hide it.
+func (s *Server) hearErrors(o *nats.Options) error {
+	handle := o.AsyncErrorCB
+	o.AsyncErrorCB = func(nc *nats.Conn, sub *nats.Subscription, err error) {
+		switch {
+		case handle != nil:
+			handle(nc, sub, err)
+		case !errors.Is(err, nats.ErrPermissionViolation):
+			s.say("a connection to the NATS server has an error", err.Error())
+		}
+		if errors.Is(err, nats.ErrPermissionViolation) && o.Name != permissionsName {
+			s.say("the NATS server refuses what its user has to be allowed: events are not stored, or do not arrive", missing(s.cfg.Domain, err))
+		}
+	}
+	return nil
+}
+
+func (s *Server) tlsOptions() (opts []nats.Option) {
+	if s.cfg.Authority != "" {
+		opts = append(opts, nats.RootCAs(s.cfg.Authority))
+	}
+	if s.cfg.Cert != "" {
+		opts = append(opts, nats.ClientCert(s.cfg.Cert, s.cfg.Key))
+	}
+	if len(opts) > 0 {
+		opts = append(opts, nats.Secure(&tls.Config{MinVersion: tls.VersionTLS12}))
+	}
+	return opts
+}
+
+// maxSaid bounds what is known to have been said.
+const maxSaid = 100
+
+// say logs why something is as the text says, unless the same was logged lately.
+func (s *Server) say(text, why string) {
+	key, now := text+why, time.Now()
 	s.mu.Lock()
-	last := s.said[key]
-	again := now.Sub(last) >= sayPeriod
+	again := now.Sub(s.said[key]) >= sayPeriod
 	if again {
-		clear(s.said)
+		if len(s.said) >= maxSaid {
+			clear(s.said)
+		}
 		s.said[key] = now
 	}
 	s.mu.Unlock()
 	if again {
-		s.log.Warn(text, slog.Any("error", err)) //nolint:sloglint // the texts are constants
+		s.log.Warn(text, slog.String("error", why)) //nolint:sloglint // the texts are constants
 	}
 }

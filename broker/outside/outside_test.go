@@ -25,9 +25,14 @@ func startServer(t *testing.T, edit func(*server.Options)) string {
 	t.Helper()
 	opts := &server.Options{
 		ServerName: "others", Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true,
-		JetStream: true, StoreDir: t.TempDir(), JetStreamMaxStore: 1 << 30,
+		JetStream: true, StoreDir: t.TempDir(), JetStreamMaxStore: 1 << 40,
 	}
 	edit(opts)
+	return run(t, opts).ClientURL()
+}
+
+func run(t *testing.T, opts *server.Options) *server.Server {
+	t.Helper()
 	s, err := server.NewServer(opts)
 	if err != nil {
 		t.Fatal(err)
@@ -37,7 +42,67 @@ func startServer(t *testing.T, edit func(*server.Options)) string {
 	if !s.ReadyForConnections(20 * time.Second) {
 		t.Fatal("the NATS server is not ready")
 	}
-	return s.ClientURL()
+	return s
+}
+
+// openBroker runs a broker on a server of others, until the test ends.
+func openBroker(t *testing.T, cfg outside.Config, name string, log *slog.Logger) *broker.Broker {
+	t.Helper()
+	s, err := outside.Open(t.Context(), cfg, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := broker.New(t.Context(), broker.Config{Shared: true, Partitions: 2, Node: name, Domain: cfg.Domain}, s, false, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := b.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return b
+}
+
+// useAll has two brokers store and read, in every way.
+func useAll(t *testing.T, brokers []*broker.Broker) {
+	t.Helper()
+	ref := broker.Ref{App: "77", Channel: "match.1"}
+	for i := range 10 {
+		r := broker.Record{App: ref.App, Channel: ref.Channel, Frame: fmt.Append(nil, i)}
+		if err := brokers[i%2].Publish(t.Context(), []broker.Record{r}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, b := range brokers {
+		events, more, err := b.Log(ref).Read(t.Context(), 0, 100)
+		if err != nil || more || len(events) != 10 || string(events[9].Frame) != "9" {
+			t.Errorf("%d events, more %v, %v", len(events), more, err)
+		}
+		last, ok, err := b.Log(ref).Last(t.Context())
+		if err != nil || !ok || string(last.Frame) != "9" {
+			t.Errorf("the last is %q, %v, %v", last.Frame, ok, err)
+		}
+		if tails, err := b.Tails(t.Context(), []broker.Ref{ref}); err != nil || tails[0] != last.Sequence {
+			t.Errorf("tails %v, want %d: %v", tails, last.Sequence, err)
+		}
+		if err := b.Ready(t.Context()); err != nil {
+			t.Errorf("it is not ready: %v", err)
+		}
+		store, err := b.OpenStore(t.Context(), broker.StoreConfig{Name: "test", MaxAge: time.Hour, MaxBytes: 1 << 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := store.Put(t.Context(), "ada", []byte("1"), broker.AnyRevision); err != nil {
+			t.Error(err)
+		}
+		if v, err := store.Get(t.Context(), "ada"); err != nil || string(v.Text) != "1" {
+			t.Errorf("the store has %q, %v", v.Text, err)
+		}
+	}
+	if a, b := brokers[0].Log(ref), brokers[1].Log(ref); a.Epoch() != b.Epoch() || a.Runs().Current() != b.Runs().Current() {
+		t.Errorf("epochs %s and %s, runs %v and %v", a.Epoch(), b.Epoch(), a.Runs(), b.Runs())
+	}
 }
 
 // Two brokers on one server of others are one: what one stores the other reads, in
@@ -50,41 +115,9 @@ func TestBrokersOfOthers(t *testing.T) {
 			url := startServer(t, func(o *server.Options) { o.JetStreamDomain = domain })
 			brokers := make([]*broker.Broker, 2)
 			for i := range brokers {
-				s, err := outside.Open(t.Context(), outside.Config{URLs: []string{url}, Domain: domain, MinPayload: 1 << 19}, silent)
-				if err != nil {
-					t.Fatal(err)
-				}
-				cfg := broker.Config{Shared: true, Partitions: 2, Node: fmt.Sprint("node-", i), Domain: domain}
-				b, err := broker.New(t.Context(), cfg, s, false, silent)
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer func() {
-					if err := b.Close(context.Background()); err != nil {
-						t.Error(err)
-					}
-				}()
-				brokers[i] = b
+				brokers[i] = openBroker(t, outside.Config{URLs: []string{url}, Domain: domain, MinPayload: 1 << 19}, fmt.Sprint("node-", i), silent)
 			}
-			ref := broker.Ref{App: "77", Channel: "match.1"}
-			for i := range 10 {
-				r := broker.Record{App: ref.App, Channel: ref.Channel, Frame: fmt.Append(nil, i)}
-				if err := brokers[i%2].Publish(t.Context(), []broker.Record{r}); err != nil {
-					t.Fatal(err)
-				}
-			}
-			for _, b := range brokers {
-				events, more, err := b.Log(ref).Read(t.Context(), 0, 100)
-				if err != nil || more || len(events) != 10 || string(events[9].Frame) != "9" {
-					t.Errorf("%d events, more %v, %v", len(events), more, err)
-				}
-				if err := b.Ready(t.Context()); err != nil {
-					t.Errorf("it is not ready: %v", err)
-				}
-			}
-			if a, b := brokers[0].Log(ref), brokers[1].Log(ref); a.Epoch() != b.Epoch() || a.Runs().Current() != b.Runs().Current() {
-				t.Errorf("epochs %s and %s, runs %v and %v", a.Epoch(), b.Epoch(), a.Runs(), b.Runs())
-			}
+			useAll(t, brokers)
 		})
 	}
 }
@@ -100,7 +133,9 @@ func TestUnfit(t *testing.T) {
 		"without JetStream":    {func(o *server.Options) { o.JetStream = false }, outside.Config{}, "JetStream is not enabled"},
 		"small messages":       {func(o *server.Options) { o.MaxPayload = 1000 }, outside.Config{MinPayload: 2000}, "raise its max_payload"},
 		"another's":            {func(o *server.Options) { o.Username, o.Password = "ada", "secret" }, outside.Config{}, "it refuses us"},
-		"a domain that is not": {func(*server.Options) {}, outside.Config{Domain: "moon"}, "JetStream is not enabled"},
+		"a domain that is not": {func(*server.Options) {}, outside.Config{Domain: "moon"}, "it reaches no JetStream of the domain moon, check nats_domain"},
+		"no TLS":               {func(*server.Options) {}, outside.Config{Authority: "testdata"}, "read the files for TLS"},
+		"no credentials":       {func(*server.Options) {}, outside.Config{Credentials: "testdata"}, "read the credentials in testdata"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
