@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"strconv"
 	"strings"
 	"sync"
@@ -142,14 +143,14 @@ func (s *Server) check(ctx context.Context) error {
 func refusal(err error) error {
 	var (
 		verification *tls.CertificateVerificationError
-		alert        tls.AlertError
+		remote       *net.OpError
 	)
 	switch {
 	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked):
 		return fmt.Errorf("%w: it refuses us, check nats_credentials or the user and password in nats_url: %w", ErrUnfit, err)
 	case errors.As(err, &verification):
 		return fmt.Errorf("%w: its certificate is not to be trusted, nats_tls_ca names the authority that has signed it: %w", ErrUnfit, err)
-	case errors.As(err, &alert):
+	case errors.As(err, &remote) && remote.Op == "remote error": // what crypto/tls calls an alert
 		return fmt.Errorf("%w: it refuses our TLS, check nats_tls_cert and nats_tls_key: %w", ErrUnfit, err)
 	case errors.Is(err, nats.ErrSecureConnWanted):
 		return fmt.Errorf("%w: it speaks no TLS, and nats_url or nats_tls_… want it: %w", ErrUnfit, err)

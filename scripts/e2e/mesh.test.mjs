@@ -9,6 +9,7 @@ import { test } from 'node:test';
 import { withReplay } from '../../replay/client/replay.mjs';
 import { backend, client, connected, subscribed } from './lib/clients.mjs';
 import { isReady, Mesh, nodeOptions, steadyPort } from './lib/mesh.mjs';
+import { dataOf, history, publish, record, refuses, says, travels } from './lib/scores.mjs';
 import { app, Server } from './lib/server.mjs';
 import { pause, Recorder, within } from './lib/wait.mjs';
 import { numbers } from './replay/checker.mjs';
@@ -26,43 +27,6 @@ function meshTest(name, run) {
     }
   });
 }
-
-// says waits until a node has logged something.
-async function says(node, text) {
-  const said = async () => {
-    while (!node.log?.some((line) => text.test(line))) await pause(20);
-  };
-  await within(said(), `${node.name ?? 'a server'} to say ${text}`, 60_000).catch((error) => {
-    throw new Error(`${error.message}; it said:\n${node.log.join('\n')}`);
-  });
-}
-
-// refuses expects a node not to start, with a line that says why.
-async function refuses(node, text) {
-  await node.launch();
-  await assert.rejects(within(node.started, 'the node to refuse', 60_000), text);
-}
-
-async function publish(node, channel, from, to, params) {
-  for (const n of numbers(from, to)) await backend(node).trigger(channel, 'score', { n }, params);
-}
-
-// record keeps the numbers that come on a channel, and what is told of who is back.
-function record(channel) {
-  const scores = new Recorder('score');
-  const outcomes = new Recorder('outcome');
-  channel.bind('score', ({ n }) => scores.push(n));
-  for (const event of ['reecho:resumed', 'reecho:gap']) channel.bind(event, (data) => outcomes.push({ event, ...data }));
-  return { scores, outcomes };
-}
-
-// history reads all that a node has of a channel.
-async function history(node, channel, params = {}) {
-  const answer = await backend(node).get({ path: `/channels/${channel}/events`, params: { limit: 1000, ...params } });
-  return (await answer.json()).events;
-}
-
-const dataOf = (events) => events.map(({ data }) => JSON.parse(data).n);
 
 for (const [how, order, ms] of [['at once', [0, 1, 2], 0], ['one after the other', [2, 0, 1], 1500], ['the third late', [1, 2, 0], 4000]]) {
   meshTest(`three nodes form a cluster: started ${how}`, async (t) => {
@@ -302,24 +266,10 @@ meshTest('users: an event for a user reaches their connections on all nodes', as
   for (const events of got) assert.deepEqual(await events.count(3), [0, 1, 2]);
 });
 
-// Travels is a client behind a proxy that is aimed at one node after the other.
-async function travels(t, mesh) {
-  const proxy = await Proxy.start(t, mesh.nodes[0].port);
-  // move breaks the connection, does some work, and lets the client in elsewhere.
-  const move = async (to, work) => {
-    proxy.hold();
-    for (const link of proxy.links) link.reset();
-    await work();
-    proxy.target = mesh.nodes[to].port;
-    proxy.release();
-  };
-  return { proxy, move };
-}
-
 for (const [kind, options] of [['plugin', { plugin: withReplay }], ['session', {}]]) {
   meshTest(`${kind}: what was missed, on another node than before`, async (t) => {
     const mesh = await Mesh.start(t);
-    const { proxy, move } = await travels(t, mesh);
+    const { proxy, move } = await travels(t, mesh.nodes);
     const pusher = client(t, proxy, { ...options, ...(kind === 'session' ? { wsPath: `/session/${randomUUID()}` } : {}) });
     const channels = [];
     for (const name of ['private-chat', 'match.1', 'match.2']) channels.push([name, record(await subscribed(pusher, name))]);
@@ -351,7 +301,7 @@ for (const [kind, options] of [['plugin', { plugin: withReplay }], ['session', {
 
 meshTest('event stream: goes on at its place on another node', async (t) => {
   const mesh = await Mesh.start(t);
-  const { proxy, move } = await travels(t, mesh);
+  const { proxy, move } = await travels(t, mesh.nodes);
   const source = new EventSource(`http://127.0.0.1:${proxy.port}/app/${app.key}/events?channel=match.1&channel=match.2`);
   t.after(() => source.close());
   const got = new Recorder('event');
