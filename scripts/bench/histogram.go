@@ -53,6 +53,14 @@ func (h *histogram) reset() {
 	h.max.Store(0)
 }
 
+// merge adds what another one counted.
+func (h *histogram) merge(other *histogram) {
+	for i := range other.buckets {
+		h.buckets[i].Add(other.buckets[i].Load())
+	}
+	h.max.Store(max(h.max.Load(), other.max.Load()))
+}
+
 func (h *histogram) count() int64 {
 	total := int64(0)
 	for i := range h.buckets {

@@ -6,7 +6,19 @@
 //
 //	scripts/bench/run                      all scenarios against reecho
 //	scripts/bench/run --scenario fanout-1000,publish
+//	scripts/bench/run --scenario mesh      all of three servers that are one
 //	scripts/bench/run --url 127.0.0.1:6001 --pid 4711 --app-id … --key … --secret …
+//
+// The scenarios whose names begin with mesh- start three servers of one cluster, all
+// on the server's cores, and one that is alone to compare them with. They run --repeat
+// times and print a table: the median of each figure, and in parentheses the least and
+// the most. CPU is that of all servers, without what they take when nothing happens.
+//
+//	mesh-event     an event with one subscriber on none to all of the servers
+//	mesh-publish   publishes by sync_interval and by callers that wait for answers
+//	mesh-channels  100,000 channels that one server follows, and then another one
+//	mesh-presence  100,000 members of presence channels that come and go
+//	mesh-storm-N   N clients come back to their server, or to another one
 //
 // With --url it aims at any running server with the given app. The rates that
 // are searched for ("highest rate with p99 below 100 ms") are found by raising
@@ -40,6 +52,7 @@ type options struct {
 	key        string
 	secret     string
 	payload    int
+	repeat     int
 }
 
 // result is one line of output.
@@ -69,7 +82,7 @@ func (r *result) setLatency(h *histogram) {
 
 func main() {
 	var o options
-	flag.StringVar(&o.scenarios, "scenario", "all", "comma-separated names, or all: "+strings.Join(scenarioNames(), " "))
+	flag.StringVar(&o.scenarios, "scenario", "all", "comma-separated names, all for those of one server, or mesh: "+strings.Join(scenarioNames(), " "))
 	flag.DurationVar(&o.duration, "duration", 5*time.Second, "time of each measured step")
 	flag.StringVar(&o.binary, "binary", "", "reecho binary to start")
 	flag.StringVar(&o.serverCPUs, "server-cpus", "", "cores of the server, as taskset takes them")
@@ -79,6 +92,7 @@ func main() {
 	flag.StringVar(&o.key, "key", "bench-key", "app key")
 	flag.StringVar(&o.secret, "secret", "bench-secret", "app secret")
 	flag.IntVar(&o.payload, "payload", 200, "bytes of an event's data")
+	flag.IntVar(&o.repeat, "repeat", 3, "how often a scenario of a mesh is run")
 	flag.Parse()
 	if err := run(o); err != nil {
 		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
@@ -92,14 +106,28 @@ func run(o options) error {
 	raiseFileLimit()
 	fmt.Fprintf(os.Stderr, "bench: generator on %d cores, server on cores %q\n", runtime.NumCPU(), o.serverCPUs)
 	for _, s := range slices.Concat(scenarios, storms) {
-		if o.scenarios != "all" && !slices.Contains(strings.Split(o.scenarios, ","), s.name) {
+		if !o.wants("all", s.name) {
 			continue
 		}
 		if err := runScenario(ctx, o, s); err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
+	for _, s := range meshes {
+		if !o.wants("mesh", s.name) {
+			continue
+		}
+		if err := runMesh(ctx, o, s); err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+	}
 	return nil
+}
+
+// wants reports whether a scenario, or the group of it, was named.
+func (o options) wants(group, name string) bool {
+	names := strings.Split(o.scenarios, ",")
+	return slices.Contains(names, group) || slices.Contains(names, name)
 }
 
 // runScenario gives each scenario a fresh server.

@@ -41,6 +41,9 @@ func scenarioNames() []string {
 	for _, s := range slices.Concat(scenarios, storms) {
 		names = append(names, s.name)
 	}
+	for _, s := range meshes {
+		names = append(names, s.name)
+	}
 	return names
 }
 

@@ -57,7 +57,7 @@ func (s storm) run(ctx context.Context, b *bench) (result, error) {
 				return err
 			}
 		}
-		return conns[i].send(`{"event":"pusher:subscribe","data":{"channel":"` + s.channel(i) + `","replay":{"after":"` + positions[s.channel(i)] + `"}}}`)
+		return conns[i].send(s.again(i, positions))
 	}
 	if !s.connect {
 		if err := parallel(s.clients, stormWorkers, dial); err != nil {
@@ -79,6 +79,11 @@ func (s storm) run(ctx context.Context, b *bench) (result, error) {
 	stopLive()
 	s.describe(b, &r, rss(b.t.pid)-memory)
 	return r, failed
+}
+
+// again is how a client subscribes that comes back.
+func (s storm) again(i int, positions map[string]string) string {
+	return `{"event":"pusher:subscribe","data":{"channel":"` + s.channel(i) + `","replay":{"after":"` + positions[s.channel(i)] + `"}}}`
 }
 
 // miss stores what the clients miss. It returns the positions of the channels

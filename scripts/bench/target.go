@@ -32,7 +32,11 @@ const appFile = `apps:
     key: %s
     secret: %s
     client_events_per_second: 0
-    limits: {presence_members: 100000}
+    limits:
+      presence_members: 100000
+      channels_per_connection: 0
+      messages_per_second: 0
+      message_bytes_per_second: 0
 `
 
 // startTarget runs a server in an empty data folder, or takes the one of --url.
@@ -40,6 +44,15 @@ func startTarget(ctx context.Context, o options) (*target, error) {
 	if o.url != "" {
 		return &target{addr: o.url, pid: o.pid}, nil
 	}
+	t, err := newTarget(o)
+	if err != nil {
+		return nil, err
+	}
+	return t, t.start(ctx)
+}
+
+// newTarget is a server with an empty data folder that does not run yet.
+func newTarget(o options, flags ...string) (*target, error) {
 	dir, err := os.MkdirTemp("", "reecho-bench-")
 	if err != nil {
 		return nil, err
@@ -49,11 +62,11 @@ func startTarget(ctx context.Context, o options) (*target, error) {
 	if err := os.WriteFile(config, fmt.Appendf(nil, appFile, o.appID, o.key, o.secret), 0o600); err != nil {
 		return nil, err
 	}
-	t.args = []string{o.binary, "--listen", "127.0.0.1:0", "--data-dir", filepath.Join(dir, "data"), "--config", config}
+	t.args = append([]string{o.binary, "--listen", "127.0.0.1:0", "--data-dir", filepath.Join(dir, "data"), "--config", config}, flags...)
 	if o.serverCPUs != "" {
 		t.args = append([]string{"taskset", "-c", o.serverCPUs}, t.args...)
 	}
-	return t, t.start(ctx)
+	return t, nil
 }
 
 // restart kills the server and starts it again with its data.
@@ -61,9 +74,16 @@ func (t *target) restart(ctx context.Context) error {
 	if t.cmd == nil {
 		return errors.New("only a server that was started here can be started again")
 	}
-	_ = t.cmd.Process.Kill()
-	_ = t.cmd.Wait()
+	t.kill()
 	return t.start(ctx)
+}
+
+// kill is kill -9.
+func (t *target) kill() {
+	if t.cmd != nil && t.cmd.Process != nil {
+		_ = t.cmd.Process.Kill()
+		_ = t.cmd.Wait()
+	}
 }
 
 func (t *target) start(ctx context.Context) error {
@@ -89,10 +109,7 @@ func (t *target) start(ctx context.Context) error {
 }
 
 func (t *target) stop() {
-	if t.cmd != nil && t.cmd.Process != nil {
-		_ = t.cmd.Process.Kill()
-		_ = t.cmd.Wait()
-	}
+	t.kill()
 	if t.dir != "" {
 		_ = os.RemoveAll(t.dir)
 	}
