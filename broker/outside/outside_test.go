@@ -83,7 +83,7 @@ func useAll(t *testing.T, brokers []*broker.Broker) {
 		if err != nil || !ok || string(last.Frame) != "9" {
 			t.Errorf("the last is %q, %v, %v", last.Frame, ok, err)
 		}
-		if tails, err := b.Tails(t.Context(), []broker.Ref{ref}); err != nil || tails[0] != last.Sequence {
+		if tails, err := b.Tails(t.Context(), []broker.Ref{ref}); err != nil || tails[0].Sequence != last.Sequence {
 			t.Errorf("tails %v, want %d: %v", tails, last.Sequence, err)
 		}
 		if err := b.Ready(t.Context()); err != nil {
