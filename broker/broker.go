@@ -86,7 +86,6 @@ func New(ctx context.Context, cfg Config, d Dialer, newEpoch bool, log *slog.Log
 		log.Warn("the data folder is a copy: what was stored after it was made is lost, clients that come back are told of a gap")
 		b.again = true
 	}
-	b.makeLanes()
 	b.run, b.stop = context.WithCancel(context.WithoutCancel(ctx))
 	if err := b.open(ctx, d); err != nil {
 		return nil, errors.Join(err, b.Close(ctx))
@@ -99,6 +98,10 @@ func (b *Broker) open(ctx context.Context, d Dialer) error {
 	if b.publish, err = d.Connect(nats.Name("publish")); err != nil {
 		return err
 	}
+	if err := b.findPartitions(ctx); err != nil {
+		return err
+	}
+	b.makeLanes()
 	if err := b.openStreams(ctx); err != nil {
 		return err
 	}

@@ -11,7 +11,7 @@ import (
 
 // Defaults of Config.
 const (
-	DefaultPartitions        = 4
+	DefaultPartitions        = 8 // of new data
 	DefaultReplicas          = 1
 	DefaultMaxAge            = time.Hour
 	MinAge                   = 100 * time.Millisecond // JetStream keeps nothing for less
@@ -28,7 +28,7 @@ const (
 // Config of a Broker. The zero value is usable; 0 stands for the default.
 type Config struct {
 	// Partitions is the number of streams. It is fixed when the data is
-	// created.
+	// created; 0 is what the data has.
 	Partitions int
 	// Replicas of each stream: 1, 3 or 5.
 	Replicas int
@@ -113,7 +113,6 @@ func validReplicas(field string, n int) error {
 
 // withDefaults returns c with every 0 replaced.
 func (c Config) withDefaults() Config {
-	c.Partitions = cmp.Or(c.Partitions, DefaultPartitions)
 	c.Replicas = cmp.Or(c.Replicas, DefaultReplicas)
 	c.MaxAge = cmp.Or(c.MaxAge, DefaultMaxAge)
 	c.EventsPerChannel = cmp.Or(c.EventsPerChannel, DefaultEventsPerChannel)

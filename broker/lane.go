@@ -9,6 +9,10 @@ import (
 	"sync/atomic"
 )
 
+// streamRoot begins the names of streams with events; those of no rule go on with the
+// number of the partition.
+const streamRoot = "EVENTS-"
+
 // lane is a stream with its subjects: one partition of what one rule, or none,
 // retains.
 type lane struct {
@@ -110,7 +114,7 @@ func (b *Broker) addLanes(r *Rule, prefix string) {
 	}
 	for p := range b.cfg.Partitions {
 		token := prefix + strconv.Itoa(p)
-		l := &lane{index: len(b.lanes), stream: "EVENTS-" + token, token: token, rule: r, retention: b.retention(r)}
+		l := &lane{index: len(b.lanes), stream: streamRoot + token, token: token, rule: r, retention: b.retention(r)}
 		l.replicas.Store(int32(replicas))
 		b.lanes = append(b.lanes, l)
 	}

@@ -97,8 +97,8 @@ func TestTooLargeIsRefusedAsAWhole(t *testing.T) {
 		limit int
 	}{
 		{"message", broker.Config{}, 8 << 20},
-		{"stream", broker.Config{MaxBytes: 4 << 20}, 1 << 20},
-		{"rule", broker.Config{Rules: []broker.Rule{{App: "app-1", Channels: "match.*", MaxBytes: 8 << 20}}}, 2 << 20},
+		{"stream", broker.Config{Partitions: 4, MaxBytes: 4 << 20}, 1 << 20},
+		{"rule", broker.Config{Partitions: 4, Rules: []broker.Rule{{App: "app-1", Channels: "match.*", MaxBytes: 8 << 20}}}, 2 << 20},
 		{"not retained", broker.Config{Rules: []broker.Rule{{App: "app-1", Channels: "match.*", Off: true}}}, 8 << 20},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

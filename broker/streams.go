@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -32,6 +33,39 @@ const unretainedEpoch = "none"
 
 // newEpoch names a life of a stream.
 func newEpoch() string { return rand.Text()[:10] }
+
+// findPartitions makes the number of partitions that of the data, unless one is
+// configured. Any stream of no rule says it: one may be damaged, or not made yet, because
+// the first start was broken off.
+func (b *Broker) findPartitions(ctx context.Context) error {
+	if b.cfg.Partitions != 0 {
+		return nil
+	}
+	js, err := b.jetStream(b.publish)
+	if err != nil {
+		return err
+	}
+	find := findStream
+	if b.cfg.Shared {
+		find = findAgain
+	}
+	for p := range DefaultPartitions {
+		have, err := find(ctx, js, streamRoot+strconv.Itoa(p))
+		if err != nil {
+			return fmt.Errorf("look how many partitions the data has: %w", err)
+		}
+		if have == nil {
+			continue
+		}
+		text := have.Config.Metadata[metadataPartitions]
+		if b.cfg.Partitions, err = strconv.Atoi(text); err != nil || b.cfg.Partitions <= 0 {
+			return fmt.Errorf("%w: stream %s says that the data has %q partitions", ErrPartitions, have.Config.Name, text)
+		}
+		return nil
+	}
+	b.cfg.Partitions = DefaultPartitions
+	return nil
+}
 
 // openStreams creates the streams or brings them in line with the
 // configuration, and begins a run in each.

@@ -78,7 +78,7 @@ var settings = []setting[Config]{
 	{key: "session_saves_per_second", def: fmt.Sprint(session.DefaultSaves), help: "new subscriptions of one session that are stored in a second, after the first 500 (later ones wait)", positive: true, bind: func(c *Config) any { return &c.Edge.Sessions.SavesPerSecond }},
 	{key: "session_ack_interval", def: span(session.DefaultAckInterval), help: "pause between the pings that ask a client with a session what has arrived", positive: true, bind: func(c *Config) any { return &c.Edge.Sessions.AckInterval }},
 	{key: "sync_interval", def: span(natsd.DefaultSyncInterval), help: "how often stored events are flushed to the disk, or `always`: what a power cut can take", bind: func(c *Config) any { return (*flushing)(&c.Store) }},
-	{key: "partitions", def: fmt.Sprint(broker.DefaultPartitions), help: "streams the channels are spread over; fixed once there is data", positive: true, bind: func(c *Config) any { return &c.Log.Partitions }},
+	{key: "partitions", def: "0", help: fmt.Sprintf("streams the channels are spread over; fixed once there is data. 0: as many as the data has, %d if there is none", broker.DefaultPartitions), bind: func(c *Config) any { return &c.Log.Partitions }},
 	{key: "node_name", help: "`NAME` of this server in its cluster, another one on each and the same for ever; the host's name if empty", bind: func(c *Config) any { return &c.Store.Name }},
 	{key: "cluster_name", help: "`NAME` of the cluster, the same on all servers; without one the server is alone", bind: func(c *Config) any { return &c.Cluster.Cluster }},
 	{key: "cluster_listen", def: DefaultClusterListen, help: "`HOST:PORT` for the other servers of the cluster", bind: func(c *Config) any { return &c.Cluster.Listen }},

@@ -60,7 +60,7 @@ func TestStatus(t *testing.T) {
 		{[]string{"--app-secret", "hunter1", "hunter2"}, exitUsage, "unknown argument (see"},
 		{[]string{"serve", "--bogus"}, exitUsage, "-bogus"},
 		{[]string{"--listen", "nonsense"}, exitUsage, `listen is "nonsense"`},
-		{[]string{"--partitions", "0", "serve", "--log-format", "xml"}, exitUsage, "partitions is 0"},
+		{[]string{"--retention-events", "0", "serve", "--log-format", "xml"}, exitUsage, "retention_events is 0"},
 		{[]string{"serve", "--config", "/does/not/exist"}, exitUsage, "no such file"},
 		{[]string{"--data-dir", t.TempDir(), "--listen", taken.Addr().String()}, exitFailure, "address already in use"},
 	}

@@ -41,6 +41,7 @@ func startMeshOf(t testing.TB, size int, edit func(i int, cfg *config.Config), a
 	for i := range nodes {
 		cfg := config.Default()
 		cfg.Listen = "127.0.0.1:0"
+		cfg.Log.Partitions = 4 // each is an election, on each of many nodes in one process
 		cfg.Store.Name = fmt.Sprintf("node-%d", i+1)
 		cfg.Store.Dir = filepath.Join(dir, cfg.Store.Name)
 		cfg.Cluster = natsd.Mesh{Cluster: "test", Size: size, Secret: "a secret of servers"}
