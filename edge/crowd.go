@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"context"
 	"encoding/json"
 	"log/slog"
 	"sync"
@@ -16,32 +17,69 @@ import (
 const toldConnections = "connections"
 
 // headcount is how many connections a node has, by app, as it tells others. One that is
-// closing has told its clients to go elsewhere: they are in nobody's way there.
+// closing has told its clients to go elsewhere: they are in nobody's way there. It needs
+// the others for the sessions of them, until these are Stored.
 type headcount struct {
 	Closing bool           `json:"closing,omitempty"`
+	Stored  bool           `json:"stored,omitempty"`
 	Apps    map[string]int `json:"apps,omitempty"`
 }
 
 // crowd is how many connections the other nodes have, as they last said. It is safe for
 // concurrent use.
 type crowd struct {
+	heard chan struct{} // capacity 1: something has changed
+
 	mu     sync.Mutex
 	byLife map[string]headcount
+}
+
+func newCrowd() crowd {
+	return crowd{heard: make(chan struct{}, 1), byLife: make(map[string]headcount)}
 }
 
 func (c *crowd) hear(life string, count headcount) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.byLife == nil {
-		c.byLife = make(map[string]headcount)
-	}
 	c.byLife[life] = count
+	c.wakeLocked()
 }
 
 func (c *crowd) forget(life string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.byLife, life)
+	c.wakeLocked()
+}
+
+func (c *crowd) wakeLocked() {
+	select {
+	case c.heard <- struct{}{}:
+	default:
+	}
+}
+
+// awaitStored waits until no other node that is closing has anything to store, or ctx
+// ends. It has one caller.
+func (c *crowd) awaitStored(ctx context.Context) {
+	for !c.stored() {
+		select {
+		case <-c.heard:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (c *crowd) stored() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, there := range c.byLife {
+		if there.Closing && !there.Stored {
+			return false
+		}
+	}
+	return true
 }
 
 // of returns how many connections of an app are on other nodes: all of them, and those
@@ -63,7 +101,7 @@ func (c *crowd) of(appID string) (all, counted int) {
 func (h *Hub) shareConnections() {
 	nodes, crowd := h.node.nodes, &h.node.crowd
 	nodes.Tell(toldConnections, func() json.RawMessage {
-		here := headcount{Closing: h.node.census.isClosing(), Apps: make(map[string]int)}
+		here := headcount{Closing: h.node.census.isClosing(), Stored: h.node.stored.Load(), Apps: make(map[string]int)}
 		for _, t := range h.tenants {
 			if n := t.connections.Load(); n > 0 {
 				here.Apps[t.ID] = int(n)

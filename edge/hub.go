@@ -173,7 +173,7 @@ func newHub(cfg Config, from sources, log *slog.Logger) *Hub {
 	node := &services{
 		cfg: cfg, broker: from.broker, nodes: cluster.Alone(), log: log, lines: lines, started: time.Now(),
 		sessions: session.Open(cfg.Sessions, from.records, from.others, lines), pool: fanout.NewPool[*client](cfg.Shards),
-		census: census{gone: make(chan struct{})},
+		census: census{gone: make(chan struct{})}, crowd: newCrowd(),
 	}
 	if from.broker != nil {
 		node.nodes = from.broker.Nodes()
@@ -225,6 +225,10 @@ func (h *Hub) Close(ctx context.Context, spread time.Duration) error {
 		h.node.exchange.Close()
 	}
 	h.node.sessions.Close(ctx)
+	// Others that stop at the same time may store yet, which takes a majority.
+	h.node.stored.Store(true)
+	h.node.nodes.Beat()
+	h.node.crowd.awaitStored(ctx)
 	// The goodbye: whoever hears it counts nobody here any more.
 	h.node.nodes.Close()
 	h.node.replay.Close()

@@ -49,6 +49,7 @@ type services struct {
 	started time.Time
 	census  census
 	crowd   crowd
+	stored  atomic.Bool // the sessions are, and nothing is to be any more
 	// neighbours knows of users on other nodes.
 	neighbours *neighbours
 	later      later
