@@ -2,12 +2,13 @@ package natsd
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 )
 
 // Yield has other servers of the mesh lead what this one leads, as far as they can:
@@ -23,14 +24,17 @@ func (s *Server) Yield(ctx context.Context) error {
 	// Without a majority nobody answers, and there is nobody to yield to.
 	ctx, cancel := context.WithTimeout(ctx, yieldTimeout)
 	defer cancel()
-	names, err := s.opened(ctx)
-	if err != nil {
+	y := yielding{server: s, ns: i.ns, given: make(map[string]int)}
+	var err error
+	if y.nc, err = s.Connect(); err != nil {
 		return err
 	}
-	for {
-		// Who is chosen may be this one again, if the others are behind.
-		err := s.yield(ctx, i.ns, names)
-		if !leads(i.ns, names) {
+	defer y.nc.Close()
+	for began := time.Now(); ; {
+		// Who is chosen may be this one again, if the others are behind. A machine that is
+		// busy hears of others late.
+		led, err := y.all(ctx, natsHeartbeat*3/2+time.Since(began)/2)
+		if led == 0 && err == nil {
 			return nil
 		}
 		select {
@@ -43,31 +47,92 @@ func (s *Server) Yield(ctx context.Context) error {
 
 const (
 	yieldTimeout = 3 * time.Second
-	yieldPause   = 100 * time.Millisecond
+	yieldPause   = 20 * time.Millisecond
 )
 
-func leads(ns *server.Server, streams []string) bool {
-	return ns.JetStreamIsLeader() || slices.ContainsFunc(streams, func(name string) bool {
-		return ns.JetStreamIsStreamLeader(server.DEFAULT_GLOBAL_ACCOUNT, name)
-	})
+// yielding is one Yield.
+type yielding struct {
+	server *Server
+	ns     *server.Server
+	nc     *nats.Conn
+	given  map[string]int // how many streams each other server got
 }
 
-// yield asks for another leader of each stream that ns leads, and of the cluster.
-func (s *Server) yield(ctx context.Context, ns *server.Server, streams []string) error {
+// all asks for another leader of each stream that ns leads, and of the cluster: one that
+// was heard of lately, which is not longer ago than silence. led is how many it led.
+func (y *yielding) all(ctx context.Context, silence time.Duration) (led int, err error) {
+	// It is asked of ns alone: others may have no leader just now, and do not answer then.
+	info, err := y.ns.Jsz(&server.JSzOptions{Account: server.DEFAULT_GLOBAL_ACCOUNT, Streams: true, StreamLeaderOnly: true})
+	if err != nil {
+		return 0, fmt.Errorf("find out what this server leads: %w", err)
+	}
 	var problems []error
-	for _, name := range streams {
-		if !ns.JetStreamIsStreamLeader(server.DEFAULT_GLOBAL_ACCOUNT, name) {
+	for _, account := range info.AccountDetails {
+		for _, stream := range account.Streams {
+			if stream.Cluster == nil {
+				continue
+			}
+			led++
+			if err := y.stream(ctx, stream.Name, stream.Cluster.Replicas, silence); err != nil {
+				problems = append(problems, fmt.Errorf("give up the lead of stream %s: %w", stream.Name, err))
+			}
+		}
+	}
+	if info.Meta != nil && y.ns.JetStreamIsLeader() {
+		led++
+		if err := y.cluster(ctx, info.Meta.Replicas, silence); err != nil {
+			problems = append(problems, fmt.Errorf("give up the lead of the cluster: %w", err))
+		}
+	}
+	return led, errors.Join(problems...)
+}
+
+func (y *yielding) stream(ctx context.Context, name string, replicas []*server.PeerInfo, silence time.Duration) error {
+	request, err := stepDown(replicas, silence, y.given)
+	if err == nil {
+		_, err = y.nc.RequestWithContext(ctx, "$JS.API.STREAM.LEADER.STEPDOWN."+name, request)
+	}
+	return err
+}
+
+func (y *yielding) cluster(ctx context.Context, replicas []*server.PeerInfo, silence time.Duration) error {
+	request, err := stepDown(replicas, silence, y.given)
+	if err == nil {
+		_, err = y.server.askSystem(ctx, "$JS.API.META.LEADER.STEPDOWN", request)
+	}
+	return err
+}
+
+// stepDown asks for the lead to be given to the heir.
+func stepDown(replicas []*server.PeerInfo, silence time.Duration, given map[string]int) ([]byte, error) {
+	to := heir(replicas, silence, given)
+	if to == "" {
+		return nil, fmt.Errorf("no other server was heard of within %v", silence)
+	}
+	given[to]++
+	return json.Marshal(server.JSApiLeaderStepdownRequest{Placement: &server.Placement{Preferred: to}})
+}
+
+// heir is who is to lead a stream, or the cluster, "" for nobody: of those that were heard of within
+// silence one that has all of it, if there is such a one, and that got least until now.
+// nats-server itself takes anyone heard of within three heartbeats: also who has ended
+// since, or starts again and does not serve the stream yet, and the stream has no leader
+// then until that is missed.
+func heir(replicas []*server.PeerInfo, silence time.Duration, given map[string]int) string {
+	var best *server.PeerInfo
+	for _, r := range replicas {
+		if r.Offline || r.Active > silence {
 			continue
 		}
-		if err := ns.JetStreamStepdownStream(server.DEFAULT_GLOBAL_ACCOUNT, name); err != nil {
-			problems = append(problems, fmt.Errorf("give up the lead of stream %s: %w", name, err))
+		switch {
+		case best == nil, r.Current && !best.Current, r.Current == best.Current && given[r.Name] < given[best.Name]:
+			best = r
 		}
 	}
-	if ns.JetStreamIsLeader() {
-		_, err := s.askSystem(ctx, "$JS.API.META.LEADER.STEPDOWN", nil)
-		problems = append(problems, err)
+	if best == nil {
+		return ""
 	}
-	return errors.Join(problems...)
+	return best.Name
 }
 
 // askSystem asks what is of all accounts.
