@@ -98,8 +98,8 @@ class MeshPlanner extends Planner {
       case 'restart': return [{ do: 'restart', node, signal: 'SIGTERM', ms }];
       case 'rolling': return [{ do: 'rolling', signal: 'SIGTERM', ms: Math.min(ms, 300) }];
       case 'freeze': return [{ do: 'freeze', node, ms: rng.pick([300, 1000, 3000, 6000]) }];
-      case 'isolate': return this.meanwhile({ do: 'isolate', node, how: rng.pick(['silence', 'silence', 'reset']) });
-      case 'cut': return this.meanwhile({ do: 'cut', a: node, b: (node + 1) % NODES, how: rng.pick(['silence', 'silence', 'reset']) });
+      case 'isolate': return this.meanwhile({ do: 'isolate', node, how: rng.pick(['silence', 'reset', 'mute', 'deaf']) });
+      case 'cut': return this.meanwhile({ do: 'cut', a: node, b: (node + 1) % NODES, how: rng.pick(['silence', 'reset', 'mute']) });
       case 'slow': return this.meanwhile({ do: 'slow', ...rng.pick([{ node }, { a: node, b: (node + 1) % NODES }]), ms: rng.pick([5, 25, 100]) });
       case 'leader': return this.leader(ms);
       case 'replace': return [{ do: 'replace', node, ms }];
@@ -133,7 +133,7 @@ class MeshPlanner extends Planner {
       case 'kill': return [{ do: 'restart', node, signal: 'SIGKILL', ms }];
       case 'stop': return [{ do: 'restart', node, signal: 'SIGTERM', ms }];
       case 'freeze': return [{ do: 'freeze', node, ms: rng.pick([1000, 3000, 6000]) }];
-      default: return this.meanwhile({ do: 'isolate', node, how: rng.pick(['silence', 'reset']) });
+      default: return this.meanwhile({ do: 'isolate', node, how: rng.pick(['silence', 'reset', 'mute', 'deaf']) });
     }
   }
 

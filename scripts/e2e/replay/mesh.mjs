@@ -156,8 +156,8 @@ class MeshRound extends Steps {
       // Each node reaches each other over a wire of its own.
       peersOf: (i, ports) => Promise.all(ports.map(async (port, j) => {
         if (i === j) return port;
-        const wire = await Wire.start(this.t, port);
-        wires.push(Object.assign(wire, { ends: [i, j] }));
+        const wire = await Wire.start(this.t, port, [i, j]);
+        wires.push(wire);
         return wire.port;
       })),
     });
@@ -318,7 +318,7 @@ class MeshRound extends Steps {
     const { node } = options;
     const { harmed } = node ?? {};
     const { lacks } = this;
-    const counts = !node || (this.usable.includes(node) && !this.alone(node));
+    const counts = !node || (this.usable.includes(node) && !this.ending.has(node) && !this.alone(node));
     for (let n = first; n < first + count; n++) this.by.get(channel)[n] = { who: options.by, call: first };
     const sent = await super.send(hub, channel, count, options);
     const took = performance.now() - began;
@@ -436,18 +436,21 @@ class MeshRound extends Steps {
 
   between(a, b) { return this.wires.filter(({ ends }) => (ends[0] === a && ends[1] === b) || (ends[0] === b && ends[1] === a)); }
 
-  // cut severs two nodes from each other.
+  // cut severs two nodes from each other; how is that of a wire, or 'mute': b does not hear
+  // a, which hears b.
   cut({ a = 0, b = 1, how = 'silence' }) {
     this.room.trouble();
-    for (const wire of this.between(a, b)) wire.sever(how);
+    for (const wire of this.between(a, b)) wire.sever(how, how === 'mute' ? a : undefined);
   }
 
-  // isolate severs one node from all others.
+  // isolate severs one node from all others; 'deaf': it does not hear them, 'mute': they
+  // do not hear it.
   isolate({ node, how = 'silence' }) {
     const one = this.node(node);
     this.harm(one);
     this.room.trouble();
-    for (const wire of this.wiresOf(one)) wire.sever(how);
+    const number = this.nodes.indexOf(one);
+    for (const wire of this.wiresOf(one)) wire.sever(how, { mute: number, deaf: wire.ends.find((end) => end !== number) }[how]);
   }
 
   // slow makes the network between two nodes slow, or between one and all others.

@@ -4,10 +4,10 @@ import { once } from 'node:events';
 import net from 'node:net';
 
 export class Wire {
-  // start makes a wire to a port.
-  static async start(t, target) {
+  // start makes a wire to a port. ends are who dials and who is dialled.
+  static async start(t, target, ends) {
     const wire = new Wire();
-    Object.assign(wire, { target, links: new Set(), held: [], delay: 0, cut: undefined });
+    Object.assign(wire, { target, ends, links: new Set(), held: [], delay: 0, cut: undefined });
     wire.server = net.createServer({ allowHalfOpen: true }, (near) => wire.accept(near));
     wire.server.listen(0, '127.0.0.1');
     await once(wire.server, 'listening');
@@ -31,10 +31,16 @@ export class Wire {
   }
 
   // sever cuts the wire: 'silence' lets nothing arrive, as a network that is gone;
-  // 'reset' ends connections and refuses new ones.
-  sever(how) {
+  // 'reset' ends connections and refuses new ones. mute is the end of which alone nothing
+  // arrives, one of ends; undefined: of both.
+  sever(how, mute) {
     this.cut = how;
-    for (const link of this.links) for (const half of link) half[how === 'reset' ? 'reset' : 'hold']();
+    for (const link of this.links) {
+      link.forEach((half, end) => {
+        if (how === 'reset') half.reset();
+        else if (mute === undefined || this.ends[end] === mute) half.hold();
+      });
+    }
   }
 
   // heal lets everything arrive, also what was on its way.
