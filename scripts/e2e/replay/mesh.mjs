@@ -210,9 +210,6 @@ class MeshRound extends Steps {
 
   harm(node) { node.harmed = (node.harmed ?? 0) + 1; }
 
-  // alone: the node reaches no other.
-  alone(node) { return this.wiresOf(node).every(({ cut }) => cut); }
-
   wiresOf(node) { return this.wires.filter(({ ends }) => ends.includes(this.nodes.indexOf(node))); }
 
   // usable are the nodes that take connections.
@@ -313,12 +310,12 @@ class MeshRound extends Steps {
   async send(hub, channel, count, options = {}) {
     const first = this.published.get(channel).next;
     const began = performance.now();
-    // A node that starts, is frozen or is cut off lets its callers wait, and all do where
-    // there is no majority: of interest is who calls the others.
+    // A node that starts, is frozen or does not reach all others lets its callers wait, and
+    // all do where there is no majority: of interest is who calls the others.
     const { node } = options;
     const { harmed } = node ?? {};
     const { lacks } = this;
-    const counts = !node || (this.usable.includes(node) && !this.ending.has(node) && !this.alone(node));
+    const counts = this.majority && (!node || (this.usable.includes(node) && !this.ending.has(node) && this.wiresOf(node).every(({ cut }) => !cut)));
     for (let n = first; n < first + count; n++) this.by.get(channel)[n] = { who: options.by, call: first };
     const sent = await super.send(hub, channel, count, options);
     const took = performance.now() - began;
@@ -440,6 +437,7 @@ class MeshRound extends Steps {
   // a, which hears b.
   cut({ a = 0, b = 1, how = 'silence' }) {
     this.room.trouble();
+    for (const node of [a, b]) this.harm(this.node(node));
     for (const wire of this.between(a, b)) wire.sever(how, how === 'mute' ? a : undefined);
   }
 
