@@ -77,3 +77,30 @@ func (n *Nodes) AskAll(ctx context.Context, kind string, question []byte) (map[I
 	asking.Wait()
 	return answers, errors.Join(problems...)
 }
+
+// Poll asks all nodes of a cluster, for somebody who is none of them and is connected by
+// nc, and returns what was answered when enough have, or ctx has ended. Nodes that
+// could not answer are left out.
+func Poll(ctx context.Context, nc *nats.Conn, kind string, question []byte, enough int) ([][]byte, error) {
+	inbox := nats.NewInbox()
+	answers, err := nc.SubscribeSync(inbox)
+	if err != nil {
+		return nil, fmt.Errorf("ask all nodes for %s: %w", kind, err)
+	}
+	defer func() { _ = answers.Unsubscribe() }()
+	m := &nats.Msg{Subject: askAll, Reply: inbox, Data: question, Header: nats.Header{headerKind: {kind}}}
+	if err := nc.PublishMsg(m); err != nil {
+		return nil, fmt.Errorf("ask all nodes for %s: %w", kind, err)
+	}
+	var all [][]byte
+	for len(all) < enough {
+		m, err := answers.NextMsgWithContext(ctx)
+		if err != nil {
+			break // the rest does not answer
+		}
+		if m.Header.Get(headerError) == "" && len(m.Data) > 0 {
+			all = append(all, m.Data)
+		}
+	}
+	return all, nil
+}

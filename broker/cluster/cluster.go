@@ -36,6 +36,7 @@ const (
 const (
 	beatSubject = "node.beat"
 	askRoot     = "node.ask." // and the life of who is asked
+	askAll      = "node.ask"
 )
 
 // ID names one life of a node.
@@ -164,6 +165,9 @@ func (n *Nodes) Start() error {
 	// Whoever hears a beat may ask at once.
 	if _, err := n.nc.Subscribe(askRoot+n.self.Life, n.asked); err != nil {
 		return fmt.Errorf("subscribe to questions: %w", err)
+	}
+	if _, err := n.nc.Subscribe(askAll, n.asked); err != nil {
+		return fmt.Errorf("subscribe to questions to all: %w", err)
 	}
 	if _, err := n.nc.Subscribe(beatSubject, n.hear); err != nil {
 		return fmt.Errorf("subscribe to the nodes: %w", err)

@@ -61,6 +61,9 @@ func warnOfMode(dir string, log *slog.Logger) {
 // nobody finds again.
 type folder struct {
 	dir string
+	// made tells when the server made the streams that it has, by name; nil: nobody
+	// but the server's own process changes what it has.
+	made func() map[string]time.Time
 
 	mu      sync.Mutex
 	parts   map[string]os.FileInfo   // what the server has open, by path
@@ -82,6 +85,7 @@ const hungAfter = 5 * time.Second
 type streamFolder struct {
 	newest  int       // the highest number of a block of messages, 0: there was none
 	missing time.Time // since when that block is, zero: it is not
+	made    time.Time // when the server made the stream, zero if that is not known
 }
 
 // missingFor is how long a block has to be missing to count as removed:
@@ -157,12 +161,42 @@ func (f *folder) checkStreamsLocked() error {
 		}
 	}
 	f.streams = there
+	f.dateLocked()
 	for name, s := range f.streams {
-		if err := s.check(filepath.Join(root, name), name, time.Now()); err != nil {
+		err := s.check(filepath.Join(root, name), name, time.Now())
+		if err != nil && !f.madeAnewLocked(name) {
 			return err
 		}
 	}
 	return nil
+}
+
+// dateLocked notes when streams were made, of those of which it is not known.
+func (f *folder) dateLocked() {
+	var made map[string]time.Time
+	for name, s := range f.streams {
+		if f.made == nil || !s.made.IsZero() {
+			continue
+		}
+		if made == nil {
+			made = f.made()
+		}
+		s.made = made[name]
+	}
+}
+
+// madeAnewLocked reports whether a stream of which something is missing was removed, or
+// made again, by a command to the servers: what it was is forgotten then.
+func (f *folder) madeAnewLocked(name string) bool {
+	s := f.streams[name]
+	if f.made == nil || s.made.IsZero() {
+		return false
+	}
+	if made, there := f.made()[name]; there && made.Equal(s.made) {
+		return false
+	}
+	delete(f.streams, name)
+	return true
 }
 
 // check reports that the file that is written, or what describes the stream, is

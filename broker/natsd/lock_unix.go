@@ -33,7 +33,7 @@ func lockDir(dir string) (*dirLock, error) {
 		err = flock(file)
 	}
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		err = fmt.Errorf("the data folder %s is used by another process: stop it, or choose another folder with --data-dir", dir)
+		err = fmt.Errorf("%w: %s: stop it, or choose another folder with --data-dir", errInUse, dir)
 	}
 	if err != nil {
 		_ = l.release()

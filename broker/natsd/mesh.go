@@ -205,20 +205,47 @@ func (m *Mesh) lookUp(ctx context.Context) []string {
 	return slices.Compact(addresses)
 }
 
-// state says of a server of the mesh whom it reaches and who leads, for the log.
-func (i *instance) state() []any {
-	var peers []string
+// peers are the names of the servers that this one reaches.
+func (i *instance) peers() (peers []string) {
 	if routes, err := i.ns.Routez(nil); err == nil {
 		for _, r := range routes.Routes {
-			peers = append(peers, r.RemoteName)
+			if !strings.HasSuffix(r.RemoteName, companionSuffix) {
+				peers = append(peers, r.RemoteName)
+			}
 		}
 	}
 	slices.Sort(peers)
+	return slices.Compact(peers)
+}
+
+// state says of a server of the mesh whom it reaches and who leads, for the log.
+func (i *instance) state() []any {
 	leader := ""
 	if js, err := i.ns.Jsz(nil); err == nil && js.Meta != nil {
 		leader = js.Meta.Leader
 	}
-	return []any{slog.Any("connected_to", slices.Compact(peers)), slog.String("leader", leader)}
+	return []any{slog.Any("connected_to", i.peers()), slog.String("leader", leader)}
+}
+
+// madeStreams is when the streams were made that the server has, by name.
+func (s *Server) madeStreams() map[string]time.Time {
+	s.mu.Lock()
+	i := s.current
+	s.mu.Unlock()
+	if i == nil {
+		return nil
+	}
+	js, err := i.ns.Jsz(&server.JSzOptions{Accounts: true, Streams: true})
+	if err != nil {
+		return nil
+	}
+	made := make(map[string]time.Time)
+	for _, account := range js.AccountDetails {
+		for _, stream := range account.Streams {
+			made[stream.Name] = stream.Created
+		}
+	}
+	return made
 }
 
 // LoadTLS reads what both ends of a connection between two servers show and check:

@@ -41,12 +41,12 @@ func checkMode(cfg *Config) error {
 	case have != mode{}:
 		return fmt.Errorf("%w: it belongs to node %s of cluster %s, and this is node %s of cluster %s: use that node_name and cluster_name or another folder", ErrMode, have.Node, have.Cluster, want.Node, want.Cluster)
 	}
-	streams, err := os.ReadDir(filepath.Join(cfg.Dir, storeFolder, filepath.FromSlash(streamsPath)))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("look at the streams: %w", err)
+	streams, err := hasStreams(cfg.Dir)
+	if err != nil {
+		return err
 	}
-	if len(streams) > 0 {
-		return fmt.Errorf("%w: it has the events of a server that was alone, and the servers of a cluster begin with an empty one: use another folder, or start without cluster_name", ErrMode)
+	if streams {
+		return fmt.Errorf("%w: it has the events of a server that was alone, and the servers of a cluster begin with an empty one: use another folder, and bring the events over with reecho cluster export and import; or start without cluster_name", ErrMode)
 	}
 	text, err := json.Marshal(want)
 	if err == nil {

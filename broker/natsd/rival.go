@@ -23,7 +23,7 @@ func checkRivals(ctx context.Context, name string, addresses []string) error {
 	rivals := make([]string, len(addresses))
 	var asking sync.WaitGroup
 	for i, addr := range addresses {
-		asking.Go(func() { rivals[i] = nameOf(ctx, addr) })
+		asking.Go(func() { rivals[i] = NameAt(ctx, addr) })
 	}
 	asking.Wait()
 	for i, rival := range rivals {
@@ -34,9 +34,10 @@ func checkRivals(ctx context.Context, name string, addresses []string) error {
 	return nil
 }
 
-// nameOf asks a server for its name, "" if it does not say: whoever connects for a
-// route is told first of all (NATS protocol, INFO).
-func nameOf(ctx context.Context, addr string) string {
+// NameAt asks a server at the address that it has for the others for its name, "" if it
+// does not say before ctx ends: whoever connects for a route is told first of all
+// (NATS protocol, INFO).
+func NameAt(ctx context.Context, addr string) string {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return ""

@@ -56,8 +56,9 @@ type Server struct {
 
 // instance is one life of the NATS server.
 type instance struct {
-	ns  *server.Server
-	log *logger
+	ns        *server.Server
+	log       *logger
+	companion companion
 }
 
 // Start runs a server and waits until JetStream answers. The data folder
@@ -92,7 +93,7 @@ func (s *Server) start(ctx context.Context) error {
 	}
 	s.trusted = trusted
 	if m := s.cfg.Mesh; m != nil {
-		s.in = newCredentials()
+		s.in, s.folder.made = newCredentials(), s.madeStreams
 		if m.FastElections {
 			setElections()
 		}
@@ -163,9 +164,13 @@ func (s *Server) launch(ctx context.Context, again bool) error {
 func (s *Server) halt(ctx context.Context) error {
 	s.mu.Lock()
 	if i := s.current; i != nil {
+		if s.cfg.Mesh != nil {
+			s.removeAccess()
+		}
 		stopped := make(chan struct{})
 		s.current, s.stopping = nil, stopped
 		go func() {
+			i.companion.end()
 			i.ns.Shutdown()
 			i.ns.WaitForShutdown()
 			i.log.waitStopped()
@@ -286,12 +291,16 @@ func (s *Server) waitReady(ctx context.Context, i *instance) error {
 		ctx, cancel = context.WithTimeout(ctx, startTimeout)
 		defer cancel()
 	}
+	w := &waiting{server: s, instance: i}
 	said := time.Now()
 	for {
 		if err := i.log.fatalError(); err != nil {
 			return err
 		}
 		if i.ns.ReadyForConnections(readyPause) && i.ns.JetStreamEnabled() {
+			if err := w.letIn(); err != nil {
+				return err
+			}
 			err := s.probe(ctx)
 			if err == nil || s.cfg.Mesh == nil {
 				return err
@@ -299,7 +308,7 @@ func (s *Server) waitReady(ctx context.Context, i *instance) error {
 		}
 		if s.cfg.Mesh != nil && time.Since(said) >= sayPeriod {
 			said = time.Now()
-			s.log.Info("waiting for a majority of the cluster", append(i.state(), slog.Any("peers", s.peers))...)
+			w.tell()
 		}
 		select {
 		case <-ctx.Done():
@@ -408,6 +417,15 @@ func (s *Server) Watch(stream string, last uint64) (acknowledge func(sequence ui
 		p.keep(sequence)
 		s.ledger.wrote()
 	}, nil
+}
+
+// Abandon stops the server of a folder that was closed and leaves what is known of it as
+// it was, for one that shall judge it at its next start. It waits as Close does.
+func (s *Server) Abandon(ctx context.Context) error {
+	if err := s.halt(ctx); err != nil {
+		return errors.Join(err, s.ledger.release(), s.lock.release())
+	}
+	return errors.Join(s.ledger.release(), markClosed(s.cfg.Dir), s.lock.release())
 }
 
 // Close stops the server, flushes the data folder and gives it up. It waits for
