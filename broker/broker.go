@@ -45,6 +45,11 @@ type Broker struct {
 	clocks     *clocks // nil with pulse
 	witness    Witness // nil: the server is none
 	keeper     Keeper  // nil: the server is another's
+	// stored is how many copies the streams of a cluster have, 0 if there were none.
+	stored int
+
+	storesMu sync.Mutex
+	stores   []*Store
 	// again: the streams cannot be trusted, and all get a new epoch.
 	again bool
 
@@ -122,7 +127,7 @@ func (b *Broker) open(ctx context.Context, d Dialer) error {
 		return err
 	}
 	b.openHealth()
-	return b.openNodes(d)
+	return b.openNodes(d) //nolint:contextcheck // nodes ask in the life of the broker
 }
 
 // openNodes makes the broker one of a cluster, which its nodes join by Start.
@@ -138,6 +143,7 @@ func (b *Broker) openNodes(d Dialer) error {
 	b.nodes = cluster.New(nc, b.cfg.Node, mine.hash(), b.log)
 	b.accord = newAccord(b.nodes, mine, b.log)
 	b.clocks = newClocks(b.nodes, b.log)
+	b.answerReports()
 	b.tasks.Go(func() { b.accord.run(b.run) })
 	if b.health.keeper != nil {
 		// Who leads on servers of others is theirs to say.

@@ -196,7 +196,7 @@ func unanswered(err error) error { return fmt.Errorf("%w: %w", ErrUnavailable, e
 // refused is the error of a question that JetStream answers with one, which is
 // ErrUnavailable if it is about now and not about the question.
 func refused(e *jetstream.APIError) error {
-	if passing(e) {
+	if Passing(e) {
 		return unanswered(e)
 	}
 	return e

@@ -9,10 +9,6 @@ import (
 	"sync/atomic"
 )
 
-// streamRoot begins the names of streams with events; those of no rule go on with the
-// number of the partition.
-const streamRoot = "EVENTS-"
-
 // lane is a stream with its subjects: one partition of what one rule, or none,
 // retains.
 type lane struct {
@@ -33,8 +29,8 @@ type lane struct {
 	state      stateFlight
 	// seen is the highest sequence that came by the live path.
 	seen   atomic.Uint64
-	share  *share // nil: no app is bounded in it
-	purged bool   // what was removed by a share has to be asked for
+	share  *share      // nil: no app is bounded in it
+	purged atomic.Bool // what was removed by a share has to be asked for
 	// acknowledge is told of each sequence before its publisher is; nil: nobody
 	// keeps it.
 	acknowledge func(sequence uint64)
@@ -52,6 +48,9 @@ func (l *lane) retained() bool { return !l.retention.Off }
 
 // replicated reports whether a server may answer that is behind the leader.
 func (l *lane) replicated() bool { return l.replicas.Load() > 1 }
+
+// ownReplicas reports whether its rule says how many copies there are.
+func (l *lane) ownReplicas() bool { return l.rule != nil && l.rule.Replicas > 0 }
 
 // retainedLanes are the lanes that have a stream.
 func (b *Broker) retainedLanes() iter.Seq[*lane] {
@@ -114,7 +113,7 @@ func (b *Broker) addLanes(r *Rule, prefix string) {
 	}
 	for p := range b.cfg.Partitions {
 		token := prefix + strconv.Itoa(p)
-		l := &lane{index: len(b.lanes), stream: streamRoot + token, token: token, rule: r, retention: b.retention(r)}
+		l := &lane{index: len(b.lanes), stream: eventStreams + token, token: token, rule: r, retention: b.retention(r)}
 		l.replicas.Store(int32(replicas))
 		b.lanes = append(b.lanes, l)
 	}

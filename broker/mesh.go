@@ -27,7 +27,7 @@ func again(ctx context.Context, do func(ctx context.Context) error) error {
 		try, cancel := context.WithTimeout(ctx, tryTimeout)
 		err := do(try)
 		cancel()
-		if err == nil || !passing(err) {
+		if err == nil || !Passing(err) {
 			return err
 		}
 		if ended := pause(ctx, tryPause); ended != nil {
@@ -41,7 +41,7 @@ func (s *start) again(ctx context.Context, l *lane, do func(ctx context.Context)
 	said := time.Now()
 	return again(ctx, func(ctx context.Context) error {
 		err := do(ctx)
-		if err != nil && passing(err) && time.Since(said) >= sayPeriod {
+		if err != nil && Passing(err) && time.Since(said) >= sayPeriod {
 			said = time.Now()
 			s.broker.log.Warn("a stream cannot be opened yet, trying again", slog.String("stream", l.stream), slog.Any("error", err))
 		}
@@ -71,8 +71,9 @@ var passingCodes = map[jetstream.ErrorCode]bool{
 	10167: true, // JSStreamTooManyRequests
 }
 
-// passing reports whether an error may be gone when the same is done again.
-func passing(err error) bool {
+// Passing reports whether an error of a request to JetStream may be gone when the same
+// is done again.
+func Passing(err error) bool {
 	var (
 		api   *jetstream.APIError
 		final finalError
@@ -127,6 +128,35 @@ func (s *start) openReplicated(ctx context.Context, l *lane) error {
 	}
 }
 
+// lookAround finds out how many copies the streams of no rule have: after a command has
+// changed that, what is made anew takes the same.
+func (s *start) lookAround(ctx context.Context) error {
+	for l := range s.broker.retainedLanes() {
+		if l.rule != nil {
+			continue
+		}
+		have, err := findAgain(ctx, s.js, l.stream)
+		if err != nil {
+			return err
+		}
+		if have != nil {
+			s.broker.keepOn(have.Config.Replicas)
+			return nil
+		}
+	}
+	return nil
+}
+
+// keepOn has what is made anew kept on so many servers, where no rule says how many.
+func (b *Broker) keepOn(replicas int) {
+	b.stored = replicas
+	for _, l := range b.lanes {
+		if !l.ownReplicas() {
+			l.replicas.Store(int32(replicas))
+		}
+	}
+}
+
 // findAgain is findStream that waits out what passes.
 func findAgain(ctx context.Context, js jetstream.JetStream, name string) (have *jetstream.StreamInfo, err error) {
 	err = again(ctx, func(ctx context.Context) error {
@@ -157,7 +187,7 @@ func (s *start) adopt(ctx context.Context, l *lane, have *jetstream.StreamInfo) 
 	if l.epoch == "" || l.retention.raised(&have.Config) || want.Metadata[metadataRules] != m[metadataRules] {
 		s.void(l, "what is retained has changed")
 		l.epoch, l.runs = newEpoch(), Runs{{Token: s.run, First: have.State.LastSeq + 1, Began: s.now}}
-		want = s.broker.streamConfig(l)
+		want.Metadata = s.broker.streamConfig(l).Metadata
 	}
 	return false, s.again(ctx, l, func(ctx context.Context) error {
 		_, err := s.js.UpdateStream(ctx, want)

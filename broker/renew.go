@@ -39,10 +39,18 @@ func (b *Broker) watchLives(ctx context.Context) {
 			return
 		}
 		for l := range b.retainedLanes() {
-			if err := b.renew(ctx, l); err != nil && ctx.Err() == nil {
-				b.log.Debug("cannot ask a stream for its epoch", slog.String("stream", l.stream), slog.Any("error", err))
-			}
+			b.tellRenewal(ctx, l.stream, b.renew(ctx, l))
 		}
+		for _, s := range b.allStores() {
+			b.tellRenewal(ctx, s.name, s.renew(ctx))
+		}
+	}
+}
+
+// tellRenewal logs that a stream did not say what it is; it is asked again.
+func (b *Broker) tellRenewal(ctx context.Context, stream string, err error) {
+	if err != nil && ctx.Err() == nil {
+		b.log.Debug("cannot ask a stream for what it is", slog.String("stream", stream), slog.Any("error", err))
 	}
 }
 
@@ -81,6 +89,10 @@ func (b *Broker) renew(ctx context.Context, l *lane) error {
 	if found.runs, err = parseRuns(answer.Config.Metadata[metadataRuns]); err != nil {
 		return fmt.Errorf("read what stream %s says of itself: %w", l.stream, err)
 	}
+	// Before anybody is told the epoch: what another broker has removed from what the
+	// stream is now is not known here.
+	l.purged.Store(l.rule == nil)
+	l.share.renew()
 	l.renewed.Store(&found)
 	b.log.Error("a stream was made anew: clients are told of a gap, positions from before are void",
 		slog.String("stream", l.stream), slog.String("epoch", found.epoch), slog.String("before", before))

@@ -91,10 +91,11 @@ func (b *Broker) openShares(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			l.purged = !newest.stored.IsZero()
+			l.purged.Store(!newest.stored.IsZero())
 			continue
 		}
-		l.purged, b.shared = true, true
+		l.purged.Store(true)
+		b.shared = true
 		l.share = &share{
 			broker: b, lane: l, parts: parts(b.cfg.Apps, l.retention.MaxBytes), wake: make(chan struct{}, 1), hurry: make(chan struct{}, 1),
 			apps: make(map[string]*usage),
@@ -307,6 +308,20 @@ func (s *share) company(ctx context.Context, app string) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// renew is told that the stream is another one, which may be full of anybody's events.
+func (s *share) renew() {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	s.before = true
+	for _, u := range s.apps {
+		u.counted = false
+	}
+	s.mu.Unlock()
+	rouse(s.wake)
 }
 
 // suspects are the apps that may have more than their part: what is counted of

@@ -111,7 +111,7 @@ func (b *Broker) askState(l *lane) (State, error) {
 
 // removed completes a state with what was removed of an app out of turn.
 func (b *Broker) removed(ctx context.Context, l *lane, app string, s State) (State, error) {
-	if !l.purged {
+	if !l.purged.Load() {
 		return s, nil
 	}
 	own, err := b.readMark(ctx, l, app)

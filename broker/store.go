@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -24,8 +26,9 @@ type Store struct {
 	broker *Broker
 	js     jetstream.JetStream
 	stream jetstream.Stream
-	prefix string // of the subjects
-	void   time.Time
+	name   string       // of the stream
+	prefix string       // of the subjects
+	void   atomic.Int64 // Unix milliseconds, 0: never
 	// acknowledge is told of each sequence before it is known to be stored; nil:
 	// nobody keeps it.
 	acknowledge func(sequence uint64)
@@ -47,15 +50,18 @@ func (b *Broker) OpenStore(ctx context.Context, cfg StoreConfig) (*Store, error)
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{broker: b, js: js, prefix: storeRoot + "." + cfg.Name + "."}
+	s := &Store{broker: b, js: js, name: tableStreams + cfg.Name, prefix: storeRoot + "." + cfg.Name + "."}
 	if err := s.open(ctx, cfg); err != nil {
 		return nil, fmt.Errorf("open store %s: %w", cfg.Name, err)
 	}
+	b.storesMu.Lock()
+	defer b.storesMu.Unlock()
+	b.stores = append(b.stores, s)
 	return s, nil
 }
 
 func (s *Store) open(ctx context.Context, cfg StoreConfig) error {
-	b, name := s.broker, "STORE-"+cfg.Name
+	b, name := s.broker, s.name
 	have, err := findAgain(ctx, s.js, name)
 	if err != nil {
 		return err
@@ -63,12 +69,12 @@ func (s *Store) open(ctx context.Context, cfg StoreConfig) error {
 	if have == nil {
 		have = &jetstream.StreamInfo{}
 	}
-	// What is configured is for a new one.
-	replicas := cmp.Or(have.Config.Replicas, b.cfg.Replicas)
 	void := have.Config.Metadata[metadataVoid]
 	if b.storeLost(name, have.State.LastSeq) {
 		void = strconv.FormatInt(time.Now().UnixMilli(), 10)
 	}
+	// Changed by a command alone; what is configured is for a new one.
+	replicas := cmp.Or(have.Config.Replicas, b.stored, b.cfg.Replicas)
 	want := jetstream.StreamConfig{
 		Name: name, Description: "reecho: table of " + cfg.Name,
 		Subjects: []string{s.prefix + "*"}, Storage: jetstream.FileStorage, Replicas: replicas,
@@ -84,9 +90,7 @@ func (s *Store) open(ctx context.Context, cfg StoreConfig) error {
 	if err != nil {
 		return err
 	}
-	if ms, err := strconv.ParseInt(void, 10, 64); err == nil {
-		s.void = time.UnixMilli(ms)
-	}
+	s.void.Store(voidOf(void))
 	if b.witness != nil {
 		s.acknowledge, err = b.witness.Watch(name, have.State.LastSeq)
 	}
@@ -105,7 +109,45 @@ func (b *Broker) storeLost(stream string, last uint64) bool {
 
 // Void is until when values may have been lost, zero if never: what was put before
 // may be missing, or older than what was put last.
-func (s *Store) Void() time.Time { return s.void }
+func (s *Store) Void() time.Time {
+	ms := s.void.Load()
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms)
+}
+
+// voidOf reads what metadata have of it, 0 if they have nothing.
+func voidOf(text string) int64 {
+	ms, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return ms
+}
+
+// renew takes over what the stream says of itself, which a command may have changed.
+func (s *Store) renew(ctx context.Context) error {
+	var answer struct {
+		Config struct {
+			Metadata map[string]string `json:"metadata"`
+		} `json:"config"`
+	}
+	err := again(ctx, func(ctx context.Context) error {
+		return s.broker.ask(ctx, s.broker.api+"STREAM.INFO."+s.name, struct{}{}, &answer)
+	})
+	if err == nil {
+		s.void.Store(voidOf(answer.Config.Metadata[metadataVoid]))
+	}
+	return err
+}
+
+// allStores are the stores that are open.
+func (b *Broker) allStores() []*Store {
+	b.storesMu.Lock()
+	defer b.storesMu.Unlock()
+	return slices.Clone(b.stores)
+}
 
 // Value is what a Store has of a key.
 type Value struct {

@@ -50,7 +50,7 @@ func (b *Broker) findPartitions(ctx context.Context) error {
 		find = findAgain
 	}
 	for p := range DefaultPartitions {
-		have, err := find(ctx, js, streamRoot+strconv.Itoa(p))
+		have, err := find(ctx, js, eventStreams+strconv.Itoa(p))
 		if err != nil {
 			return fmt.Errorf("look how many partitions the data has: %w", err)
 		}
@@ -75,10 +75,12 @@ func (b *Broker) openStreams(ctx context.Context) error {
 		return err
 	}
 	s := &start{broker: b, js: js, run: newRun(), now: time.Now()}
-	if !b.cfg.Shared {
-		if err := s.lookBack(ctx); err != nil {
-			return err
-		}
+	look := s.lookBack
+	if b.cfg.Shared {
+		look = s.lookAround
+	}
+	if err := look(ctx); err != nil {
+		return err
 	}
 	// The first comes last: it says what the others have been told.
 	for _, l := range slices.Backward(b.lanes) {
