@@ -15,6 +15,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"reecho/edge/command"
 	"reecho/edge/config"
 	"reecho/edge/node"
 )
@@ -44,6 +45,11 @@ func run(args []string, stdout, stderr io.Writer, s *node.Signals) int {
 		status = serve(c, stdout, stderr, s)
 		return nil
 	}
+	operate := func(c *cli.Context) error {
+		p := command.Program{Stdin: os.Stdin, Stdout: stdout, Stderr: stderr, Flag: givenFlag(c), Env: os.LookupEnv}
+		status = command.Cluster(s.Context(), c.Args().Slice(), p)
+		return nil
+	}
 	app := &cli.App{
 		Name: "reecho", HelpName: "reecho", Usage: "a Pusher-compatible realtime server that does not lose events",
 		Version: buildVersion(), Writer: stdout, ErrWriter: stderr,
@@ -52,6 +58,9 @@ func run(args []string, stdout, stderr io.Writer, s *node.Signals) int {
 		Commands: []*cli.Command{{
 			Name: "serve", Usage: "run the server (this is what reecho does without a command)",
 			Flags: flags(), Action: serve, OnUsageError: usageError,
+		}, {
+			Name: "cluster", Usage: "look at a cluster and change it: status, export, import, add, remove, replace, scale, rescue",
+			SkipFlagParsing: true, Action: operate,
 		}},
 		ExitErrHandler: func(*cli.Context, error) {},
 	}
