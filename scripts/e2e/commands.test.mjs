@@ -1,14 +1,15 @@
 // What an operator does with a cluster: looks at it, brings the events of a server that
 // was alone into it, adds, removes and replaces nodes, and saves what is left of it.
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdir, open, readdir, readFile, rm, stat, truncate } from 'node:fs/promises';
+import { mkdir, mkdtemp, open, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
 import { withReplay } from '../../replay/client/replay.mjs';
-import { backend, client, connected, subscribed } from './lib/clients.mjs';
+import { backend, client, subscribed } from './lib/clients.mjs';
 import { Mesh, nodeOptions, steadyPort } from './lib/mesh.mjs';
 import { app, Server } from './lib/server.mjs';
 import { pause, Recorder, within } from './lib/wait.mjs';
@@ -42,6 +43,21 @@ function run(node, ...args) {
     throw new Error(`${error.message}; it said:\n${command.out}${command.err}`);
   });
   return command;
+}
+
+// types runs a command on a terminal, and types a line into it.
+async function types(node, line, ...args) {
+  const script = 'import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))';
+  const child = spawn('python3', ['-c', script, process.env.REECHO_E2E_BINARY, 'cluster', ...args], {
+    env: { PATH: process.env.PATH, REECHO_DATA_DIR: dataDir(node) }, stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  let shown = '';
+  child.stdout.on('data', (text) => {
+    shown += text;
+    if (child.stdin.writable && /Type the name of the cluster, test, to do it: $/.test(shown)) child.stdin.write(line);
+  });
+  const [status] = await within(once(child, 'close'), `cluster ${args.join(' ')} on a terminal`, 100_000);
+  return { status, shown };
 }
 
 // does runs a command that has to work, and returns its JSON.
@@ -164,7 +180,7 @@ commandTest('status: of a whole cluster, without one node, without two', async (
 });
 
 // Travelling clients: each behind a proxy of its own that is aimed at a node.
-async function traveller(t, server, options = {}) {
+async function travel(t, server, options = {}) {
   const proxy = await Proxy.start(t, server.port);
   const pusher = client(t, proxy, options);
   const got = record(await subscribed(pusher, 'match.1'));
@@ -189,8 +205,8 @@ commandTest('from one server to three: positions and sessions go on, nothing is 
   await publish(lone, 'match.1', 1, 10);
   await publish(lone, 'match.2', 1, 30);
   const travellers = [];
-  for (const options of [{ plugin: withReplay }, { plugin: withReplay }, { plugin: withReplay }]) travellers.push(await traveller(t, lone, options));
-  for (let i = 0; i < 3; i++) travellers.push(await traveller(t, lone, { wsPath: `/session/${randomUUID()}` }));
+  for (const options of [{ plugin: withReplay }, { plugin: withReplay }, { plugin: withReplay }]) travellers.push(await travel(t, lone, options));
+  for (let i = 0; i < 3; i++) travellers.push(await travel(t, lone, { wsPath: `/session/${randomUUID()}` }));
   await publish(lone, 'match.1', 11, 20);
   for (const { scores } of travellers) await scores.count(10);
   await pause(2500); // sessions are asked now and then what has arrived
@@ -229,8 +245,19 @@ commandTest('from one server to three: positions and sessions go on, nothing is 
   await refuses(first, /--confirm says "other"/, 'import', file, '--confirm', 'other');
   await untouched();
 
-  const done = await does(second, 'import', '--confirm', 'test', file);
-  assert.match(done.done, /6 streams with 70 events/);
+  const slip = await types(second, 'live\n', 'import', file);
+  assert.equal(slip.status, 1, slip.shown);
+  assert.match(slip.shown, /Cluster test gets the 70 events of a server that was alone[^]*not the name of the cluster/);
+  await untouched();
+
+  // One that is broken off goes on when it is given again.
+  const broken = run(first, 'import', file, '--confirm', 'test');
+  await says(broken, /importing stream EVENTS-2/);
+  broken.child.kill('SIGKILL');
+  await broken.ended;
+  const done = await types(second, 'test\n', 'import', file);
+  assert.equal(done.status, 0, done.shown);
+  assert.match(done.shown, /\[#+\.*\] +\d+ % [^]*Done: 6 streams with 70 events are in the cluster/);
   await healthy(third);
   // The run, which a position names too, is another one: that of the cluster.
   const placed = (events) => events.map(({ position, ...event }) => ({ ...event, epoch: position.slice(0, 10), sequence: position.split('-').at(-1) }));
@@ -364,8 +391,21 @@ commandTest('three become five, and three again', async (t) => {
   await same(mesh.nodes.slice(0, 3), 'match.1', numbers(1, 41));
 });
 
-commandTest('what is left of three is saved, and becomes three again', async (t) => {
-  const mesh = await Mesh.start(t);
+// routeTLS makes what nodes speak TLS with each other by, in a folder.
+async function routeTLS(dir) {
+  const openssl = (...args) => execFileSync('openssl', args, { cwd: dir, stdio: ['ignore', 'ignore', 'pipe'] });
+  await writeFile(path.join(dir, 'ext'), 'subjectAltName=IP:127.0.0.1\n');
+  openssl('req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-keyout', 'ca.key', '-out', 'ca.pem', '-days', '2', '-subj', '/CN=reecho test CA');
+  openssl('req', '-newkey', 'rsa:2048', '-nodes', '-keyout', 'node.key', '-out', 'node.csr', '-subj', '/CN=node');
+  openssl('x509', '-req', '-in', 'node.csr', '-CA', 'ca.pem', '-CAkey', 'ca.key', '-set_serial', '7', '-days', '2', '-extfile', 'ext', '-out', 'node.pem');
+  return ['--cluster-tls-cert', 'node.pem', '--cluster-tls-key', 'node.key', '--cluster-tls-ca', 'ca.pem'].map((arg) => (arg.startsWith('-') ? arg : path.join(dir, arg)));
+}
+
+for (const tls of [false, true]) commandTest(`what is left of three is saved, and becomes three again${tls ? ', with TLS' : ''}`, async (t) => {
+  const keys = await mkdtemp(path.join(tmpdir(), 'reecho-e2e-'));
+  t.after(() => rm(keys, { recursive: true, force: true }));
+  const args = tls ? await routeTLS(keys) : [];
+  const mesh = await Mesh.start(t, { args });
   const [first, second, third] = mesh.nodes;
   await publish(first, 'match.1', 1, 50);
   const pusher = withReplay(client(t, first));
@@ -379,10 +419,12 @@ commandTest('what is left of three is saved, and becomes three again', async (t)
   await Promise.all([second, third].map((node) => rm(dataDir(node), { recursive: true })));
   await within((async () => { while ((await status(first)).leader !== ''); })(), 'the majority to be missed', 60_000);
   await refuses(first, /has to be confirmed/, 'rescue');
-  // As an operator would try first.
-  await first.stop('SIGKILL');
-  await first.launch();
-  await within((async () => { while ((await run(first, 'status').ended) !== 1 || !/NOT healthy/.test((await (async (c) => { await c.ended; return c.out; })(run(first, 'status'))))); })(), 'the node to be asked', 60_000);
+  if (tls) {
+    // As an operator would try first.
+    await first.stop('SIGKILL');
+    await first.launch();
+    await within((async () => { for (;;) { const c = run(first, 'status'); await c.ended; if (/no majority/.test(c.out)) return; } })(), 'the node to be asked', 60_000);
+  }
   const rescued = await does(first, 'rescue', '--confirm', 'test');
   assert.match(rescued.done, /n1 is all of the cluster/);
   await within(first.started, 'the node to start', 60_000);
@@ -394,7 +436,7 @@ commandTest('what is left of three is saved, and becomes three again', async (t)
   // New ones, under an old name and a new one.
   mesh.nodes = [first];
   for (const name of ['n2', 'n4']) {
-    const node = await newNode(t, mesh, name);
+    const node = await newNode(t, mesh, name, { args });
     await node.run();
     await does(first, 'add', name);
   }
@@ -406,4 +448,65 @@ commandTest('what is left of three is saved, and becomes three again', async (t)
   pusher.connect();
   await scores.until((items) => items.includes(80), '80');
   assert.deepEqual(scores.items, numbers(51, 80));
+});
+
+commandTest('a backup of a cluster is put back: what came after it is told of', async (t) => {
+  const mesh = await Mesh.start(t);
+  const [first, second, third] = mesh.nodes;
+  const file = path.join(mesh.dir, 'backup.tar');
+  const traveller = (options) => travel(t, first, options);
+  const early = await traveller({ plugin: withReplay });
+  await publish(first, 'match.1', 1, 20);
+  await early.scores.count(20);
+  early.leave();
+  const late = await traveller({ plugin: withReplay });
+  const session = await traveller({ wsPath: `/session/${randomUUID()}` });
+  const made = await does(second, 'export', file);
+  assert.equal(made.cluster, 'test');
+  await publish(first, 'match.1', 21, 40);
+  for (const one of [late, session]) await one.scores.count(20);
+  await pause(2500); // the session is asked what has arrived
+  for (const one of [late, session]) one.leave();
+  await mesh.stop();
+  for (const node of mesh.nodes) await rm(dataDir(node), { recursive: true });
+
+  // The nodes are to be as they were.
+  const [{ options }] = mesh.nodes;
+  const restart = async (change) => {
+    for (const node of mesh.nodes) Object.assign(node.options, change);
+    await mesh.run();
+    await healthy(first);
+  };
+  const { args } = options;
+  const ownArgs = mesh.nodes.map((node) => node.options.args);
+  for (const node of mesh.nodes) node.options.args = [...node.options.args, '--partitions', '2'];
+  await restart({});
+  await refuses(third, /the archive has 4 partitions and node n\d has 2: set partitions to 4/, 'import', file, '--confirm', 'test');
+  await mesh.stop();
+  for (const node of mesh.nodes) await rm(dataDir(node), { recursive: true });
+  mesh.nodes.forEach((node, i) => { node.options.args = [...ownArgs[i], '--retention-age', '2h']; });
+  await restart({ apps: [{ ...app, retention: [{ channels: 'short.*', age: '1m' }] }] });
+  const answer = await refuses(third, /stream EVENTS-0 was kept with retention_age 1h0m0s, the nodes have 2h0m0s/, 'import', file, '--confirm', 'test');
+  assert.match(answer.error, /the retention rules of the archive are \[\], those of the nodes \[\{[^]*for a retention rule that the archive does not have/);
+  await mesh.stop();
+  mesh.nodes.forEach((node, i) => { node.options.args = ownArgs[i]; });
+  for (const node of mesh.nodes) await rm(dataDir(node), { recursive: true });
+  await restart({ apps: undefined });
+  assert.deepEqual(first.options.args, args);
+  await publish(first, 'match.9', 1, 1);
+  await refuses(third, /the cluster is not empty: stream EVENTS-\d has 1 events/, 'import', file, '--confirm', 'test');
+  await mesh.stop();
+  for (const node of mesh.nodes) await rm(dataDir(node), { recursive: true });
+  await restart({});
+
+  await does(third, 'import', file, '--confirm', 'test');
+  await same(mesh.nodes, 'match.1', numbers(1, 20));
+  await publish(second, 'match.1', 101, 120);
+  for (const [one, node, event] of [[early, second, 'reecho:resumed'], [late, third, 'reecho:gap'], [session, second, 'reecho:gap']]) {
+    one.arrive(node);
+    const [outcome] = await one.outcomes.count(1);
+    assert.equal(outcome.event, event, JSON.stringify(outcome));
+  }
+  await early.scores.until((items) => items.includes(120), '120');
+  assert.deepEqual(early.scores.items, [...numbers(1, 20), ...numbers(101, 120)]);
 });
