@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -100,4 +101,36 @@ func TestMeshReadOfLeader(t *testing.T) {
 			t.Errorf("from %d, since %v, at most %d: more %v, %v, want %v (-want +got):\n%s", tt.from, tt.since, tt.limit, more, err, tt.more, diff)
 		}
 	}
+}
+
+// A stream that a command makes anew while the nodes run is none whose files were
+// removed, however many it had: nodes go on. Seen: the server of each was restarted.
+func TestMeshStreamMadeAnew(t *testing.T) {
+	t.Parallel()
+	m := brokertest.StartMesh(t, 3, broker.Config{Partitions: 1})
+	large := strings.Repeat("x", 1<<20)
+	for range 20 { // some files
+		mustPublish(t, m.Nodes[0].Broker, record("match.1", large))
+	}
+	for _, n := range m.Nodes { // which are known
+		if err := n.Server.Check(t.Context(), 0, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := brokertest.Recreate(t.Context(), m.Nodes[1].Server, "EVENTS-0", "anew"); err != nil {
+		t.Fatal(err)
+	}
+	// As long as it takes for what is missing to count as removed, and more.
+	for until := time.Now().Add(3 * time.Second); time.Now().Before(until); <-time.After(100 * time.Millisecond) {
+		for _, n := range m.Nodes {
+			if err := n.Server.Check(t.Context(), 0, false); err != nil {
+				t.Fatalf("%s: %v", n.Config.Name, err)
+			}
+			if err := n.Failure(); err != nil {
+				t.Fatalf("%s: %v", n.Config.Name, err)
+			}
+		}
+	}
+	mustPublish(t, m.Nodes[2].Broker, record("match.1", "0"))
+	wantEvents(t, m.Nodes[0].Broker, "match.1", 1)
 }
