@@ -57,7 +57,8 @@ func (n *Node) problem(elected bool) string {
 	case !n.Alive:
 		return fmt.Sprintf("node %s does not answer: start it", n.Name)
 	case !n.Member:
-		return fmt.Sprintf("node %s runs and is not a member yet", n.Name)
+		// nats-server, raft.go, peerRemoveTimeout.
+		return fmt.Sprintf("node %s runs and is not a member yet; one whose name was taken out is let in again after five minutes", n.Name)
 	case elected && !n.Current:
 		return fmt.Sprintf("node %s does not know yet what was decided while it was away", n.Name)
 	case !n.Ready:
@@ -86,8 +87,9 @@ func (s *Status) streamProblems(stream *Stream, without []string) (problems []st
 			add("is behind on %s, which is catching up", c.Node)
 		}
 	}
-	if n := len(stream.Copies); n != stream.Replicas {
-		add("has %d of %d copies", n, stream.Replicas)
+	// Where there are too few nodes, new ones get the copies that are missing.
+	if n, want := len(stream.Copies), min(stream.Replicas, len(s.members())); n < want || n > stream.Replicas {
+		add("has %d of %d copies", n, want)
 	} else if stream.changes && len(without) == 0 {
 		add("is being moved")
 	}
@@ -97,6 +99,9 @@ func (s *Status) streamProblems(stream *Stream, without []string) (problems []st
 // miscounted says which streams have not as many copies as they should: as many as the
 // others, if no rule of retention says another number, and more than one.
 func (s *Status) miscounted() (problems []string) {
+	if n := len(s.members()); s.Leader != "" && n < s.Copies && s.allThere() {
+		problems = append(problems, fmt.Sprintf("%d nodes are there and each event is to be on %d: start new ones with empty data folders, and reecho cluster add each", n, s.Copies))
+	}
 	if s.Copies == 1 {
 		problems = append(problems, "each event is on one node alone: with three nodes there, reecho cluster scale 3")
 	}
@@ -106,6 +111,11 @@ func (s *Status) miscounted() (problems []string) {
 		}
 	}
 	return problems
+}
+
+// allThere reports whether all members answer.
+func (s *Status) allThere() bool {
+	return !slices.ContainsFunc(s.Nodes, func(n Node) bool { return n.Member && !n.Alive })
 }
 
 // ruled reports whether a rule of retention says how many copies a stream has.
@@ -122,10 +132,10 @@ func (s *Status) healthy(without ...string) error {
 	return refused("the cluster has to be healthy first:\n  - %s", strings.Join(problems, "\n  - "))
 }
 
-// members are the names of the members, as far as they are there, but for one.
-func (s *Status) members(without string) (names []string) {
+// members are the names of the members that are there.
+func (s *Status) members() (names []string) {
 	for i := range s.Nodes {
-		if n := &s.Nodes[i]; n.Member && n.Alive && n.Name != without {
+		if n := &s.Nodes[i]; n.Member && n.Alive {
 			names = append(names, n.Name)
 		}
 	}

@@ -40,7 +40,7 @@ func (o *Operator) Add(ctx context.Context, name string) (*Outcome, error) {
 		return nil, err
 	}
 	next := []string{"name all nodes in cluster_peers of each node's configuration, for its next start"}
-	if n := len(s.members("")); s.Copies < 3 && n >= 3 {
+	if n := len(s.members()); s.Copies < 3 && n >= 3 {
 		next = append(next, "reecho cluster scale 3, for each event to be on three nodes")
 	} else if s.Copies < 5 && n >= 5 {
 		next = append(next, "reecho cluster scale 5, if each event is to be on five nodes")
@@ -83,7 +83,7 @@ func (o *Operator) Remove(ctx context.Context, name string, confirm Confirm) (*O
 	if err != nil {
 		return nil, err
 	}
-	left := len(s.members(name))
+	left := len(s.members())
 	for _, stream := range s.on(name) {
 		if stream.Replicas > left {
 			return nil, refused("stream %s has %d copies and %d nodes would be left: start another node and use reecho cluster replace %s NEW, or reecho cluster scale first", stream.Name, stream.Replicas, left, name)
@@ -97,7 +97,7 @@ func (o *Operator) Remove(ctx context.Context, name string, confirm Confirm) (*O
 		return nil, err
 	}
 	return &Outcome{
-		Done:   fmt.Sprintf("node %s is taken out of the cluster, %d nodes are left", name, len(s.members(""))),
+		Done:   fmt.Sprintf("node %s is taken out of the cluster, %d nodes are left", name, len(s.members())),
 		Next:   []string{"take " + name + " out of cluster_peers of each node's configuration, for its next start", "remove the data folder of " + name},
 		Status: s,
 	}, nil

@@ -31,7 +31,7 @@ func (o *Operator) Rescue(ctx context.Context, confirm Confirm) (*Outcome, error
 	if len(s.Streams) == 0 {
 		return nil, refused("node %s has no events: use this where a node has them", o.access.Node)
 	}
-	left := s.members("")
+	left := s.members()
 	var lost []Node
 	for _, n := range s.Nodes {
 		if n.Member && !n.Alive {
@@ -56,23 +56,11 @@ func (o *Operator) Rescue(ctx context.Context, confirm Confirm) (*Outcome, error
 	if s, err = o.await(ctx, (*Status).unrescued); err != nil {
 		return nil, err
 	}
-	// So many copies there can be: as many as before are a matter of scale.
-	for i := range s.Streams {
-		if stream := &s.Streams[i]; stream.Replicas > len(left) {
-			if err := o.setCopies(ctx, stream, len(left)); err != nil {
-				return nil, err
-			}
-		}
-	}
-	if s, err = o.await(ctx, func(s *Status) string { return strings.Join(s.problems(), "; ") }); err != nil {
-		return nil, err
-	}
 	return &Outcome{
 		Done: fmt.Sprintf("%s is all of the cluster, with all that it had", strings.Join(left, ", ")),
 		Next: []string{
 			"make sure that the lost nodes never start again with the data folders that they had",
-			"start new nodes with empty data folders, and reecho cluster add each",
-			"reecho cluster scale 3, for each event to be on three nodes again",
+			"start new nodes with empty data folders, and reecho cluster add each: they get copies of all streams",
 		},
 		Status: s,
 	}, nil
@@ -214,5 +202,5 @@ func (s *Status) unrescued() string {
 			}
 		}
 	}
-	return ""
+	return strings.Join(s.problems(), "; ")
 }

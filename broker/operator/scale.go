@@ -44,7 +44,7 @@ func (o *Operator) Scale(ctx context.Context, copies int, confirm Confirm) (*Out
 
 // toScale are the streams that have to change, unless that is refused.
 func (s *Status) toScale(copies int) ([]*Stream, error) {
-	if there := s.members(""); len(there) < copies {
+	if there := s.members(); len(there) < copies {
 		return nil, refused("%d nodes are there (%s), for %d copies as many are needed: start more, and reecho cluster add each", len(there), strings.Join(there, ", "), copies)
 	}
 	if err := s.healthy(); err != nil {
@@ -61,7 +61,7 @@ func (s *Status) toScale(copies int) ([]*Stream, error) {
 
 // spare says what to do about nodes that have no copy of anything.
 func (s *Status) spare() []string {
-	if n := len(s.members("")); n > s.Copies {
+	if n := len(s.members()); n > s.Copies {
 		return []string{fmt.Sprintf("%d nodes are there: those that are not needed can be stopped, and removed, one after the other, with reecho cluster remove NAME", n)}
 	}
 	return []string{}

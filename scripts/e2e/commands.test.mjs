@@ -431,17 +431,17 @@ for (const tls of [false, true]) commandTest(`what is left of three is saved, an
   await retried('a publish on one node', () => publish(first, 'match.1', 71, 71));
   await same([first], 'match.1', numbers(1, 71));
   const alone = await status(first);
-  assert.match(alone.problems.join('\n'), /each event is on one node alone/);
+  assert.deepEqual(alone.problems, ['1 nodes are there and each event is to be on 3: start new ones with empty data folders, and reecho cluster add each']);
 
-  // New ones, under an old name and a new one.
+  // New ones: an old name is let in again after five minutes only.
   mesh.nodes = [first];
-  for (const name of ['n2', 'n4']) {
+  for (const name of ['n4', 'n5']) {
     const node = await newNode(t, mesh, name, { args });
     await node.run();
     await does(first, 'add', name);
   }
-  const whole = await does(first, 'scale', '3');
-  assert.ok(whole.status.healthy, whole.status.problems.join('\n'));
+  const whole = await healthy(mesh.nodes[2]);
+  for (const { name, copies } of whole.streams) assert.deepEqual(copies.map(({ node }) => node), ['n1', 'n4', 'n5'], name);
   await publish(mesh.nodes[2], 'match.1', 72, 80);
   await same(mesh.nodes, 'match.1', numbers(1, 80));
   // Who was away has missed nothing, and positions are what they were.
