@@ -177,20 +177,24 @@ export class Spread {
 }
 
 // Front is one port for all nodes: each connection goes to the next node that
-// runs. It passes on bytes and ends, and is as slow as who is slow; nodes see the
+// is ready. It passes on bytes and ends, and is as slow as who is slow; nodes see the
 // address that the client comes from.
 class Front {
   static async start(nodes, port = 0) {
     const front = new Front();
     let next = 0;
     front.links = new Set();
-    front.server = net.createServer({ allowHalfOpen: true }, (client) => {
-      const running = nodes().filter((node) => node.running);
-      if (running.length === 0) {
+    front.server = net.createServer({ allowHalfOpen: true }, async (client) => {
+      client.on('error', () => {});
+      // A node that starts turns all away.
+      await Promise.any(nodes().filter((node) => node.running).map(({ started }) => started)).catch(() => {});
+      if (client.destroyed) return;
+      const open = nodes().filter((node) => node.running && node.ready);
+      if (open.length === 0) {
         client.resetAndDestroy();
         return;
       }
-      front.link(client, running[next++ % running.length].port);
+      front.link(client, open[next++ % open.length].port);
     });
     front.server.listen(port, '127.0.0.1');
     await once(front.server, 'listening');

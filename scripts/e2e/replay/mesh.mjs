@@ -56,7 +56,7 @@ const PAGE = 1000;
 const small = new Set(['setup', 'join', 'knockAlong', 'publishAlong', 'publish', 'break', 'away', 'back', 'pause', 'everybody']);
 
 // apart are the steps that can leave a node without a majority.
-const apart = new Set(['cut', 'isolate', 'freeze', 'all', 'stop', 'lose']);
+const apart = new Set(['cut', 'isolate', 'freeze', 'all', 'stop']);
 
 // perform does a list of steps and returns the round, with its problems.
 export async function perform(steps) {
