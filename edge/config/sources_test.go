@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -272,6 +273,39 @@ func TestNumbers(t *testing.T) {
 			if _, err := Load(s); err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("%s: %s: %v, want %q", name, text, err, want)
 			}
+		}
+	}
+}
+
+// Commands beside a server find its data folder where the server does, and need, and
+// make, nothing else.
+func TestDataDir(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "reecho.yaml")
+	if err := os.WriteFile(file, []byte("data_dir: /from/file\ncluster_name: live\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		flags, env map[string]string
+		want       string
+		fails      bool
+	}{
+		"default":            {nil, nil, DefaultDataDir, false},
+		"environment":        {nil, map[string]string{"REECHO_DATA_DIR": "/from/env"}, "/from/env", false},
+		"file":               {map[string]string{"config": file}, nil, "/from/file", false},
+		"file, environment":  {map[string]string{"config": file}, map[string]string{"REECHO_DATA_DIR": "/from/env"}, "/from/env", false},
+		"file by name":       {nil, map[string]string{"REECHO_CONFIG": file}, "/from/file", false},
+		"flag":               {map[string]string{"config": file, "data-dir": "/from/flag"}, nil, "/from/flag", false},
+		"empty":              {map[string]string{"data-dir": ""}, nil, "", true},
+		"no such file":       {map[string]string{"config": file + "x"}, nil, "", true},
+		"of others, ignored": {map[string]string{"data-dir": "/from/flag"}, map[string]string{"REECHO_CLUSTER_SIZE": "9"}, "/from/flag", false},
+	} {
+		look := func(m map[string]string) func(string) (string, bool) {
+			return func(name string) (string, bool) { v, ok := m[name]; return v, ok }
+		}
+		got, err := DataDir(Source{Flag: look(tt.flags), Env: look(tt.env)})
+		if (err != nil) != tt.fails || err == nil && got != tt.want {
+			t.Errorf("%s: got %q, %v, want %q", name, got, err, tt.want)
 		}
 	}
 }
