@@ -18,6 +18,7 @@ import (
 	"reecho/edge/fanout"
 	"reecho/edge/limit"
 	"reecho/edge/pusher"
+	"reecho/edge/socket"
 	"reecho/replay"
 	"reecho/replay/session"
 )
@@ -131,7 +132,7 @@ func NewHub(ctx context.Context, cfg Config, apps *app.Registry, b *broker.Broke
 		return nil, err
 	}
 	h := newHub(cfg, sources{ //nolint:contextcheck // the context bounds the start only
-		broker: b, logs: replay.LogsOf(b), records: records, others: othersOf(b),
+		broker: b, logs: replay.LogsOf(b), records: records, others: othersOf(b), rings: ringsOf(b),
 		// What expires must have been compared before.
 		sweep: min(replay.DefaultSweep, max(b.ShortestAge()/4, time.Second)),
 	}, log)
@@ -155,6 +156,7 @@ type sources struct {
 	logs    replay.Logs
 	records session.Records
 	others  session.Others // nil: the node is alone
+	rings   replay.Others  // nil: the node is alone
 	sweep   time.Duration  // see replay.Config
 }
 
@@ -164,6 +166,14 @@ func othersOf(b *broker.Broker) session.Others {
 		return line
 	}
 	return nil
+}
+
+// ringsOf are the nodes that keep recent events of the same channels.
+func ringsOf(b *broker.Broker) replay.Others {
+	if b.Nodes().Single() {
+		return nil
+	}
+	return b.Nodes().Line("rings")
 }
 
 // newHub makes a hub without apps, and starts what they share.
@@ -183,7 +193,7 @@ func newHub(cfg Config, from sources, log *slog.Logger) *Hub {
 	node.lingering.limit, node.lingering.ledger = int64(cfg.LingerMemory), cfg.Ledger
 	node.replay = replay.Open(from.logs, replay.Config{
 		Memory: cfg.ReplayMemory, Sweep: from.sweep, Slots: replay.DefaultSlots * node.pool.Shards(), Throttle: node.pool.Wait,
-		Frame: textFrame, Position: positionedFrame,
+		Frame: textFrame, Position: positionedFrame, Others: from.rings, Text: socket.Payload,
 	}, lines)
 	h := &Hub{cfg: cfg, node: node, tenants: make(map[*app.App]*Tenant)}
 	node.ctx, h.stop = context.WithCancel(context.Background())

@@ -7,7 +7,8 @@
 // A Node is what the channels of a node share. A Channel follows its log (tail.go,
 // by the rules of sequencer.go), keeps the newest events (ring.go, memory.go) and
 // serves a Request (catchup.go): from the ring, or by loading first what the ring
-// lacks (load.go, history.go, queue.go, newest.go). What is said of completeness is
+// lacks (load.go): from another node that has it in its ring (others.go, pack.go), or
+// from the log (history.go, queue.go, newest.go). What is said of completeness is
 // decided in one place (decide.go) on what is asked for in another (prove.go). A
 // page of history needs no channel (page.go).
 //

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"reecho/broker"
 	"reecho/broker/brokertest/seed"
 )
 
@@ -38,6 +39,7 @@ func TestWorldsNoticeAKeptEpoch(t *testing.T) {
 			over := make(chan struct{})
 			go func() {
 				defer close(over)
+				defer w.beside.stop()
 				defer w.stop(false)
 				w.raiseAll()
 			}()
@@ -59,8 +61,9 @@ func (w *world) raiseAll() {
 		w.step()
 	}
 	w.stop(false)
-	kept := &w.log.Retention
-	kept.EventsPerChannel, kept.MaxAge, kept.MaxBytes = 10*kept.EventsPerChannel, 10*kept.MaxAge, 10*kept.MaxBytes
+	w.log.Change(func(kept *broker.Retention) {
+		kept.EventsPerChannel, kept.MaxAge, kept.MaxBytes = 10*kept.EventsPerChannel, 10*kept.MaxAge, 10*kept.MaxBytes
+	})
 	w.log.Restart()
 	w.start()
 	for range 200 {

@@ -12,8 +12,7 @@ import (
 
 // What a client wants and the ring does not have is looked for in this order
 // (DESIGN §6): T1 is the ring, which Catchup asks itself; T2 the rings of other
-// nodes, of which a node that is alone has none: the question to them belongs
-// into read, before the stream; T3 the stream.
+// nodes, for a client that comes back (others.go); T3 the stream.
 
 // past is what was found of a channel's past for a client that wants it.
 type past struct {
@@ -141,6 +140,10 @@ func (c *Catchup) loadWanted(ctx context.Context, base, end uint64) error {
 // missing.
 func (c *Catchup) loadBack(ctx context.Context, base uint64) error {
 	at, bounds := c.req.Claim.Sequence, c.ch.bounds
+	if events, whole := c.askOthers(ctx, at, base); whole {
+		c.ch.prepend(c.line, at, base, events)
+		return nil
+	}
 	// With the event of the claim itself, which proves most.
 	events, _, err := c.read(ctx, Range{
 		After: at - min(at, 1), UpTo: base, Events: bounds.Events + 1, Bytes: bounds.Bytes + bounds.EventBytes,

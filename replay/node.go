@@ -56,6 +56,10 @@ type Config struct {
 	// may be called with a channel locked.
 	Frame    func(text []byte) []byte
 	Position func(frame []byte, p Position) []byte
+	// Others, if not nil, are asked for what this node would have to read, and Text
+	// is the text that Frame made a frame of.
+	Others Others
+	Text   func(frame []byte) []byte
 }
 
 func (c Config) withDefaults() Config {
@@ -87,8 +91,8 @@ type Node struct {
 
 	mu       sync.Mutex
 	closed   bool
-	channels map[*Channel]struct{} // those that follow their log
-	rechecks []recheck             // ascending by due
+	channels map[broker.Ref]*Channel // those that follow their log
+	rechecks []recheck               // ascending by due
 	wake     chan struct{}
 }
 
@@ -104,9 +108,12 @@ func Open(logs Logs, cfg Config, log *slog.Logger) *Node {
 		logs: logs, cfg: cfg, log: log,
 		history: NewHistory(logs, cfg.Memory), memory: NewMemory(cfg.Memory),
 		slots: make(chan struct{}, cfg.Slots), fills: make(chan struct{}, maxFills),
-		channels: make(map[*Channel]struct{}), wake: make(chan struct{}, 1),
+		channels: make(map[broker.Ref]*Channel), wake: make(chan struct{}, 1),
 	}
 	n.ctx, n.stop = context.WithCancel(context.Background())
+	if cfg.Others != nil {
+		cfg.Others.Answer(n.answer)
+	}
 	n.tasks.Go(n.run)
 	return n
 }
@@ -132,7 +139,7 @@ func (n *Node) remember(ch *Channel) bool {
 	if n.closed {
 		return false
 	}
-	n.channels[ch] = struct{}{}
+	n.channels[ch.ref] = ch
 	n.recheckLocked(ch)
 	return true
 }
@@ -157,7 +164,9 @@ func (n *Node) recheckLocked(ch *Channel) {
 func (n *Node) forget(ch *Channel) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	delete(n.channels, ch)
+	if n.channels[ch.ref] == ch {
+		delete(n.channels, ch.ref)
+	}
 }
 
 // startFill runs fill unless the node is closed.
@@ -218,8 +227,8 @@ func (n *Node) due(now time.Time) (channels []*Channel, next time.Duration) {
 	defer n.mu.Unlock()
 	i := 0
 	for i < len(n.rechecks) && !n.rechecks[i].due.After(now) {
-		if _, open := n.channels[n.rechecks[i].ch]; open {
-			channels = append(channels, n.rechecks[i].ch)
+		if ch := n.rechecks[i].ch; n.channels[ch.ref] == ch {
+			channels = append(channels, ch)
 		}
 		i++
 	}
@@ -235,7 +244,7 @@ func (n *Node) all() []*Channel {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	all := make([]*Channel, 0, len(n.channels))
-	for ch := range n.channels {
+	for _, ch := range n.channels {
 		all = append(all, ch)
 	}
 	return all

@@ -35,6 +35,7 @@ type world struct {
 	rooms    []*room
 	clients  []*client
 	wire     []wired // live events on their way
+	beside   *beside
 
 	mu     sync.Mutex
 	copied *past
@@ -90,6 +91,7 @@ func newWorld(t judge, seed uint64, tally map[string]int) *world {
 	for i := range 8 {
 		w.clients = append(w.clients, newClient(w, i))
 	}
+	w.beside = newBeside(w, seed)
 	w.start()
 	return w
 }
@@ -98,7 +100,7 @@ func newWorld(t judge, seed uint64, tally map[string]int) *world {
 func (w *world) start() {
 	w.node = replay.Open(w.log, replay.Config{
 		Memory: 1000 + w.rng.IntN(20_000), Slots: 1 + w.rng.IntN(3),
-		Frame: func(text []byte) []byte { return text }, Position: withPosition,
+		Frame: func(text []byte) []byte { return text }, Position: withPosition, Others: &w.beside.road,
 	}, silent)
 	w.sessions = session.Open(session.Config{Retention: w.log.Retention.MaxAge}, table{w}, nil, silent)
 	w.rooms, w.wire = nil, nil
@@ -224,6 +226,7 @@ func (w *world) publishFor(exclude string, ref broker.Ref, followed bool) {
 	w.mu.Lock()
 	w.stored[ref] = append(w.stored[ref], stored{sequence: ev.Sequence, exclude: exclude, at: time.Now()})
 	w.mu.Unlock()
+	w.beside.published(ref, ev)
 	for range []int{1, 1, 1, 1, 1, 1, 0, 2}[w.rng.IntN(8)] {
 		w.wire = append(w.wire, wired{ref, ev})
 	}
@@ -256,6 +259,9 @@ func (w *world) pass(d time.Duration) {
 		for range len(w.wire) {
 			w.arrive()
 		}
+		for range len(w.beside.wire) {
+			w.beside.arrive()
+		}
 		synctest.Wait()
 		for _, c := range w.clients {
 			c.readAll()
@@ -264,6 +270,7 @@ func (w *world) pass(d time.Duration) {
 }
 
 func (w *world) step() {
+	w.beside.step()
 	c := w.clients[w.rng.IntN(len(w.clients))]
 	switch n := w.rng.IntN(1000); {
 	case n < 220:
@@ -325,7 +332,20 @@ func (w *world) step() {
 // some higher; with nothing kept for a while; or with what it had.
 func (w *world) rebound() {
 	w.stop(w.rng.IntN(2) == 0)
-	kept := &w.log.Retention
+	w.log.Change(w.change)
+	kept := w.log.Retention
+	if w.rng.IntN(4) == 0 {
+		<-time.After(time.Duration(w.rng.Int64N(int64(kept.MaxAge))))
+	}
+	w.log.Restart()
+	for _, ref := range refs {
+		w.tell(ref, nil, "keeps %+v, epoch %d, %d retained", kept, w.log.Epoch(), len(w.log.Retained(ref)))
+	}
+	w.start()
+}
+
+// change makes the bounds others.
+func (w *world) change(kept *broker.Retention) {
 	switch w.rng.IntN(4) {
 	case 0:
 		kept.Off = !kept.Off
@@ -340,14 +360,6 @@ func (w *world) rebound() {
 		w.raise(kept)
 		w.lower(kept)
 	}
-	if w.rng.IntN(4) == 0 {
-		<-time.After(time.Duration(w.rng.Int64N(int64(kept.MaxAge))))
-	}
-	w.log.Restart()
-	for _, ref := range refs {
-		w.tell(ref, nil, "keeps %+v, epoch %d, %d retained", *kept, w.log.Epoch(), len(w.log.Retained(ref)))
-	}
-	w.start()
 }
 
 // raise makes one bound higher.
@@ -444,6 +456,7 @@ func (w *world) finish() {
 
 // live is all that happens in a world.
 func (w *world) live() {
+	defer w.beside.stop()
 	defer w.stop(false)
 	for range 400 {
 		w.step()
@@ -479,7 +492,7 @@ func TestNoUnflaggedGap(t *testing.T) {
 		})
 	}
 	t.Logf("%v", tally)
-	for _, what := range []string{"whole", "gaps", "parts", "newest", "since", "since and newest", "sessions", "ahead", "twice broken", "epochs", "copies", "evicted", "flapping", "late requests", "raised", "lowered", "off and on"} {
+	for _, what := range []string{"whole", "gaps", "parts", "newest", "since", "since and newest", "sessions", "ahead", "twice broken", "epochs", "copies", "evicted", "flapping", "late requests", "others", "raised", "lowered", "off and on"} {
 		if tally[what] < 10 {
 			t.Errorf("the worlds are too peaceful: %d × %s", tally[what], what)
 		}

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"sync"
 
 	"github.com/nats-io/nats.go"
 )
@@ -33,6 +34,30 @@ func (l *Line) Ask(ctx context.Context, life string, question []byte) (answer []
 		return nil, false, nil
 	}
 	return answer, true, err
+}
+
+// AskAny asks all other nodes that are alive at once, and returns the first answer that
+// is not empty; nil: none has one, or has answered before ctx ended.
+func (l *Line) AskAny(ctx context.Context, question []byte) (answer []byte) {
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	peers := l.nodes.Peers()
+	answers := make(chan []byte, len(peers))
+	for _, p := range peers {
+		asking.Go(func() {
+			// Who does not answer has no answer.
+			answer, _ := l.nodes.Ask(ctx, p.ID, l.kind, question)
+			answers <- answer
+		})
+	}
+	for range peers {
+		if answer := <-answers; len(answer) > 0 {
+			return answer
+		}
+	}
+	return nil
 }
 
 // Answer calls f for each question, of several at once. It must be called before

@@ -27,14 +27,18 @@ func (c channelLog) Runs() broker.Runs { return c.runs }
 
 // Stream implements replay.Log.
 func (c channelLog) Stream() int {
-	if c.log.Retention.Off {
+	if c.Retention().Off {
 		return -1
 	}
 	return 0
 }
 
 // Retention implements replay.Log.
-func (c channelLog) Retention() broker.Retention { return c.log.Retention }
+func (c channelLog) Retention() broker.Retention {
+	c.log.mu.Lock()
+	defer c.log.mu.Unlock()
+	return c.log.Retention
+}
 
 func (c channelLog) find(ctx context.Context, wanted func(*Stored) bool) ([]broker.Event, error) {
 	unlock, err := c.log.answer(ctx)

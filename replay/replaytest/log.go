@@ -85,6 +85,13 @@ func (l *Log) Begin() {
 	l.beginRunLocked()
 }
 
+// Change changes Retention while nodes read it.
+func (l *Log) Change(change func(kept *broker.Retention)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	change(&l.Retention)
+}
+
 // Restart begins a new run of the epoch, as a restart of the server does.
 func (l *Log) Restart() {
 	l.mu.Lock()
