@@ -183,7 +183,7 @@ func (s *scanner) takeOne(m jetstream.Msg) error {
 	}
 	// The consumer numbers what it delivers, and delivers nothing again.
 	if s.delivered++; meta.Sequence.Consumer != s.delivered {
-		return errTorn
+		return unanswered(errTorn)
 	}
 	s.seen, s.pending = meta.Sequence.Stream, meta.NumPending
 	ref, err := refOf(s.refs, m.Subject())
