@@ -23,18 +23,18 @@ type meshScenario struct {
 	run  func(context.Context, options, *table) error
 }
 
-// runMesh runs a scenario as often as wanted and prints its table.
+// runMesh runs a scenario as often as wanted and prints its table, also of what was
+// measured before one failed.
 func runMesh(ctx context.Context, o options, s meshScenario) error {
 	if o.url != "" {
 		return errors.New("it starts its own servers: leave --url away")
 	}
 	var t table
-	for range o.repeat {
-		if err := s.run(ctx, o, &t); err != nil {
-			return err
-		}
+	var failed error
+	for i := 0; i < o.repeat && failed == nil; i++ {
+		failed = s.run(ctx, o, &t)
 	}
-	return t.print(os.Stdout, s.name)
+	return errors.Join(failed, t.print(os.Stdout, s.name))
 }
 
 // mesh is servers under measurement: several that are one, or one that is alone.

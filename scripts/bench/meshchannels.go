@@ -18,10 +18,10 @@ const (
 	underWay = 256
 	// memoryTime is how long after the work memory is taken: garbage is given back
 	// to the system over time.
-	memoryTime = 30 * time.Second
+	memoryTime = 20 * time.Second
 	// quietTime is longer than the period in which channels are compared with the
 	// streams.
-	quietTime = time.Minute
+	quietTime = 40 * time.Second
 )
 
 // meshChannels is channels that nobody followed before, each with one subscriber on
@@ -88,7 +88,7 @@ func (m *mesh) follow(t *table, row string, at int, conns []*conn) error {
 	m.addShares(t, row, "bytes", at, grown)
 	cpu, start = m.cpu(), time.Now()
 	wait(quietTime)
-	m.addShares(t, row, "then CPU µs a minute", at, m.workOf(cpu, time.Since(start), followed))
+	m.addShares(t, row, "then CPU µs in 40 s", at, m.workOf(cpu, time.Since(start), followed))
 	return m.unfailed(failed)
 }
 

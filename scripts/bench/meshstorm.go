@@ -21,6 +21,8 @@ type way struct {
 	follows bool
 	// killed: theirs is, in the moment before.
 	killed bool
+	// whole: they have missed nothing.
+	whole bool
 }
 
 // ways begin with those where a server has in memory what was missed.
@@ -29,6 +31,7 @@ var ways = []way{
 	{row: "back to the same of three", size: meshSize},
 	{row: "to another that follows the channels", size: meshSize, to: 1, follows: true},
 	{row: "to another that does not", size: meshSize, to: 1},
+	{row: "to another that does not, nothing missed", size: meshSize, to: 1, whole: true},
 	{row: "theirs killed, to another that follows", size: meshSize, to: 1, follows: true, killed: true},
 	{row: "theirs killed, to another that does not", size: meshSize, to: 1, killed: true},
 }
@@ -46,7 +49,7 @@ func (s meshStorm) run(ctx context.Context, o options, t *table) error {
 // strike lets the clients come back, each to one of the channels.
 func (s meshStorm) strike(m *mesh, w way, t *table) error {
 	st := storm{clients: s.clients, channels: s.channels}
-	positions, err := s.miss(m, st, w.follows)
+	positions, err := s.miss(m, st, w)
 	if err != nil {
 		return err
 	}
@@ -65,8 +68,13 @@ func (s meshStorm) strike(m *mesh, w way, t *table) error {
 	}); err != nil {
 		return err
 	}
-	if err := await("missed events came", int64(s.clients*missedEvents), b.events.Load); err != nil {
+	if err := await("clients were back", int64(s.clients), b.success.Load); err != nil {
 		return err
+	}
+	if !w.whole {
+		if err := await("missed events came", int64(s.clients*missedEvents), b.events.Load); err != nil {
+			return err
+		}
 	}
 	elapsed := time.Since(start)
 	t.add(w.row, "last is whole, s", elapsed.Seconds())
@@ -77,13 +85,13 @@ func (s meshStorm) strike(m *mesh, w way, t *table) error {
 }
 
 // miss stores what the clients miss, in channels that the first server follows, and
-// maybe the second. It returns the positions before that.
-func (s meshStorm) miss(m *mesh, st storm, both bool) (map[string]string, error) {
+// maybe the second. It returns the positions before that, or behind it.
+func (s meshStorm) miss(m *mesh, st storm, w way) (map[string]string, error) {
 	if err := st.publish(m.nodes[0], 1); err != nil {
 		return nil, fmt.Errorf("publish what the clients have: %w", err)
 	}
 	positions, err := st.positions(m.nodes[0])
-	if err == nil && both {
+	if err == nil && w.follows {
 		_, err = st.positions(m.nodes[1])
 	}
 	if err != nil {
@@ -91,6 +99,9 @@ func (s meshStorm) miss(m *mesh, st storm, both bool) (map[string]string, error)
 	}
 	if err := st.publish(m.nodes[0], missedEvents); err != nil {
 		return nil, fmt.Errorf("publish what is missed: %w", err)
+	}
+	if w.whole {
+		return st.positions(m.nodes[0])
 	}
 	return positions, nil
 }
