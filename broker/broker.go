@@ -73,6 +73,7 @@ const readConnections = 4
 // the sequences of existing data cannot be trusted, so positions held by
 // clients must not be compared with them. The context bounds the start only.
 // If d is a Keeper, the broker restarts its server when that has failed; if it is
+// a Rejoiner, what came while it was not connected is looked for; if it is
 // a Witness, streams that have lost something get a new epoch, and stores tell it; in
 // a copy all do. Close ends the broker; the server behind d must outlive it. The error
 // is ErrPartitions if the data has another number of partitions, ErrRules if the rules
@@ -141,6 +142,7 @@ func (b *Broker) openNodes(d Dialer) error {
 	}
 	mine := b.cfg.agreement()
 	b.nodes = cluster.New(nc, b.cfg.Node, mine.hash(), b.log)
+	b.nodes.Over(b.cfg.Relay)
 	b.accord = newAccord(b.nodes, mine, b.log)
 	b.clocks = newClocks(b.nodes, b.log)
 	b.answerReports()
@@ -148,6 +150,9 @@ func (b *Broker) openNodes(d Dialer) error {
 	if b.health.keeper != nil {
 		// Who leads on servers of others is theirs to say.
 		b.tasks.Go(func() { b.balance(b.run) })
+	}
+	if r, is := d.(Rejoiner); is {
+		b.tasks.Go(func() { b.watchRejoins(b.run, r) })
 	}
 	return b.openPulse()
 }

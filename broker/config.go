@@ -37,6 +37,10 @@ type Config struct {
 	Shared bool
 	// Domain is that of JetStream on a server of others, "" for the server's own.
 	Domain string
+	// Relay begins the subjects of what this broker tells and asks others, if its
+	// server keeps nothing and does not know who listens elsewhere: those that do pass
+	// it on. The streams are theirs to make and to change then. "": it is none.
+	Relay string
 	// Node is the name of this broker among those.
 	Node string
 	// MaxAge, EventsPerChannel and MaxBytes bound what is retained, the last all

@@ -160,7 +160,7 @@ func (b *Broker) ephemeral(ref Ref, data []byte, header, text string) error {
 	if err := ref.check(); err != nil {
 		return err
 	}
-	m := nats.Msg{Subject: b.laneOf(ref).subject(liveRoot, ref), Data: data}
+	m := nats.Msg{Subject: b.cfg.Relay + b.laneOf(ref).subject(liveRoot, ref), Data: data}
 	if text != "" {
 		m.Header = nats.Header{header: {text}}
 	}
@@ -172,7 +172,7 @@ const headerNudged = "Reecho-Nudged"
 
 // nudge tells every node that follows the channel that sequence is stored.
 func (b *Broker) nudge(l *lane, liveSubject string, sequence uint64) {
-	m := nats.Msg{Subject: l.nudgeSubject(), Header: nats.Header{
+	m := nats.Msg{Subject: b.cfg.Relay + l.nudgeSubject(), Header: nats.Header{
 		headerNudged:   {liveSubject},
 		headerSequence: {strconv.FormatUint(sequence, 10)},
 	}}

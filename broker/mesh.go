@@ -102,6 +102,9 @@ func (s *start) openReplicated(ctx context.Context, l *lane) error {
 		var have *jetstream.StreamInfo
 		err := s.again(ctx, l, func(ctx context.Context) (err error) {
 			have, err = findStream(ctx, s.js, l.stream)
+			if err == nil && have == nil && s.broker.cfg.Relay != "" {
+				return unanswered(errNotMade)
+			}
 			return err
 		})
 		if err != nil {
@@ -127,6 +130,9 @@ func (s *start) openReplicated(ctx context.Context, l *lane) error {
 		}
 	}
 }
+
+// errNotMade is what a broker waits for whose server keeps nothing.
+var errNotMade = errors.New("no server with storage has made it: they are starting, or have other partitions or retention rules")
 
 // lookAround finds out how many copies the streams of no rule have: after a command has
 // changed that, what is made anew takes the same.
@@ -181,6 +187,13 @@ func (s *start) adopt(ctx context.Context, l *lane, have *jetstream.StreamInfo) 
 	s.broker.replicate(l, have.Config.Replicas)
 	l.maxMessage = int(min(s.broker.publish.MaxPayload(), l.retention.MaxBytes))
 	want := s.broker.streamConfig(l)
+	if s.broker.cfg.Relay != "" && !l.retention.equals(&have.Config) {
+		return false, fmt.Errorf("%w: the servers with storage keep events for %v, %d of a channel, %d bytes in a stream, and here %v, %d and %d are configured: set the same on all", ErrRules,
+			have.Config.MaxAge, have.Config.MaxMsgsPerSubject, have.Config.MaxBytes, l.retention.MaxAge, l.retention.EventsPerChannel, l.retention.MaxBytes)
+	}
+	if s.broker.cfg.Relay != "" {
+		return true, nil
+	}
 	if l.retention.equals(&have.Config) && maps.Equal(ours(want.Metadata), ours(m)) {
 		return true, nil
 	}

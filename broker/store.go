@@ -62,6 +62,9 @@ func (b *Broker) OpenStore(ctx context.Context, cfg StoreConfig) (*Store, error)
 
 func (s *Store) open(ctx context.Context, cfg StoreConfig) error {
 	b, name := s.broker, s.name
+	if b.cfg.Relay != "" {
+		return s.find(ctx, name)
+	}
 	have, err := findAgain(ctx, s.js, name)
 	if err != nil {
 		return err
@@ -95,6 +98,21 @@ func (s *Store) open(ctx context.Context, cfg StoreConfig) error {
 		s.acknowledge, err = b.witness.Watch(name, have.State.LastSeq)
 	}
 	return err
+}
+
+// find waits until a server with storage has made the store.
+func (s *Store) find(ctx context.Context, name string) error {
+	return again(ctx, func(ctx context.Context) (err error) {
+		s.stream, err = s.js.Stream(ctx, name)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			return unanswered(errNotMade) // the answer itself is final
+		}
+		if err != nil {
+			return err
+		}
+		s.void.Store(voidOf(s.stream.CachedInfo().Config.Metadata[metadataVoid]))
+		return nil
+	})
 }
 
 // storeLost reports, and tells, that values of a store may be missing, or older than

@@ -82,8 +82,11 @@ func (b *Broker) openStreams(ctx context.Context) error {
 	if err := look(ctx); err != nil {
 		return err
 	}
-	// The first comes last: it says what the others have been told.
-	for _, l := range slices.Backward(b.lanes) {
+	lanes := slices.Backward(b.lanes) // the first comes last: it says what the others have been told
+	if b.cfg.Relay != "" {
+		lanes = slices.All(b.lanes) // the first is there in any case: it says what there is
+	}
+	for _, l := range lanes {
 		l.epoch, l.maxMessage = unretainedEpoch, int(b.publish.MaxPayload())
 		if !l.retained() {
 			continue

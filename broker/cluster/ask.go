@@ -32,7 +32,8 @@ func (n *Nodes) asked(m *nats.Msg) {
 			reply.Header.Set(headerError, err.Error())
 		}
 		// Who does not hear of it asks again, or does without.
-		_ = m.RespondMsg(&reply)
+		reply.Subject = n.relay + m.Reply
+		_ = n.nc.PublishMsg(&reply)
 	})
 }
 
@@ -40,10 +41,12 @@ func (n *Nodes) asked(m *nats.Msg) {
 func (n *Nodes) Ask(ctx context.Context, id ID, kind string, question []byte) (answer []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	m, err := n.nc.RequestMsgWithContext(ctx, &nats.Msg{
-		Subject: askRoot + id.Life, Data: question,
-		Header: nats.Header{headerKind: {kind}, headerName: {n.self.Name}, headerLife: {n.self.Life}},
-	})
+	m, err := n.request(ctx, "", id, kind, question)
+	if n.relay != "" && errors.Is(err, nats.ErrNoResponders) {
+		if m, err = n.request(ctx, n.relay, id, kind, question); err != nil && !n.Alive(id.Life) {
+			err = nats.ErrNoResponders
+		}
+	}
 	if err == nil && m.Header.Get(headerError) != "" {
 		err = errors.New(m.Header.Get(headerError))
 	}
@@ -51,6 +54,15 @@ func (n *Nodes) Ask(ctx context.Context, id ID, kind string, question []byte) (a
 		return nil, fmt.Errorf("ask node %s for %s: %w", id.Name, kind, err)
 	}
 	return m.Data, nil
+}
+
+// request asks over a relay, "" for none. Without one that nobody is there is answered
+// at once.
+func (n *Nodes) request(ctx context.Context, relay string, id ID, kind string, question []byte) (*nats.Msg, error) {
+	return n.nc.RequestMsgWithContext(ctx, &nats.Msg{
+		Subject: relay + askRoot + id.Life, Data: question,
+		Header: nats.Header{headerKind: {kind}, headerName: {n.self.Name}, headerLife: {n.self.Life}},
+	})
 }
 
 // AskAll asks all other nodes that are alive, at once. The error is that of those

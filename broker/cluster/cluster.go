@@ -75,6 +75,7 @@ type Nodes struct {
 	started time.Time
 	config  string
 	nc      *nats.Conn // nil: the node is alone
+	relay   string     // see Over
 	log     *slog.Logger
 	life    context.Context //nolint:containedctx // the node's own, ended by Close
 	stop    context.CancelFunc
@@ -128,6 +129,11 @@ func newNodes(name, config string, nc *nats.Conn, log *slog.Logger) *Nodes {
 func New(nc *nats.Conn, name, config string, log *slog.Logger) *Nodes {
 	return newNodes(name, config, nc, log)
 }
+
+// Over has all that this node says sent to subjects with a prefix, which others pass on
+// without it: its own server does not know who listens elsewhere. It is called before
+// Start.
+func (n *Nodes) Over(relay string) { n.relay = relay }
 
 // Self names this node.
 func (n *Nodes) Self() ID { return n.self }
@@ -223,6 +229,18 @@ func (n *Nodes) Say(key string, text json.RawMessage) {
 	n.say(n.beatOf(map[string]json.RawMessage{key: text}))
 }
 
+// Again has watchers told of all nodes that are alive as if they came: what these said a
+// moment ago may not have come here.
+func (n *Nodes) Again() {
+	n.changing.Lock()
+	defer n.changing.Unlock()
+	for _, p := range n.Peers() {
+		for _, f := range n.watchers {
+			f(Change{ID: p.ID})
+		}
+	}
+}
+
 // Beat tells all nodes what Tell is about without waiting for the next beat.
 func (n *Nodes) Beat() {
 	if n.nc != nil {
@@ -283,7 +301,7 @@ func (n *Nodes) ahead() map[string]time.Duration {
 func (n *Nodes) say(b beat) {
 	text, err := json.Marshal(b)
 	if err == nil {
-		err = n.nc.Publish(beatSubject, text)
+		err = n.nc.Publish(n.relay+beatSubject, text)
 	}
 	if err != nil {
 		// The next beat says it again.

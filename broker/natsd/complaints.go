@@ -17,12 +17,13 @@ type complaint struct {
 // sayAgain is how long a complaint is not repeated.
 const sayAgain = time.Minute
 
-var complaints = []complaint{
+var meshComplaints = []complaint{
 	{"uthorization Violation", "another server of the cluster has another cluster_secret, or none: set the same on all"},
 	{"authentication error", "another server of the cluster has another cluster_secret, or none: set the same on all"},
 	{"cluster name", "another server that connects has another cluster_name: set the same on all, or other cluster_peers"},
 	{"duplicate name", "another server of the cluster has this one's node_name, or two others have the same: each needs its own"},
 	{"TLS route handshake error", "another server of the cluster cannot be reached with TLS: cluster_tls_cert, _key and _ca have to fit on all"},
+	{"TLS leafnode handshake error", "a server without storage cannot be reached with TLS: cluster_tls_cert, _key and _ca have to fit on all"},
 	{"Error trying to connect to route", ""},
 	{"Plaintext passwords detected", ""},
 	{"Waiting for routing to be established", ""},
@@ -35,9 +36,17 @@ var complaints = []complaint{
 	{"RAFT", ""},
 }
 
-// about finds what a text is about.
-func about(text string) (c complaint, known bool) {
-	for _, c := range complaints {
+// leafComplaints are what a leaf says of the servers of a mesh.
+var leafComplaints = []complaint{
+	{"uthorization Violation", "the servers with storage refuse this one: cluster_secret and cluster_name have to be theirs"},
+	{"authentication error", "the servers with storage refuse this one: cluster_secret and cluster_name have to be theirs"},
+	{"TLS", "a server with storage cannot be reached with TLS: cluster_tls_cert, _key and _ca have to fit on all"},
+	{"Error trying to connect as leafnode", ""},
+}
+
+// about finds what a text is about among those that are known.
+func about(all []complaint, text string) (c complaint, known bool) {
+	for _, c := range all {
 		if strings.Contains(text, c.part) {
 			return c, true
 		}

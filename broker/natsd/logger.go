@@ -41,7 +41,8 @@ const maxFailure = 300
 type logger struct {
 	log  *slog.Logger
 	fail func(error) // is called with nats-server's locks held: must not block
-	mesh bool
+	// known are complaints about others, of which it is told what they mean.
+	known []complaint
 
 	mu       sync.Mutex
 	fatal    error // the first fatal message
@@ -55,8 +56,8 @@ type logger struct {
 
 var _ server.Logger = (*logger)(nil)
 
-func newLogger(log *slog.Logger, mesh bool, fail func(error)) *logger {
-	l := &logger{log: log.With(slog.String("component", "nats")), mesh: mesh, fail: fail, said: make(map[string]time.Time)}
+func newLogger(log *slog.Logger, known []complaint, fail func(error)) *logger {
+	l := &logger{log: log.With(slog.String("component", "nats")), known: known, fail: fail, said: make(map[string]time.Time)}
 	l.stopped.L = &l.mu
 	return l
 }
@@ -99,7 +100,7 @@ func (l *logger) complain(level slog.Level, format string, v []any) {
 	if first {
 		l.fail(errors.New(text[:min(len(text), maxFailure)]))
 	}
-	if c, known := about(text); l.mesh && known {
+	if c, known := about(l.known, text); known {
 		l.sayInstead(c)
 		quiet = true
 	}

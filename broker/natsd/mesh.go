@@ -34,6 +34,8 @@ type Mesh struct {
 	// Peers are the HOST:PORT of all servers, this one too, the same on all; or one
 	// whose host is a name that has all their addresses.
 	Peers []string
+	// LeafListen is the HOST:PORT for servers without storage, "" for none.
+	LeafListen string
 	// Size is how many servers keep the streams: 3 or 5. 0 is DefaultSize.
 	Size int
 	// Secret is what only they know.
@@ -50,8 +52,8 @@ type Mesh struct {
 const DefaultSize = 3
 
 const (
-	// domain is that of JetStream, which leaf nodes need to name.
-	domain = "reecho"
+	// Domain is that of JetStream, which leaves need to name.
+	Domain = "reecho"
 	// routePing is how often a connection between two servers is tested, and after
 	// two tests without an answer it is closed: a network that is cut says nothing.
 	routePing     = 2 * time.Second
@@ -88,7 +90,7 @@ func (m *Mesh) Validate() error {
 	case n > 1 && n < m.size():
 		add("%d peers are named and it has %d servers: all have to be, this one too", n, m.size())
 	}
-	for _, addr := range append([]string{m.Listen}, m.Peers...) {
+	for _, addr := range append([]string{m.Listen, cmp.Or(m.LeafListen, m.Listen)}, m.Peers...) {
 		if _, _, err := splitAddress(addr); err != nil {
 			add("%w", err)
 		}
@@ -147,13 +149,16 @@ func (m *Mesh) apply(opts *server.Options, in credentials, addresses []string) {
 	system := server.NewAccount(systemAccount)
 	opts.Accounts, opts.SystemAccount = []*server.Account{system}, systemAccount
 	opts.Users = []*server.User{{Username: innerUser, Password: in.password}, {Username: systemUser, Password: in.password, Account: system}}
-	opts.JetStreamDomain = domain
+	opts.JetStreamDomain = Domain
 	host, port, _ := splitAddress(m.Listen)
 	opts.Cluster = server.ClusterOpts{
 		Name: m.Cluster, Host: host, Port: port, Username: routeUser, Password: m.Secret,
 		Advertise: m.Advertise, NoAdvertise: m.Advertise == "",
 		TLSConfig: m.TLS, TLSTimeout: 5, AuthTimeout: 5,
 		PingInterval: routePing, MaxPingsOut: routePingsOut,
+	}
+	if m.LeafListen != "" {
+		m.acceptLeaves(opts)
 	}
 	for _, addr := range addresses {
 		opts.Routes = append(opts.Routes, &url.URL{Scheme: "nats", Host: addr, User: url.UserPassword(routeUser, m.Secret)})

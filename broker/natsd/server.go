@@ -142,7 +142,16 @@ func (s *Server) launch(ctx context.Context, again bool) error {
 	if err != nil {
 		return err
 	}
-	i := &instance{ns: ns, log: newLogger(s.log, s.cfg.Mesh != nil, s.failed)}
+	if s.cfg.Mesh != nil && s.cfg.Mesh.LeafListen != "" {
+		if err := passOn(ns); err != nil {
+			return err
+		}
+	}
+	var known []complaint
+	if s.cfg.Mesh != nil {
+		known = meshComplaints
+	}
+	i := &instance{ns: ns, log: newLogger(s.log, known, s.failed)}
 	i.log.hush(again)
 	ns.SetLoggerV2(i.log, false, false, false)
 	s.mu.Lock()
@@ -368,19 +377,7 @@ func (s *Server) InProcessConn() (net.Conn, error) {
 // server. What is sent meanwhile is refused and not kept for later: whoever
 // sent it has been told that it failed.
 func (s *Server) Connect(opts ...nats.Option) (*nats.Conn, error) {
-	opts = append([]nats.Option{
-		nats.InProcessServer(s), s.in.of(innerUser), nats.MaxReconnects(-1), nats.ReconnectBufSize(-1),
-		nats.ReconnectWait(reconnectWait), nats.ReconnectJitter(reconnectWait/2, reconnectWait/2),
-		// Without a handler the client prints to standard error.
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-			s.log.Debug("a connection to the NATS server has an error", slog.Any("error", err))
-		}),
-	}, opts...)
-	nc, err := nats.Connect("", opts...)
-	if err != nil {
-		return nil, fmt.Errorf("connect to the embedded NATS server: %w", err)
-	}
-	return nc, nil
+	return connect(s, s.log, append([]nats.Option{s.in.of(innerUser)}, opts...))
 }
 
 // Trusted is false when the previous process did not close the data folder and

@@ -47,6 +47,8 @@ func TestCluster(t *testing.T) {
 		"two servers":                {"cluster-size", "2", "cluster_size is 2: 3 or 5"},
 		"an address without port":    {"cluster-peers", "a,b,c", `"a" is no address`},
 		"a certificate alone":        {"cluster-tls-key", "", "cluster_tls_cert, cluster_tls_key and cluster_tls_ca belong together"},
+		"storage without listener":   {"storage", "false", ""},
+		"leaves at no port":          {"cluster-leaf-listen", "a", `"a" is no address`},
 		"elections that are no bool": {"cluster-fast-elections", "perhaps", "--cluster-fast-elections"},
 	} {
 		flags := maps.Clone(cluster)
@@ -59,4 +61,38 @@ func TestCluster(t *testing.T) {
 			t.Errorf("%s: the secret is told: %v", name, err)
 		}
 	}
+}
+
+// What is missing of a node without storage is said too.
+func TestLeaf(t *testing.T) {
+	t.Parallel()
+	leaf := map[string]string{"storage": "false", "cluster-name": "live", "cluster-peers": "a:7422", "cluster-secret": "a secret of servers"}
+	for name, tt := range map[string]struct {
+		flag, value string
+		want        string // "" is valid
+	}{
+		"valid":            {"node-name", "e1", ""},
+		"no cluster":       {"cluster-name", "", "a server that keeps nothing needs a cluster that does"},
+		"no peers":         {"cluster-peers", "", "it names the cluster_leaf_listen of the servers with storage"},
+		"no port":          {"cluster-peers", "a", `"a" is no address`},
+		"a short secret":   {"cluster-secret", "hunter2", "cluster_secret has 7 characters"},
+		"it listens":       {"cluster-leaf-listen", ":7422", "only servers with storage listen for those without"},
+		"half a TLS":       {"cluster-tls-cert", "a.pem", "belong together"},
+		"a NATS of others": {"nats-url", "nats://a:4222", "leave storage away"},
+	} {
+		flags := maps.Clone(leaf)
+		flags[tt.flag] = tt.value
+		_, err := Load(source(flags, oneApp(nil)))
+		if text := problemOf(err); tt.want == "" && err != nil || !strings.Contains(text, tt.want) || strings.Contains(text, "hunter2") {
+			t.Errorf("%s: got %v, want %q", name, err, tt.want)
+		}
+	}
+}
+
+// problemOf is the text of an error, "" for none.
+func problemOf(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
 }

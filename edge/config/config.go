@@ -48,11 +48,14 @@ type Config struct {
 	LogLevel       slog.Level
 	LogFormat      string // "text" or "json"
 
-	// Cluster is Store.Mesh, which is nil while it has no name.
+	// Cluster is Store.Mesh, which is nil while it has no name, and without Storage.
 	Cluster        natsd.Mesh
 	ClusterTLSCert string // file; "" without TLS
 	ClusterTLSKey  string // file
 	ClusterTLSCA   string // file
+	// Storage is false for a node that keeps nothing, and is a leaf of the cluster: Leaf
+	// is in the place of Store then.
+	Storage bool
 	// NATS is the server of others that is used if it has URLs.
 	NATS         outside.Config
 	NATSReplicas int
@@ -90,7 +93,10 @@ func (c *Config) Derive() {
 		c.NATS.MinPayload = maxEvent(c.Apps)
 		c.Log.Shared, c.Log.Replicas, c.Log.Node, c.Log.Domain = true, c.NATSReplicas, c.Store.Name, c.NATS.Domain
 	}
-	if c.Cluster.Cluster != "" {
+	if c.Cluster.Cluster != "" && !c.Storage {
+		c.Log.Shared, c.Log.Replicas, c.Log.Node, c.Log.Domain, c.Log.Relay = true, c.Cluster.Size, c.Store.Name, natsd.Domain, natsd.RelayPrefix
+	}
+	if c.Cluster.Cluster != "" && c.Storage {
 		c.Store.Mesh, c.Log.Shared, c.Log.Replicas, c.Log.Node = &c.Cluster, true, c.Cluster.Size, c.Store.Name
 	}
 	c.Log.Rules, c.Log.Apps = rules(c.Apps), shares(c.Apps)

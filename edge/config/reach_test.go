@@ -51,6 +51,8 @@ var reach = []struct{ key, text, sets string }{
 	{"cluster_name", "c", "Cluster.Cluster=c"},
 	{"cluster_listen", ":7222", "Cluster.Listen=:7222"},
 	{"cluster_peers", "x:6222", "Cluster.Peers=[x:6222]"},
+	{"storage", "false", "Log.Domain=reecho Log.Relay=relay. Storage=false Store.Mesh=false"},
+	{"cluster_leaf_listen", ":7422", "Cluster.LeafListen=:7422"},
 	{"cluster_secret", "another secret of all", "Cluster.Secret=another secret of all"},
 	{"cluster_size", "5", "Cluster.Size=5 Log.Replicas=5"},
 	{"cluster_advertise", "x:6222", "Cluster.Advertise=x:6222"},
@@ -101,7 +103,7 @@ var elsewhere = map[string]string{
 	"API.Ledger": "the node", "Edge.Ledger": "the node", "Socket.Ledger": "the node", "Streams.Ledger": "the node",
 	"Socket.Budget": "the node", "Streams.Budget": "the node", "Socket.TLS": "the node", "Socket.TrustedProxies": "the node",
 	"API.Now": "its default", "Cluster.TLS": "the node",
-	"NATS.MinPayload": "the apps, in Derive", "Log.Shared": "cluster_name, in Derive", "Store.Mesh": "cluster_name, in Derive",
+	"NATS.MinPayload": "the apps, in Derive", "Log.Shared": "cluster_name, in Derive",
 	"Socket.MessageTimeout": "its default", "Socket.HTTPIdleTimeout": "its default", "Socket.HTTPBodyTimeout": "its default",
 	"Socket.ForceGoroutines": "tests alone",
 }
@@ -120,7 +122,7 @@ var companions = map[string]map[string]string{
 	"node_name": cluster, "cluster_listen": cluster, "cluster_peers": cluster, "cluster_secret": cluster,
 	"cluster_size": cluster, "cluster_advertise": cluster, "cluster_fast_elections": cluster,
 	"cluster_tls_cert": cluster, "cluster_tls_key": cluster, "cluster_tls_ca": cluster,
-	"cluster_name": cluster,
+	"cluster_name": cluster, "cluster_leaf_listen": cluster, "storage": cluster,
 
 	"nats_url": external, "nats_credentials": external, "nats_tls_ca": external,
 	"nats_tls_cert": external, "nats_tls_key": external, "nats_domain": external, "nats_replicas": external,

@@ -83,6 +83,8 @@ var settings = []setting[Config]{
 	{key: "cluster_name", help: "`NAME` of the cluster, the same on all servers; without one the server is alone", bind: func(c *Config) any { return &c.Cluster.Cluster }},
 	{key: "cluster_listen", def: DefaultClusterListen, help: "`HOST:PORT` for the other servers of the cluster", bind: func(c *Config) any { return &c.Cluster.Listen }},
 	{key: "cluster_peers", help: "`HOST:PORT` of all servers of the cluster, this one too, the same on all; or one name that has all their addresses", bind: func(c *Config) any { return &c.Cluster.Peers }},
+	{key: "storage", def: "true", help: "keep events in data_dir; false: this server keeps nothing and takes part in a cluster of servers that do, cluster_peers being their cluster_leaf_listen", bind: func(c *Config) any { return &c.Storage }},
+	{key: "cluster_leaf_listen", help: "`HOST:PORT` for servers without storage, NATS' own port for them is 7422; none if empty", bind: func(c *Config) any { return &c.Cluster.LeafListen }},
 	{key: "cluster_secret", help: "`SECRET` that the servers know each other by, at least 16 characters, the same on all; others on this machine can see flags, prefer the environment", bind: func(c *Config) any { return &c.Cluster.Secret }},
 	{key: "cluster_size", def: fmt.Sprint(natsd.DefaultSize), help: "servers that keep each event when the cluster is made, 3 or 5; afterwards `reecho cluster scale` changes it", positive: true, bind: func(c *Config) any { return &c.Cluster.Size }},
 	{key: "cluster_advertise", help: "`HOST:PORT` at which the others reach this server, if that is not what cluster_peers says", bind: func(c *Config) any { return &c.Cluster.Advertise }},

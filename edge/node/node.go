@@ -35,7 +35,8 @@ type Node struct {
 	cfg      config.Config
 	log      *slog.Logger
 	listener *socket.Listener
-	nats     *natsd.Server
+	nats     *natsd.Server // nil if the server is others', or leaf is set
+	leaf     *natsd.Leaf   // of a node without storage
 	broker   *broker.Broker
 	hub      *edge.Hub
 	front    *front
@@ -123,7 +124,7 @@ func (n *Node) equip() (err error) {
 	if door.TLS, err = n.loadCertificate(); err != nil {
 		return err
 	}
-	if n.cfg.Store.Mesh != nil && n.cfg.ClusterTLSCert != "" {
+	if n.cfg.Cluster.Cluster != "" && n.cfg.ClusterTLSCert != "" {
 		if n.cfg.Cluster.TLS, err = natsd.LoadTLS(n.cfg.ClusterTLSCert, n.cfg.ClusterTLSKey, n.cfg.ClusterTLSCA); err != nil {
 			return err
 		}
@@ -201,6 +202,10 @@ func (n *Node) openNATS(ctx context.Context) (server broker.Dialer, newEpoch boo
 	if len(n.cfg.NATS.URLs) > 0 {
 		external, err := outside.Open(ctx, n.cfg.NATS, n.log)
 		return external, false, err
+	}
+	if !n.cfg.Storage {
+		n.leaf, err = natsd.StartLeaf(ctx, n.cfg.Leaf(), n.log)
+		return n.leaf, false, err
 	}
 	n.nats, err = natsd.Start(ctx, n.cfg.Store, n.log)
 	if err != nil {
@@ -313,6 +318,9 @@ func (n *Node) Close(ctx context.Context) error {
 	}
 	if n.nats != nil {
 		problems = append(problems, n.nats.Close(ctx))
+	}
+	if n.leaf != nil {
+		problems = append(problems, n.leaf.Close(ctx))
 	}
 	return errors.Join(problems...)
 }

@@ -19,24 +19,26 @@ export const WHOLE_APPS = [{
 
 // areOne tries everything that is of the whole cluster, whose apps are WHOLE_APPS.
 export async function areOne(t, nodes) {
-  for (const part of [events, whispers, members, counts, caches, users, ends]) await part(t, nodes);
-  await back(t, nodes, 'plugin', { plugin: withReplay });
-  await back(t, nodes, 'session', { wsPath: `/session/${randomUUID()}`, activityTimeout: 1000, pongTimeout: 1000 });
-  await stream(t, nodes);
+  const id = randomUUID().slice(0, 8); // of the names that are used
+  for (const part of [events, whispers, members, counts, caches, users, ends, stream]) await part(t, nodes, id);
+  await back(t, nodes, `plugin-${id}`, { plugin: withReplay });
+  const session = { wsPath: `/session/${randomUUID()}`, activityTimeout: 1000, pongTimeout: 1000 };
+  await back(t, nodes, `session-${id}`, session);
+  await halfOpen(t, nodes, id, session);
 }
 
 // events: what any node publishes comes to clients of all, in one order, and is in the
 // history of all, but does not come to who it is not for.
-async function events(t, nodes) {
+async function events(t, nodes, id) {
   const people = await Promise.all(nodes.map(async (node) => {
     const pusher = client(t, node);
-    return { pusher, ...record(await subscribed(pusher, 'private-events')) };
+    return { pusher, ...record(await subscribed(pusher, `private-events-${id}`)) };
   }));
   let n = 0;
   const expected = people.map(() => []);
   const publishTo = async (node, but) => {
     n++;
-    await publish(node, 'private-events', n, n, but ? { socket_id: but.pusher.connection.socket_id } : {});
+    await publish(node, `private-events-${id}`, n, n, but ? { socket_id: but.pusher.connection.socket_id } : {});
     people.forEach((one, i) => { if (one !== but) expected[i].push(n); });
   };
   for (const node of nodes) {
@@ -44,20 +46,20 @@ async function events(t, nodes) {
     await publishTo(node);
   }
   for (const [i, { scores }] of people.entries()) assert.deepEqual(await scores.until((items) => items.includes(n) && items), expected[i]);
-  for (const node of nodes) assert.deepEqual(dataOf(await history(node, 'private-events')), numbers(1, n));
+  for (const node of nodes) assert.deepEqual(dataOf(await history(node, `private-events-${id}`)), numbers(1, n));
   // Right after the first subscription, on another node.
   for (let i = 0; i < 20; i++) {
-    const { scores } = record(await subscribed(people[i % people.length].pusher, `new.${i}`));
-    await publish(nodes[(i + 1) % nodes.length], `new.${i}`, i, i);
+    const { scores } = record(await subscribed(people[i % people.length].pusher, `new.${id}.${i}`));
+    await publish(nodes[(i + 1) % nodes.length], `new.${id}.${i}`, i, i);
     assert.deepEqual(await scores.count(1), [i]);
   }
 }
 
 // whispers: what a client says comes to all others, once, in its order, and not to
 // itself.
-async function whispers(t, nodes) {
+async function whispers(t, nodes, id) {
   const people = await Promise.all(nodes.map(async (node) => {
-    const channel = await subscribed(client(t, node), 'private-whispers');
+    const channel = await subscribed(client(t, node), `private-whispers-${id}`);
     const heard = new Recorder('whisper');
     channel.bind('client-w', heard.push);
     return { channel, heard };
@@ -74,24 +76,24 @@ async function whispers(t, nodes) {
 }
 
 // members: one member_added and one member_removed for a user, on whatever nodes.
-async function members(t, nodes) {
+async function members(t, nodes, id) {
   const people = [];
   const changes = [];
   for (const [i, node] of nodes.entries()) {
     const pusher = client(t, node, { user: { id: `user-${i}`, info: { name: `name ${i}` } } });
-    const channel = pusher.subscribe('presence-room');
+    const channel = pusher.subscribe(`presence-${id}`);
     changes.push([]);
-    for (const event of ['added', 'removed']) channel.bind(`pusher:member_${event}`, ({ id }) => changes[i].push(`${event} ${id}`));
+    for (const event of ['added', 'removed']) channel.bind(`pusher:member_${event}`, (user) => changes[i].push(`${event} ${user.id}`));
     people.push({ pusher, channel });
     for (const { channel: { members: all } } of people) await until(`${i + 1} members, not ${Object.keys(all.members)}`, () => all.count === i + 1);
   }
   for (const node of nodes) {
-    const { users: list } = await (await backend(node).get({ path: '/channels/presence-room/users' })).json();
-    assert.deepEqual(list.map(({ id }) => id).sort(), nodes.map((_, i) => `user-${i}`).sort());
+    const { users: list } = await (await backend(node).get({ path: `/channels/presence-${id}/users` })).json();
+    assert.deepEqual(list.map((user) => user.id).sort(), nodes.map((_, i) => `user-${i}`).sort());
   }
   // The first on one more node, and gone from its own.
   const again = client(t, nodes[1], { user: { id: 'user-0', info: {} } });
-  await subscribed(again, 'presence-room');
+  await subscribed(again, `presence-${id}`);
   people[0].pusher.disconnect();
   const last = people.at(-1);
   if (people.length > 2) {
@@ -105,21 +107,24 @@ async function members(t, nodes) {
 }
 
 // counts: of subscriptions, of channels, of connections.
-async function counts(t, nodes) {
+async function counts(t, nodes, id) {
   const channels = [];
-  for (const node of nodes) channels.push(await subscribed(client(t, node), 'counted'));
+  for (const node of nodes) channels.push(await subscribed(client(t, node), `counted-${id}`));
   for (const channel of channels) await until(`a count of ${nodes.length}`, () => channel.subscriptionCount === nodes.length);
   for (const node of nodes) {
-    const answer = await (await backend(node).get({ path: '/channels/counted', params: { info: 'subscription_count' } })).json();
-    assert.deepEqual(answer, { occupied: true, subscription_count: nodes.length });
-    const all = await (await backend(node).get({ path: '/channels', params: { filter_by_prefix: 'count' } })).json();
-    assert.deepEqual(Object.keys(all.channels), ['counted']);
+    // What others do not answer in 300 ms is not in it.
+    await until(`${nodes.length} subscriptions in an answer`, async () => {
+      const answer = await (await backend(node).get({ path: `/channels/counted-${id}`, params: { info: 'subscription_count' } })).json();
+      return answer.occupied && answer.subscription_count === nodes.length;
+    });
+    const all = await (await backend(node).get({ path: '/channels', params: { filter_by_prefix: `counted-${id}` } })).json();
+    assert.deepEqual(Object.keys(all.channels), [`counted-${id}`]);
   }
 }
 
-async function caches(t, nodes) {
+async function caches(t, nodes, id) {
   const missed = new Recorder('miss');
-  const name = 'cache-newest';
+  const name = `cache-${id}`;
   client(t, nodes[1]).subscribe(name).bind('pusher:cache_miss', () => missed.push(true));
   await missed.count(1);
   await publish(nodes[0], name, 1, 2);
@@ -130,8 +135,8 @@ async function caches(t, nodes) {
 }
 
 // signedIn is a client of a user who watches others.
-async function signedIn(t, node, id, watchlist) {
-  const pusher = client(t, node, { userData: { id, ...(watchlist ? { watchlist } : {}) } });
+async function signedIn(t, node, user, watchlist) {
+  const pusher = client(t, node, { userData: { id: user, ...(watchlist ? { watchlist } : {}) } });
   pusher.signin();
   const got = { mail: new Recorder('mail'), seen: new Recorder('seen'), errors: new Recorder('error'), pusher };
   pusher.user.bind('mail', ({ n }) => got.mail.push(n));
@@ -143,20 +148,21 @@ async function signedIn(t, node, id, watchlist) {
 }
 
 // users: events for them, and who watches them.
-async function users(t, nodes) {
-  const watchers = await Promise.all(nodes.map((node, i) => signedIn(t, node, `watcher-${i}`, ['bob'])));
-  const bob = await Promise.all(nodes.map((node) => signedIn(t, node, 'bob')));
-  for (const [i, node] of nodes.entries()) await backend(node).sendToUser('bob', 'mail', { n: i });
+async function users(t, nodes, id) {
+  const bobs = `bob-${id}`;
+  const watchers = await Promise.all(nodes.map((node, i) => signedIn(t, node, `watcher-${id}-${i}`, [bobs])));
+  const bob = await Promise.all(nodes.map((node) => signedIn(t, node, bobs)));
+  for (const [i, node] of nodes.entries()) await backend(node).sendToUser(bobs, 'mail', { n: i });
   for (const { mail } of bob) assert.deepEqual(await mail.count(nodes.length), nodes.map((_, i) => i));
-  for (const { seen } of watchers) await seen.until((items) => items.includes('online bob'));
+  for (const { seen } of watchers) await seen.until((items) => items.includes(`online ${bobs}`));
   for (const { pusher } of bob) pusher.disconnect();
-  for (const { seen } of watchers) assert.deepEqual(await seen.count(3), ['offline bob', 'online bob', 'offline bob']);
+  for (const { seen } of watchers) assert.deepEqual(await seen.count(3), [`offline ${bobs}`, `online ${bobs}`, `offline ${bobs}`]);
 }
 
 // ends: the connections of a user are closed everywhere.
-async function ends(t, nodes) {
-  const all = await Promise.all(nodes.map((node) => signedIn(t, node, 'eve')));
-  await backend(nodes[0]).terminateUserConnections('eve');
+async function ends(t, nodes, id) {
+  const all = await Promise.all(nodes.map((node) => signedIn(t, node, `eve-${id}`)));
+  await backend(nodes[0]).terminateUserConnections(`eve-${id}`);
   for (const { errors, pusher } of all) {
     assert.ok((await errors.count(1)).includes(4009));
     pusher.disconnect();
@@ -186,14 +192,13 @@ async function back(t, nodes, kind, options) {
   }
   assert.deepEqual(outcomes.items.filter(({ event }) => event !== 'reecho:resumed'), []);
   // What a session has not confirmed may come again.
-  assert.deepEqual(kind === 'session' ? [...new Set(scores.items)] : scores.items, numbers(1, n));
-  if (kind === 'session') await halfOpen(t, nodes, options);
+  assert.deepEqual(kind.startsWith('session') ? [...new Set(scores.items)] : scores.items, numbers(1, n));
 }
 
 // halfOpen: a session goes on elsewhere though its old connection has not ended.
-async function halfOpen(t, nodes, options) {
+async function halfOpen(t, nodes, id, options) {
   const { proxy } = await travels(t, nodes);
-  const name = 'private-half-open';
+  const name = `private-half-open-${id}`;
   const { scores, outcomes } = record(await subscribed(client(t, proxy, { ...options, wsPath: `/session/${randomUUID()}` }), name));
   await publish(nodes[0], name, 1, 1);
   await scores.count(1);
@@ -212,9 +217,9 @@ async function halfOpen(t, nodes, options) {
 }
 
 // stream: an event stream goes on at its place on another node.
-async function stream(t, nodes) {
+async function stream(t, nodes, id) {
   const { proxy, move } = await travels(t, nodes);
-  const source = new EventSource(`http://127.0.0.1:${proxy.port}/app/${app.key}/events?channel=streamed`);
+  const source = new EventSource(`http://127.0.0.1:${proxy.port}/app/${app.key}/events?channel=streamed-${id}`);
   t.after(() => source.close());
   const got = new Recorder('event');
   source.onmessage = ({ data }) => {
@@ -224,7 +229,7 @@ async function stream(t, nodes) {
   await until('a cursor', () => source.lastEventId);
   let n = 0;
   for (let turn = 1; turn <= nodes.length; turn++) {
-    await move(turn % nodes.length, () => publish(nodes[turn % nodes.length], 'streamed', n + 1, n += 3));
+    await move(turn % nodes.length, () => publish(nodes[turn % nodes.length], `streamed-${id}`, n + 1, n += 3));
     await got.until((items) => items.includes(n), `${n} in turn ${turn}`);
   }
   assert.deepEqual(got.items, numbers(1, n));
