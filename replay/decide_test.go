@@ -59,11 +59,13 @@ func TestDecide(t *testing.T) {
 		},
 		"the same, and the stream seems to go back further": {
 			Claim{Sequence: 20, Confirmed: ago(30 * time.Minute)},
-			Retained{StreamFirst: 500, StreamFirstTime: ago(59 * time.Minute)}, func(l *Limits) { l.Skew = 11 * time.Second }, TrimmedByAge,
+			Retained{StreamFirst: 500, StreamFirstTime: ago(59 * time.Minute)},
+			func(l *Limits) { l.Skew = 11 * time.Second }, TrimmedByAge,
 		},
 		"the same, and the event is there": {
 			Claim{Sequence: 20, Confirmed: ago(30 * time.Minute)},
-			Retained{First: 20, StreamFirst: 500}, func(l *Limits) { l.Skew = time.Hour }, "",
+			Retained{First: 20, StreamFirst: 500},
+			func(l *Limits) { l.Skew = time.Hour }, "",
 		},
 		"the same, and nothing of the stream is gone": {
 			Claim{Sequence: 20}, Retained{First: 30, Newer: 4, StreamFirst: 21}, func(l *Limits) { l.Skew = time.Hour }, "",
