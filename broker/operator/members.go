@@ -25,7 +25,7 @@ type Confirm func(what string) error
 // Add waits until a node that is new in the cluster belongs to it, and tells what is
 // missing until then. Nothing but its start is needed for it to join.
 func (o *Operator) Add(ctx context.Context, name string) (*Outcome, error) {
-	end, s, err := o.prepare(ctx, "add "+name)
+	end, s, err := o.prepare(ctx, "add "+name, name)
 	if err != nil {
 		return nil, err
 	}
@@ -48,12 +48,22 @@ func (o *Operator) Add(ctx context.Context, name string) (*Outcome, error) {
 	return &Outcome{Done: fmt.Sprintf("node %s is one of the cluster", name), Next: next, Status: s}, nil
 }
 
-// prepare begins a command that changes the cluster.
-func (o *Operator) prepare(ctx context.Context, command string) (end func(), s *Status, err error) {
+// prepareLooks is how often it is looked whether a cluster is healthy, lookPause apart: a
+// node that has much to do answers late now and then.
+const prepareLooks = 4
+
+// prepare begins a command that changes the cluster, and looks how that is but for what
+// some nodes are or have.
+func (o *Operator) prepare(ctx context.Context, command string, without ...string) (end func(), s *Status, err error) {
 	if end, err = o.begin(ctx, command); err != nil {
 		return nil, nil, err
 	}
-	if s, err = o.Status(ctx); err != nil {
+	for range prepareLooks {
+		if s, err = o.Status(ctx); err != nil || len(s.problems(without...)) == 0 || pause(ctx, lookPause) != nil {
+			break
+		}
+	}
+	if err != nil {
 		end()
 		return nil, nil, err
 	}
@@ -74,7 +84,7 @@ func (o *Operator) awaitNode(ctx context.Context, name string, without ...string
 // Remove takes a node that was stopped, and does not come back, out of the cluster:
 // what it had is copied to others, if there are enough.
 func (o *Operator) Remove(ctx context.Context, name string, confirm Confirm) (*Outcome, error) {
-	end, s, err := o.prepare(ctx, "remove "+name)
+	end, s, err := o.prepare(ctx, "remove "+name, name)
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +173,7 @@ func (o *Operator) dropMember(ctx context.Context, n Node) error {
 // waits for a new one of that name with an empty folder; else for the new one, and then
 // takes the old one out.
 func (o *Operator) Replace(ctx context.Context, name, by string, confirm Confirm) (*Outcome, error) {
-	end, s, err := o.prepare(ctx, "replace "+name)
+	end, s, err := o.prepare(ctx, "replace "+name, name, by)
 	if err != nil {
 		return nil, err
 	}
