@@ -100,6 +100,16 @@ async function healthy(node) {
   return last;
 }
 
+// missed waits until a node is missed, and nothing else is wrong.
+async function missed(node, name) {
+  await within((async () => {
+    for (;;) {
+      const { nodes, problems } = await status(node);
+      if (!nodes.find((each) => each.name === name).alive && problems.every((text) => text.includes(name))) return;
+    }
+  })(), `${name} to be missed`, 60_000);
+}
+
 // retried does what a cluster refuses while it elects a leader, until it works.
 async function retried(what, work) {
   await within((async () => { for (;;) { try { return await work(); } catch { await pause(100); } } })(), what, 120_000);
@@ -299,8 +309,7 @@ commandTest('a node is replaced: under its name, under another, and one is remov
 
   // The same name, and an empty folder. Publishes go on.
   await third.stop('SIGKILL');
-  const missed = async () => within((async () => { while ((await status(first)).nodes.every(({ alive }) => alive)); })(), 'a node to be missed', 60_000);
-  await missed();
+  await missed(first, 'n3');
   await refuses(first, /3 copies and 2 nodes would be left/, 'remove', 'n3', '--confirm', 'test');
   await refuses(first, /the cluster has to be healthy first:\n {2}- node n3 does not answer/, 'add', 'n4');
   await refuses(first, /the cluster has to be healthy first:\n {2}- node n3 does not answer/, 'replace', 'n9', 'n4').catch(() => refuses(first, /there is no node n9/, 'replace', 'n9', 'n4'));
@@ -316,7 +325,7 @@ commandTest('a node is replaced: under its name, under another, and one is remov
 
   // Another name.
   await second.stop('SIGKILL');
-  await missed();
+  await missed(first, 'n2');
   const fourth = await newNode(t, mesh, 'n4');
   const replaced = run(first, 'replace', 'n2', 'n4', '--confirm', 'test', '--json');
   await says(replaced, /node n4 has to be started now/);
@@ -338,7 +347,7 @@ commandTest('a node is replaced: under its name, under another, and one is remov
   assert.equal(await added.ended, 0, added.err);
   await healthy(fifth);
   await third.stop();
-  await missed();
+  await missed(first, 'n3');
   await does(fifth, 'remove', 'n3', '--confirm', 'test');
   const four = await healthy(first);
   for (const { name, copies } of four.streams) assert.deepEqual(copies.map(({ node }) => node), ['n1', 'n4', 'n5'], name);
@@ -382,7 +391,7 @@ commandTest('three become five, and three again', async (t) => {
   for (const { name, copies } of three.status.streams) assert.equal(copies.length, 3, name);
   for (const name of ['n5', 'n4']) {
     await mesh.nodes.find((node) => node.name === name).stop();
-    await within((async () => { while ((await status(first)).nodes.every(({ alive }) => alive)); })(), 'a node to be missed', 60_000);
+    await missed(first, name);
     await does(first, 'remove', name, '--confirm', 'test');
   }
   const end = await healthy(first);
