@@ -148,7 +148,7 @@ func (c *clocks) skew(l *lane, now time.Time) (d time.Duration) {
 }
 
 // look takes what the nodes say, and tells what has changed.
-func (c *clocks) look(now time.Time) {
+func (c *clocks) look() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var keep time.Duration

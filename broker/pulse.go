@@ -84,7 +84,7 @@ func (p *pulse) run(ctx context.Context) {
 		select {
 		case now := <-ticker.C:
 			p.tell(now)
-			p.broker.clocks.look(now)
+			p.broker.clocks.look()
 		case <-ctx.Done():
 			return
 		}
@@ -133,7 +133,7 @@ func (p *pulse) hear(l *lane, m *nats.Msg) {
 	now := time.Now()
 	b.last, b.heard = max(b.last, sequence), now
 	if value(m.Header, headerFrom) == p.broker.nodes.Self().Life {
-		sent := time.Unix(0, int64(number(m.Header, headerSent))) //nolint:gosec // as it was sent
+		sent := time.Unix(0, int64(number(m.Header, headerSent)))
 		b.cameBack(back{sequence, sent})
 		p.broker.clocks.stamped(l, aheadOf(sent, time.Unix(0, stamp(m.Header)), now), now)
 	}

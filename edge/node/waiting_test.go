@@ -33,7 +33,7 @@ func TestMeshWaiting(t *testing.T) {
 		started <- err
 	}()
 	// ask makes a request, again while nobody listens yet.
-	ask := func(method, path string, header http.Header) (answer *http.Response, text string) {
+	ask := func(method, path string, header http.Header) (status int, answered http.Header, text string) {
 		t.Helper()
 		poll(t, "an answer to "+path, func() bool {
 			r, err := http.NewRequestWithContext(t.Context(), method, "http://"+free[3]+path, nil)
@@ -41,15 +41,17 @@ func TestMeshWaiting(t *testing.T) {
 				t.Fatal(err)
 			}
 			r.Header = header
-			if answer, err = http.DefaultClient.Do(r); err != nil {
+			answer, err := http.DefaultClient.Do(r)
+			if err != nil {
 				return false
 			}
 			defer answer.Body.Close()
+			status, answered = answer.StatusCode, answer.Header
 			all, err := io.ReadAll(answer.Body)
 			text = string(all)
 			return err == nil
 		})
-		return answer, text
+		return status, answered, text
 	}
 	upgrade := http.Header{
 		"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="},
@@ -64,13 +66,13 @@ func TestMeshWaiting(t *testing.T) {
 		{http.MethodPost, "/apps/" + appID + "/events", nil},
 		{http.MethodGet, "/app/" + key + "/events?channels=chat", nil},
 	} {
-		answer, text := ask(tt.method, tt.path, tt.header)
-		if answer.StatusCode != http.StatusServiceUnavailable || answer.Header.Get("Retry-After") == "" || !strings.Contains(text, "majority") {
-			t.Errorf("%s is answered %d, %v: %s", tt.path, answer.StatusCode, answer.Header, text)
+		status, answered, text := ask(tt.method, tt.path, tt.header)
+		if status != http.StatusServiceUnavailable || answered.Get("Retry-After") == "" || !strings.Contains(text, "majority") {
+			t.Errorf("%s is answered %d, %v: %s", tt.path, status, answered, text)
 		}
 	}
-	if answer, text := ask(http.MethodGet, "/up", nil); answer.StatusCode != http.StatusOK {
-		t.Errorf("/up is answered %d: %s", answer.StatusCode, text)
+	if status, _, text := ask(http.MethodGet, "/up", nil); status != http.StatusOK {
+		t.Errorf("/up is answered %d: %s", status, text)
 	}
 	select {
 	case err := <-started:
