@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,33 +19,42 @@ import (
 // that gets nothing any more.
 type islanded struct {
 	replay.Logs
-	island *replaytest.Log // nil: it is not cut off
-	since  time.Time
+	cutOff atomic.Pointer[island] // nil: it is not
+}
+
+// island is what such a node has, and since when.
+type island struct {
+	*replaytest.Log
+	since time.Time
 }
 
 // cut cuts the node off from a model.
 func (l *islanded) cut(model *replaytest.Log) {
-	l.island = replaytest.NewLog(rand.New(rand.NewPCG(1, 2)), model.Retention)
-	l.island.Restore(model.Copy())
-	l.since = time.Now()
+	replica := replaytest.NewLog(rand.New(rand.NewPCG(1, 2)), model.Retention)
+	replica.Restore(model.Copy())
+	l.cutOff.Store(&island{replica, time.Now()})
 }
+
+// heal ends that.
+func (l *islanded) heal() { l.cutOff.Store(nil) }
 
 // known is until when a replica knows what was stored.
 func (l *islanded) known(at time.Time) time.Time {
-	if l.island != nil && l.since.Before(at) {
-		return l.since
+	if i := l.cutOff.Load(); i != nil && i.since.Before(at) {
+		return i.since
 	}
 	return at
 }
 
 // Tails implements replay.Logs.
 func (l *islanded) Tails(ctx context.Context, refs []broker.Ref) ([]broker.Tail, error) {
-	if l.island == nil {
+	cut := l.cutOff.Load()
+	if cut == nil {
 		return l.Logs.Tails(ctx, refs)
 	}
-	tails, err := l.island.Tails(ctx, refs)
+	tails, err := cut.Tails(ctx, refs)
 	for i := range tails {
-		tails[i].Known = l.since
+		tails[i].Known = cut.since
 	}
 	return tails, err
 }
@@ -58,10 +68,10 @@ type islandedLog struct {
 }
 
 func (l islandedLog) here() replay.Log {
-	if l.all.island == nil {
-		return l.Log
+	if cut := l.all.cutOff.Load(); cut != nil {
+		return cut.Log.Log(l.Ref())
 	}
-	return l.all.island.Log(l.Ref())
+	return l.Log
 }
 
 // Last implements replay.Log.
@@ -120,7 +130,7 @@ func TestWholeOnAnIsland(t *testing.T) {
 		<-time.After(70 * time.Minute)
 		model.Publish(others[1], "", 10)
 		synctest.Wait()
-		log.island = nil
+		log.heal()
 		<-time.After(2 * replay.DefaultSweep)
 		synctest.Wait()
 		if !slices.Contains(a.events, lost) && len(a.gaps) == 0 {
@@ -140,7 +150,7 @@ func TestNotTrimmedOnAnIsland(t *testing.T) {
 		missed := model.Publish(refs[0], "", 10).Sequence
 		ch.Nudge(missed)
 		<-time.After(5 * time.Second)
-		log.island = nil
+		log.heal()
 		<-time.After(5 * time.Second)
 		synctest.Wait()
 		if !slices.Contains(a.events, missed) || len(a.gaps) > 0 {
