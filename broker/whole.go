@@ -52,7 +52,11 @@ func (l Log) readWhole(ctx context.Context, request get, upTo uint64) (events []
 			last, ok, err = l.lastReaching(ctx, upTo)
 		}
 		switch {
-		case err != nil, !ok, last.Sequence <= seen, request.Start != nil && last.Time < request.Start.UnixNano():
+		case err == nil && !ok:
+			// It has removed all. What a replica that is behind still has would prove
+			// that nothing behind that is gone.
+			return nil, false, nil
+		case err != nil, last.Sequence <= seen, request.Start != nil && last.Time < request.Start.UnixNano():
 			return events, false, err
 		case len(events) == request.Batch:
 			return events, true, nil

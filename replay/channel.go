@@ -74,8 +74,10 @@ type Channel struct {
 	end       func()
 	sequencer sequencer
 	ring      Ring
-	// whole is when nothing was missing.
+	// whole is when nothing was missing, and gap, in nanoseconds since 1970, when
+	// something was; 0: never.
 	whole time.Time
+	gap   int64
 	// unsettled, if not 0, is the sequence of the first event, which came without
 	// a predecessor; whether one was lost and trimmed before is asked a moment
 	// later for many channels together (Config.Recheck), for asking at once would
@@ -269,9 +271,13 @@ func (ch *Channel) await(ctx context.Context, ready func() bool) error {
 	}
 }
 
+// errOldEnd: what is missing behind a gap may be so for who answered, too.
+var errOldEnd = fmt.Errorf("%w: it is not known whether who has the end has what was missing before the gap", broker.ErrUnavailable)
+
 // findEnd makes the end known of a channel of which nothing is retained, or of
 // which this node lost track.
 func (ch *Channel) findEnd(ctx context.Context) error {
+	known := ch.log.Known(time.Now())
 	// In this order: what is stored after the state was asked for has a
 	// higher sequence or shows in Last.
 	state, err := ch.log.State(ctx)
@@ -281,6 +287,11 @@ func (ch *Channel) findEnd(ctx context.Context) error {
 	last, found, err := ch.log.Last(ctx)
 	if err != nil {
 		return err
+	}
+	old := false
+	ch.locked(func() { old = known.UnixNano() < ch.gap })
+	if old {
+		return errOldEnd
 	}
 	if ch.foundEnd(state.Last, last.Sequence, found) {
 		return nil

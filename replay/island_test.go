@@ -198,10 +198,12 @@ func TestMeshWholeOnAnIsland(t *testing.T) {
 		return len(a.gaps) > 0 || slices.ContainsFunc(a.events, func(ev broker.Event) bool { return ev.Sequence == lost })
 	})
 	v := &visitor{text: make(map[uint64]string)}
-	if err := replay.NewCatchup(ch, v, ch.After(before, time.Time{})).Run(t.Context()); err != nil {
+	request := ch.After(before, time.Time{})
+	request.Positions = true
+	if err := replay.NewCatchup(ch, v, request).Run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if v.out.Reason == "" && !slices.Contains(v.got, lost) {
-		t.Errorf("a client that comes back is told that it has all: %+v", v.out)
+		t.Errorf("a client that comes back is told that it has all: %+v; it was at %s, %d was lost, gaps %v, events %v, got %v, late %v, end %d", v.out, before, lost, a.gaps, a.events, v.got, v.late, v.end)
 	}
 }

@@ -84,7 +84,7 @@ func (c *Catchup) extend(ctx, attempt context.Context) error {
 	var err error
 	switch {
 	case !known:
-		return ch.findEnd(attempt)
+		return untilAnswered(attempt, ch.findEnd)
 	case !settled:
 		err = untilAnswered(attempt, ch.settleNow)
 	default:

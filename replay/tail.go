@@ -115,6 +115,7 @@ func (ch *Channel) drainLocked() {
 // gapLocked says that what the ring has no longer reaches the present.
 func (ch *Channel) gapLocked(reason Reason) {
 	ch.ring.Break()
+	ch.gap = time.Now().UnixNano()
 	ch.trimLocked()
 	ch.audience.Gap(reason)
 }
