@@ -158,7 +158,7 @@ commandTest('status: of a whole cluster, without one node, without two', async (
   assert.deepEqual([all.cluster, all.copies, all.problems], ['test', 3, []]);
   assert.deepEqual(all.nodes.map(({ name, member, alive, ready }) => [name, member, alive, ready]), ['n1', 'n2', 'n3'].map((name) => [name, true, true, true]));
   assert.ok(all.nodes.some(({ name }) => name === all.leader));
-  assert.deepEqual(all.streams.map(({ name }) => name), ['EVENTS-0', 'EVENTS-1', 'EVENTS-2', 'EVENTS-3', 'STORE-session-ids', 'STORE-sessions']);
+  assert.deepEqual(all.streams.map(({ name }) => name), ['EVENTS-0', 'EVENTS-1', 'EVENTS-2', 'EVENTS-3', 'EVENTS-4', 'EVENTS-5', 'EVENTS-6', 'EVENTS-7', 'STORE-session-ids', 'STORE-sessions']);
   for (const { name, replicas, copies, leader, events } of all.streams) {
     assert.deepEqual([replicas, copies.map(({ node, alive, current }) => [node, alive, current])], [3, ['n1', 'n2', 'n3'].map((node) => [node, true, true])], name);
     assert.ok(leader && (!name.startsWith('EVENTS') || events > 0), name);
@@ -229,7 +229,7 @@ commandTest('from one server to three: positions and sessions go on, nothing is 
   await mesh.run();
   const [first, second, third] = mesh.nodes;
   const manifest = await does(lone, 'export', file);
-  assert.deepEqual([manifest.partitions, manifest.streams.length, manifest.cluster], [4, 6, undefined]);
+  assert.deepEqual([manifest.partitions, manifest.streams.length, manifest.cluster], [8, 10, undefined]);
   await refuses(lone, /is there already/, 'export', file);
   assert.equal((await stat(file)).mode & 0o777, 0o600);
 
@@ -267,7 +267,7 @@ commandTest('from one server to three: positions and sessions go on, nothing is 
   await broken.ended;
   const done = await types(second, 'test\n', 'import', file);
   assert.equal(done.status, 0, done.shown);
-  assert.match(done.shown, /\[#+\.*\] +\d+ % [^]*Done: 6 streams with 70 events are in the cluster/);
+  assert.match(done.shown, /\[#+\.*\] +\d+ % [^]*Done: 10 streams with 70 events are in the cluster/);
   await healthy(third);
   // The run, which a position names too, is another one: that of the cluster.
   const placed = (events) => events.map(({ position, ...event }) => ({ ...event, epoch: position.slice(0, 10), sequence: position.split('-').at(-1) }));
@@ -378,7 +378,7 @@ commandTest('three become five, and three again', async (t) => {
     await node.run();
   }
   const still = await healthy(first);
-  assert.equal(still.streams.length, 10);
+  assert.equal(still.streams.length, 18);
   for (const { name, copies } of still.streams) assert.equal(copies.length, 5, name);
   await same(mesh.nodes, 'match.1', numbers(1, 40));
   // Two may be lost at once now.
@@ -490,7 +490,7 @@ commandTest('a backup of a cluster is put back: what came after it is told of', 
   const ownArgs = mesh.nodes.map((node) => node.options.args);
   for (const node of mesh.nodes) node.options.args = [...node.options.args, '--partitions', '2'];
   await restart({});
-  await refuses(third, /the archive has 4 partitions and node n\d has 2: set partitions to 4/, 'import', file, '--confirm', 'test');
+  await refuses(third, /the archive has 8 partitions and node n\d has 2: set partitions to 8/, 'import', file, '--confirm', 'test');
   await mesh.stop();
   for (const node of mesh.nodes) await rm(dataDir(node), { recursive: true });
   mesh.nodes.forEach((node, i) => { node.options.args = [...ownArgs[i], '--retention-age', '2h']; });

@@ -116,7 +116,7 @@ test('what will not do is said', async (t) => {
     assert.ok(!edge.ready);
     await edge.destroy();
   }
-  await refuses(await cluster.edge(t, 'e1', { args: [...SETTINGS, '--partitions', '7'] }), /the data has 4 partitions, 7 are configured/);
+  await refuses(await cluster.edge(t, 'e1', { args: [...SETTINGS, '--partitions', '7'] }), /the data has 8 partitions, 7 are configured/);
   await refuses(await cluster.edge(t, 'e1', { args: ['--retention-events', '7'] }), /the servers with storage keep events for .* set the same on all/);
   // Of what they learn from each other all say it.
   const edge = await cluster.edge(t, 'e1', { apps: [...WHOLE_APPS, { id: '78', key: 'another-key', secret: 'another-secret' }] });
