@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -69,12 +70,19 @@ func TestManySignals(t *testing.T) {
 			}
 
 			p = runProgram(t)
-			// It never answers the close.
-			held, _, _, err := ws.Dial(t.Context(), "ws://"+p.addr+"/app/"+key+goodQuery)
+			// It never answers the close, and is a client before the signal comes.
+			held, early, _, err := ws.Dial(t.Context(), "ws://"+p.addr+"/app/"+key+goodQuery)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer held.Close()
+			var from io.Reader = held
+			if early != nil {
+				from = early
+			}
+			if f, err := readFrame(from); err != nil || f.Header.OpCode != ws.OpText {
+				t.Fatalf("%v, %v", f, err)
+			}
 			p.signal(sig)
 			p.wantLog("stopping")
 			p.signal(sig)

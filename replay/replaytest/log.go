@@ -281,6 +281,21 @@ func (l *Log) ofLocked(ref broker.Ref, wanted func(*Stored) bool) (events []brok
 	return events
 }
 
+// pause waits, or returns the error of ctx. Without a wait there is no timer: one that
+// is due at once now and then ends the program, in bubbles with the race detector
+// (seen with Go 1.26.8, in runtime.(*timer).maybeRunChan).
+func pause(ctx context.Context, d time.Duration) error {
+	if d == 0 {
+		return ctx.Err()
+	}
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // answer waits for as long as an answer takes and locks the log, unless it is
 // failing.
 func (l *Log) answer(ctx context.Context) (unlock func(), err error) {
@@ -290,10 +305,8 @@ func (l *Log) answer(ctx context.Context) (unlock func(), err error) {
 		late = time.Duration(l.rng.Int64N(int64(maxLatency)))
 	}
 	l.mu.Unlock()
-	select {
-	case <-time.After(late):
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if err := pause(ctx, late); err != nil {
+		return nil, err
 	}
 	l.mu.Lock()
 	if l.failing {
