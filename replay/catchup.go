@@ -136,8 +136,10 @@ type Catchup struct {
 	// told.
 	reason Reason
 	told   bool // the first part is given, with the outcome
-	part   Part // the newest
-	line   string
+	// ahead is when the claim was first seen to be above what this node has.
+	ahead time.Time
+	part  Part // the newest
+	line  string
 
 	past past // WantNewest and WantSince
 	// coming is the sequence of an event that is in the log and on its way here;

@@ -271,8 +271,8 @@ func (ch *Channel) await(ctx context.Context, ready func() bool) error {
 	}
 }
 
-// errOldEnd: what is missing behind a gap may be so for who answered, too.
-var errOldEnd = fmt.Errorf("%w: it is not known whether who has the end has what was missing before the gap", broker.ErrUnavailable)
+// errOldEnd: who answered may have been cut off, and not know it.
+var errOldEnd = fmt.Errorf("%w: it is not known whether the leader that answers is still the leader", broker.ErrUnavailable)
 
 // findEnd makes the end known of a channel of which nothing is retained, or of
 // which this node lost track.

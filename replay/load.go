@@ -192,11 +192,18 @@ func (c *Catchup) loadAhead(ctx context.Context) error {
 		c.ch.Nudge(last.Sequence)
 		return nil
 	}
+	if c.ahead.IsZero() {
+		c.ahead = time.Now()
+	}
 	state, err := c.ch.log.State(ctx)
 	if err != nil {
 		return err
 	}
 	if state.Last < c.req.Claim.Sequence {
+		// A leader that was cut off does not know what others have stored since.
+		if state.Known.UnixNano() < c.ahead.UnixNano() {
+			return errOldEnd
+		}
 		c.reason = UnknownPosition
 		return nil
 	}

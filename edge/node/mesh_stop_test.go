@@ -13,8 +13,7 @@ import (
 
 // All nodes that stopped at once took the majority from the one that stopped last before
 // it had stored its sessions: clients got again what they had confirmed.
-func TestMeshStopOfAllKeepsSessions(t *testing.T) {
-	t.Parallel()
+func TestMeshStopOfAllKeepsSessions(t *testing.T) { //nolint:paralleltest // all stop at once only if nothing else is in their way
 	dir, peers := t.TempDir(), brokertest.FreeAddresses(t, 3)
 	start := func() []*server {
 		t.Helper()
