@@ -78,7 +78,7 @@ func (b *Broker) clusterInfo(ctx context.Context, l *lane) (clusterInfo, error) 
 	var answer struct {
 		Cluster clusterInfo `json:"cluster"`
 	}
-	err := b.askInfo(ctx, l, struct{}{}, &answer)
+	err := b.askInfo(ctx, l.stream, struct{}{}, &answer)
 	return answer.Cluster, err
 }
 

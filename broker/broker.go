@@ -147,7 +147,7 @@ func (b *Broker) openNodes(d Dialer) error {
 	b.clocks = newClocks(b.nodes, b.log)
 	b.answerReports()
 	b.tasks.Go(func() { b.accord.run(b.run) })
-	if b.health.keeper != nil {
+	if b.keeper != nil {
 		// Who leads on servers of others is theirs to say.
 		b.tasks.Go(func() { b.balance(b.run) })
 	}

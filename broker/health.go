@@ -14,7 +14,6 @@ import (
 // cannot.
 type health struct {
 	broker *Broker
-	keeper Keeper // nil: the server is another's
 
 	// Owned by run.
 	looks   int
@@ -68,10 +67,10 @@ const (
 )
 
 func (b *Broker) openHealth() {
-	h := &health{broker: b, keeper: b.keeper, refuses: make(map[*publisher]bool)}
+	h := &health{broker: b, refuses: make(map[*publisher]bool)}
 	b.health = h
 	b.tasks.Go(func() { h.run(b.run) })
-	if h.keeper != nil {
+	if h.broker.keeper != nil {
 		b.tasks.Go(func() { h.listen(b.run) })
 	}
 }
@@ -83,7 +82,7 @@ func (b *Broker) Failure() error { return b.health.failure() }
 // readable returns nil if the folder can be read: for all that ask meanwhile it is
 // looked at once. The error is ErrUnavailable.
 func (h *health) readable(ctx context.Context) error {
-	if err := h.failure(); err != nil || h.keeper == nil {
+	if err := h.failure(); err != nil || h.broker.keeper == nil {
 		return err
 	}
 	asked := time.Now()
@@ -137,7 +136,7 @@ func (h *health) run(ctx context.Context) {
 func (h *health) listen(ctx context.Context) {
 	for {
 		select {
-		case err := <-h.keeper.Failures():
+		case err := <-h.broker.keeper.Failures():
 			h.breakDown(ctx, err)
 		case <-ctx.Done():
 			return
@@ -160,7 +159,7 @@ func (h *health) look(ctx context.Context, now time.Time) {
 		h.breakDown(ctx, fmt.Errorf("stream %s does not answer", stream))
 		return
 	}
-	if h.keeper == nil {
+	if h.broker.keeper == nil {
 		return
 	}
 	size := 0
@@ -175,7 +174,7 @@ func (h *health) look(ctx context.Context, now time.Time) {
 func (h *health) check(ctx context.Context, size int, flush bool) error {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	return h.keeper.Check(ctx, size, flush)
+	return h.broker.keeper.Check(ctx, size, flush)
 }
 
 // silent returns the name of a stream that lets events wait until they are
@@ -249,7 +248,7 @@ func (h *health) fail(ctx context.Context, cause error) {
 		return
 	}
 	// What the disk says is clearer than what became of it.
-	if h.keeper != nil {
+	if h.broker.keeper != nil {
 		if err := h.check(ctx, mendBytes, false); err != nil && ctx.Err() == nil {
 			h.setCause(err)
 		}

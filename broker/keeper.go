@@ -65,7 +65,7 @@ func (h *health) end() (since time.Time, refused int) {
 // something again: a server that starts over a full disk fails as before. The
 // server of others is only asked whether it works again.
 func (h *health) tryMend(ctx context.Context) error {
-	if h.keeper == nil {
+	if h.broker.keeper == nil {
 		return h.ask(ctx)
 	}
 	if err := h.check(ctx, mendBytes, true); err != nil {
@@ -74,7 +74,7 @@ func (h *health) tryMend(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, mendTimeout)
 	defer cancel()
 	if h.needsRestart() {
-		if err := h.keeper.Restart(ctx); err != nil {
+		if err := h.broker.keeper.Restart(ctx); err != nil {
 			return err
 		}
 	}

@@ -30,7 +30,7 @@ func again(ctx context.Context, do func(ctx context.Context) error) error {
 		if err == nil || !Passing(err) {
 			return err
 		}
-		if ended := pause(ctx, tryPause); ended != nil {
+		if ended := Pause(ctx, tryPause); ended != nil {
 			return fmt.Errorf("%w: %w", err, ended)
 		}
 	}
@@ -186,15 +186,16 @@ func (s *start) adopt(ctx context.Context, l *lane, have *jetstream.StreamInfo) 
 	l.found = have.State.LastSeq
 	s.broker.replicate(l, have.Config.Replicas)
 	l.maxMessage = int(min(s.broker.publish.MaxPayload(), l.retention.MaxBytes))
-	want := s.broker.streamConfig(l)
-	if s.broker.cfg.Relay != "" && !l.retention.equals(&have.Config) {
+	same := l.retention.equals(&have.Config)
+	switch relay := s.broker.cfg.Relay != ""; {
+	case relay && !same:
 		return false, fmt.Errorf("%w: the servers with storage keep events for %v, %d of a channel, %d bytes in a stream, and here %v, %d and %d are configured: set the same on all", ErrRules,
 			have.Config.MaxAge, have.Config.MaxMsgsPerSubject, have.Config.MaxBytes, l.retention.MaxAge, l.retention.EventsPerChannel, l.retention.MaxBytes)
-	}
-	if s.broker.cfg.Relay != "" {
+	case relay:
 		return true, nil
 	}
-	if l.retention.equals(&have.Config) && maps.Equal(ours(want.Metadata), ours(m)) {
+	want := s.broker.streamConfig(l)
+	if same && maps.Equal(ours(want.Metadata), ours(m)) {
 		return true, nil
 	}
 	if l.epoch == "" || l.retention.raised(&have.Config) || want.Metadata[metadataRules] != m[metadataRules] {

@@ -60,8 +60,8 @@ func (h *health) know() (*proof, error) {
 func (h *health) prove(p *proof) {
 	ctx, cancel := context.WithTimeout(h.broker.run, checkTimeout)
 	defer cancel()
-	if h.keeper != nil {
-		if err := h.keeper.Check(ctx, checkBytes, false); err != nil && h.broker.run.Err() == nil {
+	if h.broker.keeper != nil {
+		if err := h.broker.keeper.Check(ctx, checkBytes, false); err != nil && h.broker.run.Err() == nil {
 			h.fail(ctx, err)
 			p.err = h.failure()
 		}

@@ -73,7 +73,7 @@ func (b *Broker) renew(ctx context.Context, l *lane) error {
 		} `json:"config"`
 	}
 	err := again(ctx, func(ctx context.Context) error {
-		return b.askInfo(ctx, l, struct{}{}, &answer)
+		return b.askInfo(ctx, l.stream, struct{}{}, &answer)
 	})
 	if err != nil {
 		return err

@@ -95,7 +95,7 @@ func (b *Broker) scan(ctx context.Context, l *lane, from, to uint64, visit func(
 		if time.Now().After(late) {
 			return unanswered(errBehind)
 		}
-		if err := pause(ctx, behindPause); err != nil {
+		if err := Pause(ctx, behindPause); err != nil {
 			return err
 		}
 	}

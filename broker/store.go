@@ -152,7 +152,7 @@ func (s *Store) renew(ctx context.Context) error {
 		} `json:"config"`
 	}
 	err := again(ctx, func(ctx context.Context) error {
-		return s.broker.ask(ctx, s.broker.api+"STREAM.INFO."+s.name, struct{}{}, &answer)
+		return s.broker.askInfo(ctx, s.name, struct{}{}, &answer)
 	})
 	if err == nil {
 		s.void.Store(voidOf(answer.Config.Metadata[metadataVoid]))

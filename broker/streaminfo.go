@@ -34,7 +34,7 @@ func (b *Broker) streamInfoOf(ctx context.Context, l *lane, subject string) (str
 		State streamInfo `json:"state"`
 	}
 	ask := func(ctx context.Context) error {
-		return b.askInfo(ctx, l, request, &answer)
+		return b.askInfo(ctx, l.stream, request, &answer)
 	}
 	asking := ask
 	if l.replicated() {
@@ -47,8 +47,8 @@ func (b *Broker) streamInfoOf(ctx context.Context, l *lane, subject string) (str
 }
 
 // askInfo asks what a stream is and has, and reads the part of it that is in answer.
-func (b *Broker) askInfo(ctx context.Context, l *lane, request, answer any) error {
-	return b.ask(ctx, b.api+"STREAM.INFO."+l.stream, request, answer)
+func (b *Broker) askInfo(ctx context.Context, stream string, request, answer any) error {
+	return b.ask(ctx, b.api+"STREAM.INFO."+stream, request, answer)
 }
 
 // ask makes a request to the API of JetStream and reads what it says into

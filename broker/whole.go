@@ -63,7 +63,7 @@ func (l Log) readWhole(ctx context.Context, request get, upTo uint64) (events []
 		case time.Now().After(late):
 			return l.lookAtLeader(ctx, request, last.Sequence)
 		}
-		if err := pause(ctx, behindPause); err != nil {
+		if err := Pause(ctx, behindPause); err != nil {
 			return nil, false, unanswered(errBehind)
 		}
 	}
@@ -140,8 +140,8 @@ func (l Log) spanOfLeader(ctx context.Context) (first Event, retained int, err e
 	return first, retained, nil
 }
 
-// pause waits, or returns the error of ctx.
-func pause(ctx context.Context, d time.Duration) error {
+// Pause waits, or returns the error of ctx.
+func Pause(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

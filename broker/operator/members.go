@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"reecho/broker"
 )
 
 // Outcome is what a command has done. Its JSON is stable.
@@ -59,7 +61,7 @@ func (o *Operator) prepare(ctx context.Context, command string, without ...strin
 		return nil, nil, err
 	}
 	for range prepareLooks {
-		if s, err = o.Status(ctx); err != nil || len(s.problems(without...)) == 0 || pause(ctx, lookPause) != nil {
+		if s, err = o.Status(ctx); err != nil || len(s.problems(without...)) == 0 || broker.Pause(ctx, lookPause) != nil {
 			break
 		}
 	}

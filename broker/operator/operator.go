@@ -101,7 +101,7 @@ func ask(ctx context.Context, nc *nats.Conn, subject string, request, answer any
 		if err == nil || !passing(err) {
 			return err
 		}
-		if pause(ctx, tryPause) != nil {
+		if broker.Pause(ctx, tryPause) != nil {
 			return err
 		}
 	}
@@ -146,18 +146,6 @@ func read(text []byte, answer any) error {
 	return json.Unmarshal(text, answer)
 }
 
-// pause waits, or returns the error of ctx.
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
 // await looks at the cluster until done says "" for it, and says what is waited for
 // meanwhile. The error tells the last of it.
 func (o *Operator) await(ctx context.Context, done func(*Status) string) (*Status, error) {
@@ -170,7 +158,7 @@ func (o *Operator) await(ctx context.Context, done func(*Status) string) (*Statu
 			}
 			o.progress.Say("waiting: " + waits)
 		}
-		if ended := pause(ctx, lookPause); ended != nil {
+		if ended := broker.Pause(ctx, lookPause); ended != nil {
 			if err == nil {
 				err = errors.New(waits)
 			}

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"reecho/broker"
 	"reecho/broker/natsd"
 )
 
@@ -120,7 +121,7 @@ func (o *Operator) lowerQuorum(ctx context.Context, votes int) error {
 			break
 		}
 		var answer *jetstream.APIError
-		if !errors.As(err, &answer) || answer.ErrorCode != codeRescue || pause(ctx, lookPause) != nil {
+		if !errors.As(err, &answer) || answer.ErrorCode != codeRescue || broker.Pause(ctx, lookPause) != nil {
 			return fmt.Errorf("have the nodes that are left be a majority: %w", err)
 		}
 	}
@@ -129,7 +130,7 @@ func (o *Operator) lowerQuorum(ctx context.Context, votes int) error {
 		if err == nil && s.Leader != "" {
 			return nil
 		}
-		if pause(ctx, lookPause) != nil {
+		if broker.Pause(ctx, lookPause) != nil {
 			return errors.Join(errors.New("the nodes that are left have not elected a leader"), err)
 		}
 	}

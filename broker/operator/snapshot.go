@@ -9,6 +9,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"reecho/broker"
 )
 
 const (
@@ -108,7 +110,7 @@ func beginRestore(ctx context.Context, nc *nats.Conn, stream string, config map[
 		if errors.As(err, &refusal) {
 			again = passing(err) || refusal.ErrorCode == codeRestoreName
 		}
-		if !again || pause(ctx, tryPause) != nil {
+		if !again || broker.Pause(ctx, tryPause) != nil {
 			return nil, err
 		}
 	}
@@ -129,7 +131,7 @@ func (r *restoring) add(ctx context.Context, part []byte) error {
 // node's. Who does not listen has not got the part.
 func (r *restoring) send(ctx context.Context, part []byte) (m *nats.Msg, err error) {
 	for range interestTries {
-		if m, err = r.nc.RequestWithContext(ctx, r.deliver, part); !errors.Is(err, nats.ErrNoResponders) || pause(ctx, tryPause) != nil {
+		if m, err = r.nc.RequestWithContext(ctx, r.deliver, part); !errors.Is(err, nats.ErrNoResponders) || broker.Pause(ctx, tryPause) != nil {
 			break
 		}
 	}

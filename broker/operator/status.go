@@ -152,7 +152,7 @@ func (o *Operator) Status(ctx context.Context) (*Status, error) {
 	// Under load a copy is behind by what is on its way in many a moment; one that has
 	// to catch up is in each.
 	for range currentLooks {
-		if s.allCurrent() || pause(ctx, tryPause) != nil {
+		if s.allCurrent() || broker.Pause(ctx, tryPause) != nil {
 			break
 		}
 		again, _, err := o.look(ctx)
