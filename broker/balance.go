@@ -48,7 +48,9 @@ func (b *Broker) tooMuch(ctx context.Context, now time.Time) (stream, to string)
 	leads := map[string]int{b.cfg.Node: 0}
 	since := make(map[string]time.Time)
 	for _, p := range b.nodes.Peers() {
-		leads[p.Name], since[p.Name] = 0, p.Since
+		if leads[p.Name] = 0; !p.Leaving {
+			since[p.Name] = p.Since
+		}
 	}
 	mine := make(map[string]clusterInfo)
 	for l := range b.retainedLanes() {

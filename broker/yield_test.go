@@ -43,7 +43,7 @@ func TestMeshYield(t *testing.T) {
 	m := brokertest.StartMesh(t, 3, broker.Config{Partitions: 4})
 	streams := []string{"EVENTS-0", "EVENTS-1", "EVENTS-2", "EVENTS-3"}
 	for i, n := range m.Nodes {
-		if err := n.Server.Yield(t.Context()); err != nil {
+		if err := n.Server.Yield(t.Context(), n.Nodes().IsLeaving); err != nil {
 			t.Fatal(err)
 		}
 		poll(t, n.Config.Name+" leads nothing", func() bool {

@@ -16,13 +16,11 @@ import (
 // toldConnections is the key under which nodes tell how many connections they have.
 const toldConnections = "connections"
 
-// headcount is how many connections a node has, by app, as it tells others. One that is
-// closing has told its clients to go elsewhere: they are in nobody's way there. It needs
-// the others for the sessions of them, until these are Stored.
+// headcount is how many connections a node has, by app, as it tells others. One that
+// leaves needs the others for the sessions of its clients, until these are Stored.
 type headcount struct {
-	Closing bool           `json:"closing,omitempty"`
-	Stored  bool           `json:"stored,omitempty"`
-	Apps    map[string]int `json:"apps,omitempty"`
+	Stored bool           `json:"stored,omitempty"`
+	Apps   map[string]int `json:"apps,omitempty"`
 }
 
 // crowd is how many connections the other nodes have, as they last said. It is safe for
@@ -59,10 +57,10 @@ func (c *crowd) wakeLocked() {
 	}
 }
 
-// awaitStored waits until no other node that is closing has anything to store, or ctx
+// awaitStored waits until no other node that leaves has anything to store, or ctx
 // ends. It has one caller.
-func (c *crowd) awaitStored(ctx context.Context) {
-	for !c.stored() {
+func (c *crowd) awaitStored(ctx context.Context, nodes *cluster.Nodes) {
+	for !c.stored(nodes.Peers()) {
 		select {
 		case <-c.heard:
 		case <-ctx.Done():
@@ -71,11 +69,11 @@ func (c *crowd) awaitStored(ctx context.Context) {
 	}
 }
 
-func (c *crowd) stored() bool {
+func (c *crowd) stored(peers []cluster.Peer) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, there := range c.byLife {
-		if there.Closing && !there.Stored {
+	for _, p := range peers {
+		if p.Leaving && !c.byLife[p.Life].Stored {
 			return false
 		}
 	}
@@ -83,14 +81,16 @@ func (c *crowd) stored() bool {
 }
 
 // of returns how many connections of an app are on other nodes: all of them, and those
-// that count for its limit.
-func (c *crowd) of(appID string) (all, counted int) {
+// that count for its limit. Nodes that leave tell their clients to go elsewhere: they are
+// in nobody's way there.
+func (c *crowd) of(appID string, peers []cluster.Peer) (all, counted int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, there := range c.byLife {
-		all += there.Apps[appID]
-		if !there.Closing {
-			counted += there.Apps[appID]
+	for _, p := range peers {
+		n := c.byLife[p.Life].Apps[appID]
+		all += n
+		if !p.Leaving {
+			counted += n
 		}
 	}
 	return all, counted
@@ -101,7 +101,7 @@ func (c *crowd) of(appID string) (all, counted int) {
 func (h *Hub) shareConnections() {
 	nodes, crowd := h.node.nodes, &h.node.crowd
 	nodes.Tell(toldConnections, func() json.RawMessage {
-		here := headcount{Closing: h.node.census.isClosing(), Stored: h.node.stored.Load(), Apps: make(map[string]int)}
+		here := headcount{Stored: h.node.stored.Load(), Apps: make(map[string]int)}
 		for _, t := range h.tenants {
 			if n := t.connections.Load(); n > 0 {
 				here.Apps[t.ID] = int(n)
@@ -128,8 +128,9 @@ func (h *Hub) shareConnections() {
 // countElsewhere gives each app what others said, so that nobody who connects has to
 // add it up.
 func (h *Hub) countElsewhere() {
+	peers := h.node.nodes.Peers()
 	for _, t := range h.tenants {
-		_, counted := h.node.crowd.of(t.ID)
+		_, counted := h.node.crowd.of(t.ID, peers)
 		t.elsewhere.Store(int64(counted))
 	}
 }
@@ -137,7 +138,7 @@ func (h *Hub) countElsewhere() {
 // Connections is the number of open connections of an app, on all nodes: here now, on
 // others as they said within the last second.
 func (h *Hub) Connections(a *app.App) int {
-	elsewhere, _ := h.node.crowd.of(a.ID)
+	elsewhere, _ := h.node.crowd.of(a.ID, h.node.nodes.Peers())
 	return int(h.tenants[a].connections.Load()) + elsewhere
 }
 

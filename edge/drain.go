@@ -88,6 +88,7 @@ func (c *census) isClosing() bool {
 // drain tells every client to reconnect, spread over the time given or until
 // ctx ends. Clients that come meanwhile are refused.
 func (h *Hub) drain(ctx context.Context, spread time.Duration) {
+	h.node.nodes.Leave()
 	h.sendAway(ctx, h.node.census.close(), spread, shuttingDown)
 }
 

@@ -238,7 +238,7 @@ func (h *Hub) Close(ctx context.Context, spread time.Duration) error {
 	// Others that stop at the same time may store yet, which takes a majority.
 	h.node.stored.Store(true)
 	h.node.nodes.Beat()
-	h.node.crowd.awaitStored(ctx)
+	h.node.crowd.awaitStored(ctx, h.node.nodes)
 	// The goodbye: whoever hears it counts nobody here any more.
 	h.node.nodes.Close()
 	h.node.replay.Close()

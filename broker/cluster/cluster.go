@@ -13,6 +13,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -61,6 +62,8 @@ type Peer struct {
 	// ahead if it says what is later than now, and behind if its node finds this one's
 	// ahead.
 	Ahead time.Duration
+	// Leaving is that it has begun to stop, and will be gone.
+	Leaving bool
 }
 
 // Change is that a node has come, or is gone: it said so, or is dead.
@@ -81,6 +84,8 @@ type Nodes struct {
 	stop    context.CancelFunc
 	tasks   sync.WaitGroup
 	closing sync.Once
+	joined  atomic.Bool // Start has been called
+	leaving atomic.Bool
 	greet   chan struct{} // capacity 1: a node has come
 
 	// Not changed after Start.
@@ -107,6 +112,7 @@ type beat struct {
 	Time    time.Time                  `json:"time"`
 	Ahead   map[string]time.Duration   `json:"ahead,omitempty"` // by life: whose clock is, and how much
 	Gone    bool                       `json:"gone,omitempty"`
+	Leaving bool                       `json:"leaving,omitempty"`
 	Told    map[string]json.RawMessage `json:"told,omitempty"`
 }
 
@@ -178,6 +184,7 @@ func (n *Nodes) Start() error {
 	if _, err := n.nc.Subscribe(beatSubject, n.hear); err != nil {
 		return fmt.Errorf("subscribe to the nodes: %w", err)
 	}
+	n.joined.Store(true)
 	n.Go(n.run)
 	return nil
 }
@@ -201,6 +208,19 @@ func (n *Nodes) Alive(life string) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.peers[life] != nil
+}
+
+// Leave says that this node stops and will Close: others do not give it anything new
+// to do, and know whom they stop together with. It may be called again.
+func (n *Nodes) Leave() {
+	if !n.leaving.Swap(true) {
+		n.Beat()
+	}
+}
+
+// IsLeaving reports whether another node, by its name, has said that it stops.
+func (n *Nodes) IsLeaving(name string) bool {
+	return slices.ContainsFunc(n.Peers(), func(p Peer) bool { return p.Name == name && p.Leaving })
 }
 
 // Close says that this node is gone and ends everything. It may be called again.
@@ -241,9 +261,10 @@ func (n *Nodes) Again() {
 	}
 }
 
-// Beat tells all nodes what Tell is about without waiting for the next beat.
+// Beat tells all nodes what Tell is about without waiting for the next beat, from Start
+// on.
 func (n *Nodes) Beat() {
-	if n.nc != nil {
+	if n.joined.Load() {
 		n.say(n.beat())
 	}
 }
@@ -279,7 +300,7 @@ func (n *Nodes) beat() beat {
 }
 
 func (n *Nodes) beatOf(told map[string]json.RawMessage) beat {
-	return beat{ID: n.self, Config: n.config, Started: n.started, Time: time.Now(), Ahead: n.ahead(), Told: told}
+	return beat{ID: n.self, Config: n.config, Started: n.started, Time: time.Now(), Ahead: n.ahead(), Leaving: n.leaving.Load(), Told: told}
 }
 
 // ahead are those whose clocks are ahead of this node's.
@@ -354,7 +375,7 @@ func (n *Nodes) take(b *beat, now time.Time) (came, known bool) {
 		p = &Peer{ID: b.ID, Since: now}
 		n.peers[b.Life] = p
 	}
-	p.Config, p.Started, p.Heard = b.Config, b.Started, now
+	p.Config, p.Started, p.Heard, p.Leaving = b.Config, b.Started, now, b.Leaving
 	if p.Ahead = max(b.Time.Sub(now), 0); b.Ahead[n.self.Life] > 0 {
 		p.Ahead = -b.Ahead[n.self.Life]
 	}

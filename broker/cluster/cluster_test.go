@@ -213,6 +213,54 @@ func TestSay(t *testing.T) {
 	}
 }
 
+// Others know of a node that stops that it does, until it is gone.
+func TestLeave(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	a, b := startNode(t, s, "a"), startNode(t, s, "b")
+	defer a.Close()
+	a.wait(t, 1)
+	b.wait(t, 1)
+	if a.IsLeaving("b") {
+		t.Error("b leaves")
+	}
+	b.Leave()
+	b.Leave()
+	for !a.IsLeaving("b") {
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-t.Context().Done():
+			t.Fatal("b never leaves")
+		}
+	}
+	if a.IsLeaving("a") || b.IsLeaving("a") || !a.Peers()[0].Leaving {
+		t.Errorf("a leaves, or b does not: %+v", a.Peers())
+	}
+	b.Close()
+	a.wait(t, 0)
+	if a.IsLeaving("b") {
+		t.Error("b leaves still")
+	}
+	// One that never joined does not come by leaving.
+	nc, err := s.Connect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := cluster.New(nc, "c", "hash", silent)
+	c.Leave()
+	c.Close()
+	b = startNode(t, s, "b")
+	defer b.Close()
+	a.wait(t, 1)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, change := range a.changes {
+		if change.Name == "c" {
+			t.Error("c came")
+		}
+	}
+}
+
 // How late a message comes says nothing of a clock; that one is behind, its node says.
 func TestAhead(t *testing.T) {
 	t.Parallel()

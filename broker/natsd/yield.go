@@ -13,8 +13,9 @@ import (
 
 // Yield has other servers of the mesh lead what this one leads, as far as they can:
 // a stream whose leader ends without it stores nothing until it is missed. It does
-// nothing for a server that is alone.
-func (s *Server) Yield(ctx context.Context) error {
+// nothing for a server that is alone. leaving tells of another, by its name, that it
+// ends too: it is given nothing, and what only such servers could lead stays here.
+func (s *Server) Yield(ctx context.Context, leaving func(name string) bool) error {
 	s.mu.Lock()
 	i := s.current
 	s.mu.Unlock()
@@ -24,7 +25,7 @@ func (s *Server) Yield(ctx context.Context) error {
 	// Without a majority nobody answers, and there is nobody to yield to.
 	ctx, cancel := context.WithTimeout(ctx, yieldTimeout)
 	defer cancel()
-	y := yielding{server: s, ns: i.ns, given: make(map[string]int)}
+	y := yielding{server: s, ns: i.ns, leaving: leaving, given: make(map[string]int)}
 	var err error
 	if y.nc, err = s.Connect(); err != nil {
 		return err
@@ -52,10 +53,11 @@ const (
 
 // yielding is one Yield.
 type yielding struct {
-	server *Server
-	ns     *server.Server
-	nc     *nats.Conn
-	given  map[string]int // how many streams each other server got
+	server  *Server
+	ns      *server.Server
+	nc      *nats.Conn
+	leaving func(name string) bool
+	given   map[string]int // how many streams each other server got
 }
 
 // all asks for another leader of each stream that ns leads, and of the cluster: one that
@@ -72,19 +74,43 @@ func (y *yielding) all(ctx context.Context, silence time.Duration) (led int, err
 			if stream.Cluster == nil {
 				continue
 			}
+			staying := y.staying(stream.Cluster.Replicas)
+			if staying == nil {
+				continue
+			}
 			led++
-			if err := y.stream(ctx, stream.Name, stream.Cluster.Replicas, silence); err != nil {
+			if err := y.stream(ctx, stream.Name, staying, silence); err != nil {
 				problems = append(problems, fmt.Errorf("give up the lead of stream %s: %w", stream.Name, err))
 			}
 		}
 	}
 	if info.Meta != nil && y.ns.JetStreamIsLeader() {
-		led++
-		if err := y.cluster(ctx, info.Meta.Replicas, silence); err != nil {
-			problems = append(problems, fmt.Errorf("give up the lead of the cluster: %w", err))
+		if staying := y.staying(info.Meta.Replicas); staying != nil {
+			led++
+			if err := y.cluster(ctx, staying, silence); err != nil {
+				problems = append(problems, fmt.Errorf("give up the lead of the cluster: %w", err))
+			}
 		}
 	}
 	return led, errors.Join(problems...)
+}
+
+// staying are the replicas whose servers do not end; nil if all of them do that answer
+// still.
+func (y *yielding) staying(replicas []*server.PeerInfo) []*server.PeerInfo {
+	staying, ends := make([]*server.PeerInfo, 0, len(replicas)), false
+	for _, r := range replicas {
+		switch {
+		case y.leaving(r.Name):
+			ends = true
+		case !r.Offline:
+			staying = append(staying, r)
+		}
+	}
+	if ends && len(staying) == 0 {
+		return nil
+	}
+	return staying
 }
 
 func (y *yielding) stream(ctx context.Context, name string, replicas []*server.PeerInfo, silence time.Duration) error {

@@ -1,6 +1,7 @@
 package natsd
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -32,6 +33,39 @@ func TestHeir(t *testing.T) {
 	}
 	for _, tt := range tests {
 		if got := heir(tt.peers, silence, tt.given); got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+// Nothing is given to who ends too, and nobody is waited for if all end. Seen: three
+// nodes that were stopped at once passed what they led around among them for seconds.
+func TestStaying(t *testing.T) {
+	t.Parallel()
+	a, b, off := &server.PeerInfo{Name: "a"}, &server.PeerInfo{Name: "b"}, &server.PeerInfo{Name: "off", Offline: true}
+	tests := []struct {
+		name    string
+		peers   []*server.PeerInfo
+		leaving string
+		want    string // names; "-" if there is nobody to wait for
+	}{
+		{"nobody leaves", []*server.PeerInfo{a, b}, "", "ab"},
+		{"one leaves", []*server.PeerInfo{a, b}, "a", "b"},
+		{"all leave", []*server.PeerInfo{a, b}, "ab", "-"},
+		{"one leaves, one is dead", []*server.PeerInfo{a, off}, "a", "-"},
+		{"one may come back", []*server.PeerInfo{off}, "", ""},
+	}
+	for _, tt := range tests {
+		y := yielding{leaving: func(name string) bool { return strings.Contains(tt.leaving, name) }}
+		got := ""
+		staying := y.staying(tt.peers)
+		if staying == nil {
+			got = "-"
+		}
+		for _, r := range staying {
+			got += r.Name
+		}
+		if got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
 	}

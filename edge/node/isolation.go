@@ -45,7 +45,13 @@ func (n *Node) leaveCluster(ctx context.Context) {
 	if n.nats == nil {
 		return
 	}
-	if err := n.nats.Yield(ctx); err != nil {
+	leaving := func(string) bool { return false }
+	if n.broker != nil {
+		// Before anything else: who stops at the same time waits for what is stored here.
+		n.broker.Nodes().Leave()
+		leaving = n.broker.Nodes().IsLeaving
+	}
+	if err := n.nats.Yield(ctx, leaving); err != nil {
 		n.log.Warn("others could not take over what this node leads: what is published waits for an election", slog.Any("error", err))
 	}
 }
