@@ -1,6 +1,6 @@
 // Rounds of trouble with a cluster: kill -9, restarts, frozen processes, networks that
 // are slow, silent or cut, disks that are full or new. See replay/mesh.mjs for what a step
-// does. There are 20 by default, some minutes. By hand:
+// does. There are 100 by default, about 20 minutes. By hand:
 //   REECHO_MESH_ROUNDS=1000 scripts/e2e/run ./mesh-faults.test.mjs
 //   REECHO_MESH_SEED=17 REECHO_MESH_ROUNDS=1   a round again
 //   REECHO_MESH_STEPS=file.json                these steps again
@@ -15,7 +15,7 @@ import { plan } from './replay/mesh-plan.mjs';
 import { Rounds, saved } from './replay/rounds.mjs';
 
 const STEPS = process.env.REECHO_MESH_STEPS;
-const ROUNDS = Number(process.env.REECHO_MESH_ROUNDS ?? 20);
+const ROUNDS = Number(process.env.REECHO_MESH_ROUNDS ?? 100);
 const FIRST = Number(process.env.REECHO_MESH_SEED ?? Math.floor(Math.random() * 1e9));
 const AT_ONCE = Number(process.env.REECHO_MESH_AT_ONCE ?? 3);
 // TRIES is how often the steps of a failure are run: a round takes half a minute.
