@@ -16,6 +16,9 @@ type pending struct {
 	retried bool
 	// refused is what the stream answered last, if that was an error that may pass.
 	refused error
+	// then is the call's next event of the channel where others share the stream. It is
+	// sent when this one is stored: an election may lose one and not the next.
+	then *pending
 }
 
 // call is one Publish under way, whose records may be in several publishers.

@@ -93,7 +93,7 @@ func (p *publisher) take(c *call, r *Record) error {
 	if err := p.admitLocked(len(r.Frame)); err != nil {
 		return err
 	}
-	p.addLocked(c, r)
+	p.addLocked(p.pending(c, r))
 	return nil
 }
 
@@ -123,6 +123,8 @@ func (p *publisher) takeReserved(c *call, records []Record, lanes []*lane, bytes
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.reserved -= bytes
+	var all [16]*pending // few calls have more
+	taken := all[:0]
 	for i := range records {
 		if lanes[i] != p.lane {
 			continue
@@ -131,8 +133,28 @@ func (p *publisher) takeReserved(c *call, records []Record, lanes []*lane, bytes
 			c.finish(err)
 			continue
 		}
-		p.addLocked(c, &records[i])
+		e := p.pending(c, &records[i])
+		if p.broker.cfg.Shared {
+			before := newestOf(taken, e.subject)
+			taken = append(taken, e)
+			if before != nil {
+				before.then = e
+				p.reserved += len(e.record.Frame)
+				continue
+			}
+		}
+		p.addLocked(e)
 	}
+}
+
+// newestOf is the last of events that is of a subject, nil if none is.
+func newestOf(events []*pending, subject string) *pending {
+	for _, e := range slices.Backward(events) {
+		if e.subject == subject {
+			return e
+		}
+	}
+	return nil
 }
 
 // admitLocked reports whether events of so many bytes can be taken. What is
@@ -162,15 +184,41 @@ func (p *publisher) refuseLocked() error {
 	return nil
 }
 
-// addLocked sends r or puts it into the queue.
-func (p *publisher) addLocked(c *call, r *Record) {
-	e := &pending{call: c, record: r, subject: p.lane.subject(storedRoot, r.ref()), first: c.began}
+func (p *publisher) pending(c *call, r *Record) *pending {
+	return &pending{call: c, record: r, subject: p.lane.subject(storedRoot, r.ref()), first: c.began}
+}
+
+// addLocked sends e or puts it into the queue.
+func (p *publisher) addLocked(e *pending) {
 	if len(p.queue) == 0 && !p.repairing && len(p.inFlight) < p.broker.cfg.PublishWindow {
 		p.firstSendLocked(e, time.Now())
 		return
 	}
 	p.queue = append(p.queue, e)
-	p.queued += len(r.Frame)
+	p.queued += len(e.record.Frame)
+}
+
+// finishLocked ends e, which is not stored, and what was to follow it.
+func (p *publisher) finishLocked(e *pending, err error) {
+	e.call.finish(err)
+	p.followLocked(e, err)
+}
+
+// followLocked sends what was to follow e, or ends it too if e is not stored.
+func (p *publisher) followLocked(e *pending, err error) {
+	next := e.then
+	if next == nil {
+		return
+	}
+	p.reserved -= len(next.record.Frame)
+	if err == nil {
+		err = p.refuseLocked()
+	}
+	if err != nil {
+		p.finishLocked(next, err)
+		return
+	}
+	p.addLocked(next)
 }
 
 // firstSendLocked gives e its number and sends it. What the connection does not
@@ -181,7 +229,7 @@ func (p *publisher) firstSendLocked(e *pending, now time.Time) {
 	p.inFlight[e.number] = e
 	if err := p.sendLocked(e, now); err != nil {
 		delete(p.inFlight, e.number)
-		e.call.finish(fmt.Errorf("%w: %w", ErrUnavailable, err))
+		p.finishLocked(e, fmt.Errorf("%w: %w", ErrUnavailable, err))
 	}
 }
 
@@ -242,6 +290,11 @@ func (p *publisher) acknowledged(m *nats.Msg) {
 		p.broker.nudge(p.lane, liveRoot+e.subject[len(storedRoot):], a.sequence)
 	}
 	e.call.finish(err)
+	if e.then != nil {
+		p.mu.Lock()
+		p.followLocked(e, err)
+		p.mu.Unlock()
+	}
 }
 
 // answeredLocked takes down what the answer says of the stream.
@@ -302,7 +355,7 @@ func (p *publisher) fail(err error, broken bool) {
 	p.failure, p.broken = err, broken
 	for len(p.queue) > 0 {
 		p.refused++
-		p.shiftLocked().call.finish(err)
+		p.finishLocked(p.shiftLocked(), err)
 	}
 }
 
@@ -348,10 +401,10 @@ func (p *publisher) close() {
 	p.closed = true
 	for number, e := range p.inFlight {
 		delete(p.inFlight, number)
-		e.call.finish(ErrClosed)
+		p.finishLocked(e, ErrClosed)
 	}
 	for _, e := range p.queue {
-		e.call.finish(ErrClosed)
+		p.finishLocked(e, ErrClosed)
 	}
 	p.queue = nil
 }

@@ -55,7 +55,7 @@ func (p *publisher) repair(now time.Time) {
 		case now.Sub(e.sent) <= ackTimeout:
 		case p.broken:
 			delete(p.inFlight, number)
-			e.call.finish(p.failure)
+			p.finishLocked(e, p.failure)
 		case now.Sub(e.first) > p.broker.cfg.PublishTimeout:
 			delete(p.inFlight, number)
 			p.giveUpLocked(e, now)
@@ -82,11 +82,11 @@ func (p *publisher) giveUpLocked(e *pending, now time.Time) {
 		p.silent = true
 	}
 	if e.refused == nil {
-		e.call.finish(errLate)
+		p.finishLocked(e, errLate)
 		return
 	}
 	p.refusal, p.refusedAt = e.refused, now
-	e.call.finish(e.refused)
+	p.finishLocked(e, e.refused)
 }
 
 // isIdle reports that the publisher is stalled and tries nothing any more.
@@ -110,7 +110,7 @@ func (p *publisher) probe(ctx context.Context) {
 // stored. Those that had waited for room before may be behind younger ones.
 func (p *publisher) expireLocked(now time.Time) {
 	for len(p.queue) > 0 && now.Sub(p.queue[0].first) > p.broker.cfg.PublishTimeout {
-		p.shiftLocked().call.finish(errLate)
+		p.finishLocked(p.shiftLocked(), errLate)
 	}
 	if !p.repairing || len(p.queue) == 0 {
 		return
@@ -119,7 +119,7 @@ func (p *publisher) expireLocked(now time.Time) {
 		late := now.Sub(e.first) > p.broker.cfg.PublishTimeout
 		if late {
 			p.queued -= len(e.record.Frame)
-			e.call.finish(errLate)
+			p.finishLocked(e, errLate)
 		}
 		return late
 	})
