@@ -143,6 +143,16 @@ func (l *Leaf) watch(ctx context.Context, last uint64) {
 	}
 }
 
+// Another ends the connection to a server with storage, for one to the next of Hubs: the
+// one that is there may be cut off from the others, and does not know or say it. With
+// one hub it does nothing.
+func (l *Leaf) Another() {
+	if hub := l.hub(); hub != 0 && len(l.cfg.Hubs) > 1 {
+		l.log.Info("leaving a server with storage, which has none of the streams, for another")
+		_ = l.ns.DisconnectClientByID(hub) // it is gone
+	}
+}
+
 // hub is the number of the connection to a server with storage, another one for each; 0:
 // there is none.
 func (l *Leaf) hub() uint64 {

@@ -158,6 +158,34 @@ func TestLeafRejoins(t *testing.T) {
 	}
 }
 
+// A leaf that is told to goes to the next server, and comes round.
+func TestLeafAnother(t *testing.T) {
+	t.Parallel()
+	first, one := startHub(t, func(*server.Options) {})
+	second, other := startHub(t, func(*server.Options) {})
+	l, _ := startLeaf(t, "a", first, second)
+	here, there := one, other
+	for turn := range 4 {
+		if here.NumLeafNodes() == 0 {
+			here, there = there, here
+		}
+		l.Another()
+		select {
+		case <-l.Rejoined():
+		case <-time.After(20 * time.Second):
+			t.Fatal("it does not go")
+		}
+		if n := there.NumLeafNodes(); n != 1 {
+			t.Errorf("turn %d: the other server has %d leaves", turn, n)
+		}
+	}
+	lone, _ := startLeaf(t, "b", first)
+	lone.Another()
+	if lone.hub() == 0 {
+		t.Error("it leaves the only server there is")
+	}
+}
+
 // The memory of one leaf for what another one listens to, as the difference between
 // the two: in each all three servers are measured.
 func BenchmarkLeafInterest(b *testing.B) {

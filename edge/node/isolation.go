@@ -6,24 +6,34 @@ import (
 	"time"
 )
 
-// isolationLook is how often the node looks whether it is cut off.
-const isolationLook = time.Second
+const (
+	// isolationLook is how often the node looks whether it is cut off.
+	isolationLook = time.Second
+	// hubTime is how long a node without storage waits for a server with storage to
+	// have the streams until it tries another.
+	hubTime = 5 * time.Second
+)
 
 // watchCluster sends the clients away when this node has been without its cluster for
-// too long, and takes clients again when it is back, until ctx ends. Connected to a
-// node that is cut off they would hear nothing, and not know it.
+// too long, unless they are to be kept, and takes clients again when it is back, until
+// ctx ends. Connected to a node that is cut off they would hear nothing, and not know it.
 func (n *Node) watchCluster(ctx context.Context) {
 	ticker := time.NewTicker(isolationLook)
 	defer ticker.Stop()
-	away := false
+	away, tried := false, time.Now()
 	for {
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
 			return
 		}
-		switch cut := n.broker.CutOff(); {
-		case !away && cut >= n.cfg.Isolation:
+		cut := n.broker.CutOff()
+		if n.leaf != nil && min(cut, time.Since(tried)) >= hubTime {
+			tried = time.Now()
+			n.leaf.Another()
+		}
+		switch {
+		case !away && n.cfg.Isolation > 0 && cut >= n.cfg.Isolation:
 			n.log.Error("the node is cut off from its cluster: clients are told to reconnect, and new ones refused", slog.Duration("for", cut))
 			n.hub.CutOff(ctx, n.cfg.DrainTime)
 			away = true

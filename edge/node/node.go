@@ -108,7 +108,7 @@ func (n *Node) start(ctx context.Context) error {
 			return err
 		}
 	}
-	if n.cfg.Log.Shared && n.cfg.Isolation > 0 {
+	if n.cfg.Log.Shared && (n.cfg.Isolation > 0 || n.leaf != nil) {
 		ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
 		n.stopWatch = stop
 		n.watching.Go(func() { n.watchCluster(ctx) })

@@ -14,6 +14,7 @@ import { publish, record, refuses, says } from './lib/scores.mjs';
 import { Server } from './lib/server.mjs';
 import { pause, Recorder, within } from './lib/wait.mjs';
 import { areOne, WHOLE_APPS } from './lib/whole.mjs';
+import { Wire } from './replay/wire.mjs';
 
 const SETTINGS = ['--retention-events', '100000'];
 
@@ -102,6 +103,39 @@ test('a node without storage that has lost those with sends its clients away, an
   await cluster.ready([...cluster.mesh.nodes, edge]);
   await publish(edge, 'match.1', 4, 4);
   await areOne(t, [edge, second]);
+});
+
+test('a node without storage leaves one with storage that is cut off', async (t) => {
+  const wires = [];
+  const nowhere = await steadyPort();
+  const cluster = await Cluster.start(t, {
+    // Nodes tell each other of nodes, and would go round the wires: nobody is there.
+    edges: 0, args: [...SETTINGS, '--cluster-advertise', `127.0.0.1:${nowhere}`],
+    peersOf: (i, ports) => Promise.all(ports.map(async (port, j) => {
+      if (i === j) return port;
+      wires.push(await Wire.start(t, port, [i, j]));
+      return wires.at(-1).port;
+    })),
+  });
+  const edge = await cluster.edge(t, 'e1', { hubs: [0, 1] });
+  await edge.run();
+  await cluster.ready([edge]);
+  const pusher = client(t, edge);
+  const { scores } = record(await subscribed(pusher, 'match.1'));
+  const errors = new Recorder('error');
+  pusher.connection.bind('error', errors.push);
+  // At the latest when the first of them has been cut off it has the second.
+  for (const hub of [0, 1]) {
+    const ends = wires.filter((wire) => wire.ends.includes(hub));
+    for (const wire of ends) wire.sever('silence');
+    await cluster.mesh.notReady(hub);
+    await within((async () => { for (;;) { try { return await publish(edge, 'match.1', hub, hub); } catch { await pause(100); } } })(), 'a publish', 60_000);
+    await cluster.ready([edge]);
+    await scores.until((items) => items.includes(hub));
+    for (const wire of ends) wire.heal();
+    await cluster.ready();
+  }
+  assert.deepEqual(errors.items, [], 'its clients stay');
 });
 
 test('what will not do is said', async (t) => {
