@@ -57,7 +57,7 @@ test('a log and its clients are compared as they should', () => {
   const published = new Published();
   for (let i = 0; i < 6; i++) published.begin();
   for (const n of [1, 2, 3, 5, 6]) published.stored(n);
-  const by = ['', 'a', 'b', 'a', 'a', 'b', 'a'].map((who, call) => ({ who, call }));
+  const by = ['', 'a', 'b', 'a', 'a', 'b', 'a'];
   const find = (log, ...clients) => compare(log, published, by, clients, (gap) => gap === 'unavailable').map((problem) => problem.split('\n')[0]);
   // What was not answered may be there, anywhere; others' numbers have no order.
   for (const log of [[1, 2, 3, 5, 6], [2, 1, 3, 6, 5], [1, 2, 3, 5, 6, 4], [4, 1, 2, 3, 5, 6]]) {
@@ -72,8 +72,6 @@ test('a log and its clients are compared as they should', () => {
   assert.match(find([1, 2, 5, 6])[0], /^3 answered 200 and not in the log/);
   assert.match(find([1, 2, 3, 3, 5, 6])[0], /^3 is twice in the log/);
   assert.match(find([3, 2, 1, 5, 6])[0], /out of order in the log/);
-  by[3].call = 1;
-  assert.deepEqual(find([3, 2, 1, 5, 6]), []);
   assert.match(find([1, 2, 3, 5, 6], saw('plugin', 1, 1, 2, 3, 4, 5, 6))[0], /4 was never published/);
   // Who came later is owed what was published since.
   assert.deepEqual(find([1, 2, 3, 5, 6], saw('plugin', 5, 5, 6), saw('plugin', 5, 3, 5, 6), saw('plugin', 7)), []);

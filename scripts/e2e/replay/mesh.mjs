@@ -74,7 +74,7 @@ export async function perform(steps) {
 }
 
 // compare returns what is wrong with a log, a list of numbers: with what of it was
-// answered 200, with who published what in which call (by number), and with what clients saw,
+// answered 200, with who published what (by number), and with what clients saw,
 // {history, seen}. mayMiss says for which reasons they may have been told of a gap.
 export function compare(log, published, by, clients, mayMiss) {
   const problems = [];
@@ -98,19 +98,17 @@ export function compare(log, published, by, clients, mayMiss) {
   return problems;
 }
 
-// outOfOrder: what one has published in calls that were answered, one after the other,
-// is in the log in the order of these calls. In a call all is under way at once.
+// outOfOrder: what one has published, in one call or in several one after the other, and
+// was answered is in the log in this order.
 function outOfOrder(published, by, places) {
   const problems = [];
-  const last = new Map();
+  const newest = new Map();
   published.fate.forEach((what, n) => {
     if (what !== 'stored' || !places.has(n)) return;
-    const { who, call } = by[n];
-    const { before, newest } = last.get(who) ?? { before: {}, newest: { at: 0 } };
-    const floor = newest.call === call ? before : newest;
+    const before = newest.get(by[n]) ?? { at: 0 };
     const at = places.get(n);
-    if (at < floor.at) problems.push(`${n} is out of order in the log: before ${floor.n}, by ${who}`);
-    last.set(who, { before: floor, newest: at > newest.at ? { n, at, call } : { ...newest, call } });
+    if (at < before.at) problems.push(`${n} is out of order in the log: before ${before.n}, by ${by[n]}`);
+    else newest.set(by[n], { n, at });
   });
   return problems;
 }
@@ -137,8 +135,7 @@ class MeshRound extends Steps {
   constructor(steps) {
     super(undefined, CHANNELS, SETTLE);
     Object.assign(this, { steps, frozen: new Set(), ending: new Set(), wires: [], publishers: [], stalls: new Map(), gaps: new Map(), fault: 'none', lacks: 0, knocks: 0 });
-    // by[channel][n] is who published a number, in which call: what one publishes keeps its
-    // order.
+    // by[channel][n] is who published a number: what one publishes keeps its order.
     this.by = new Map(CHANNELS.map((name) => [name, []]));
     this.room = new Room(this.found);
   }
@@ -316,7 +313,7 @@ class MeshRound extends Steps {
     const { harmed } = node ?? {};
     const { lacks } = this;
     const counts = this.majority && (!node || (this.usable.includes(node) && !this.ending.has(node) && this.wiresOf(node).every(({ cut }) => !cut)));
-    for (let n = first; n < first + count; n++) this.by.get(channel)[n] = { who: options.by, call: first };
+    for (let n = first; n < first + count; n++) this.by.get(channel)[n] = options.by;
     const sent = await super.send(hub, channel, count, options);
     const took = performance.now() - began;
     if (!counts || node?.harmed !== harmed || this.lacks !== lacks || !this.majority) return sent;
