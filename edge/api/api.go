@@ -82,8 +82,10 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// Health checks that were set up for soketi (/ and /ready), Reverb (/up) or
 	// laravel-websockets (/health) go on working.
 	switch path {
-	case "/", "/up":
+	case "/":
 		answerUp(w)
+	case "/up":
+		answerHealth(w)
 	case "/health", "/ready":
 		a.health(w, r)
 	default:

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"regexp"
 	"time"
@@ -34,8 +35,10 @@ func Waiting(prefix, why string) http.Handler {
 	notYet := pusher.Sentence("The event log is not ready: %s", why)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.EscapedPath() {
-		case prefix + "/", prefix + "/up":
+		case prefix + "/":
 			answerUp(w)
+		case prefix + "/up":
+			answerHealth(w)
 		default:
 			w.Header().Set("Cache-Control", "no-store")
 			w.Header().Set("Retry-After", "1")
@@ -46,6 +49,12 @@ func Waiting(prefix, why string) http.Handler {
 
 // answerUp tells that the process runs.
 func answerUp(w http.ResponseWriter) { answerText(w, http.StatusOK, "reecho is up") }
+
+// answerHealth tells the same in Reverb's words, for whoever compares them.
+func answerHealth(w http.ResponseWriter) {
+	w.Header()["Content-Type"] = contentTypeJSON
+	_, _ = io.WriteString(w, `{"health":"OK"}`)
+}
 
 // path finds file names in the text of an error: beginning with a slash, a dot or
 // a drive, or with two slashes. "input/output error" is none.

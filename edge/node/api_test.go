@@ -213,7 +213,8 @@ func TestHTTP(t *testing.T) {
 	defer conn.Close()
 	r := bufio.NewReader(conn)
 	for path, want := range map[string]string{
-		"/health": "200 text/plain; charset=utf-8 ok\n", "/up": "200 text/plain; charset=utf-8 reecho is up\n",
+		"/health": "200 text/plain; charset=utf-8 ok\n", "/": "200 text/plain; charset=utf-8 reecho is up\n",
+		"/up":             "200 application/json {\"health\":\"OK\"}",
 		"/nothing":        "404 text/plain; charset=utf-8 There is nothing at this path. The API is below /apps/{app_id}\n",
 		"/apps/77/events": "405 text/plain; charset=utf-8 Method GET is not allowed at this path\n",
 		"//apps/../x":     "404 text/plain; charset=utf-8 There is nothing at this path. The API is below /apps/{app_id}\n",
