@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/netip"
@@ -39,6 +40,7 @@ type client struct {
 	rate     limit.Bucket             // of client events
 	messages limit.Bucket             // of messages
 	bytes    limit.Bucket             // of their bytes
+	window   *limit.Window            // of messages; nil until the first of an app that has such a limit
 
 	// acks is nil for clients without a session; it never changes.
 	acks *acks
@@ -136,10 +138,11 @@ func (c *client) opened(now time.Time) time.Time {
 func (c *client) breakSilence(now time.Time) {
 	node := c.app.node
 	at := seconds(now.Sub(node.started))
-	if node.cfg.PingInterval == 0 || at < c.pingAt {
+	interval := c.app.pingInterval()
+	if interval == 0 || at < c.pingAt {
 		return
 	}
-	c.pingAt = at + max(1, seconds(node.cfg.PingInterval))
+	c.pingAt = at + max(1, seconds(interval))
 	// What waits for the peer to read is no silence.
 	if c.Conn().Queued() == 0 {
 		c.Conn().Ping()
@@ -149,10 +152,13 @@ func (c *client) breakSilence(now time.Time) {
 // firstPing is when, on the hub's clock, a client that is new gets its first
 // ping: at random in the last two fifths of the interval, so that clients which
 // came together are not pinged together for ever.
-func (n *services) firstPing(id pusher.SocketID) uint32 {
-	fifth := n.cfg.PingInterval / 5
-	return seconds(time.Since(n.started) + 3*fifth + time.Duration(2*float64(fifth)*float64(id.A)/(1<<32)))
+func (t *Tenant) firstPing(id pusher.SocketID) uint32 {
+	fifth := t.pingInterval() / 5
+	return seconds(time.Since(t.node.started) + 3*fifth + time.Duration(2*float64(fifth)*float64(id.A)/(1<<32)))
 }
+
+// pingInterval is the app's, or the server's.
+func (t *Tenant) pingInterval() time.Duration { return cmp.Or(t.PingInterval, t.node.cfg.PingInterval) }
 
 // milliseconds is the hub's clock, of which the upper bits are cut.
 func (n *services) milliseconds(now time.Time) uint32 {

@@ -77,7 +77,7 @@ func TestSilenceIsBroken(t *testing.T) {
 	for range clients {
 		conn := &silentConn{answers: true, heard: owner.node.started}
 		c := &client{Member: fanout.NewMember(conn, pusher.NewSocketID()), app: owner, protocol: newestProtocol}
-		c.pingAt = owner.node.firstPing(c.ID())
+		c.pingAt = owner.firstPing(c.ID())
 		last := owner.node.started
 		for at := range minutes * 60 {
 			n := len(conn.pings)
@@ -104,6 +104,24 @@ func TestSilenceIsBroken(t *testing.T) {
 	}
 }
 
+// An app may have its clients pinged sooner or later than the server does.
+func TestPingIntervalOfApp(t *testing.T) {
+	t.Parallel()
+	for _, server := range []time.Duration{0, time.Second, time.Hour} {
+		owner := newSilentTenant(server)
+		owner.PingInterval = 10 * time.Second
+		conn := &silentConn{answers: true, heard: owner.node.started}
+		c := &client{Member: fanout.NewMember(conn, pusher.NewSocketID()), app: owner, protocol: newestProtocol}
+		c.pingAt = owner.firstPing(c.ID())
+		for at := range 100 {
+			c.Tick(owner.node.started.Add(time.Duration(at) * time.Second))
+		}
+		if n := len(conn.pings); n < 9 || n > 11 {
+			t.Errorf("%d pings in 100 s of a server that pings after %v, want one in 10 s", n, server)
+		}
+	}
+}
+
 // Pings against silence change nothing about who is closed and when: a client
 // that answers nothing goes with 4201 after activity_timeout and pong_timeout,
 // and without them it is pinged after activity_timeout as before.
@@ -113,7 +131,7 @@ func TestPingsDoNotHideTheDead(t *testing.T) {
 		owner := newSilentTenant(interval)
 		conn := &silentConn{heard: owner.node.started}
 		c := &client{Member: fanout.NewMember(conn, pusher.NewSocketID()), app: owner, protocol: newestProtocol}
-		c.pingAt = owner.node.firstPing(c.ID())
+		c.pingAt = owner.firstPing(c.ID())
 		at := time.Duration(0)
 		for ; conn.code == 0 && at < time.Hour; at += time.Second {
 			c.Tick(owner.node.started.Add(at))

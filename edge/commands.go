@@ -23,10 +23,19 @@ var pongFrame = textFrame(pusher.AppendPong(nil))
 // Message implements socket.Receiver.
 func (c *client) Message(payload []byte) (wait func()) {
 	c.app.node.pool.Wait()
+	if c.tooLarge(len(payload)) {
+		return nil
+	}
 	if over := c.overRate(len(payload)); over != nil {
 		return c.limitRate(payload, over)
 	}
 	m, err := pusher.DecodeMessage(payload)
+	// A pong is what the server asked for, of a session every second.
+	if m.Event != commandPong {
+		if over := c.overWindow(); over != nil {
+			return c.limitRate(payload, over)
+		}
+	}
 	if err != nil {
 		c.fail(pusher.Errorf(0, "Invalid message: %v", err))
 		return nil
@@ -88,7 +97,17 @@ func (c *client) do(m pusher.Message) (wait func()) {
 // messages (PROTOCOL §1.4).
 func (c *client) Binary(bytes int) (wait func()) {
 	c.app.node.pool.Wait()
-	if over := c.overRate(bytes); over != nil {
+	if c.tooLarge(bytes) {
+		return nil
+	}
+	over := c.overRate(bytes)
+	if over == nil {
+		over = c.overWindow()
+	}
+	if over != nil {
+		if c.app.CloseAboveRate {
+			return c.closeAboveRate(over)
+		}
 		c.fail(over)
 		return c.afterRefusal()
 	}
@@ -171,11 +190,21 @@ func (c *client) clientEvent(m pusher.Message) {
 		c.fail(refusal)
 		return
 	}
+	// An unsubscribed sender has no user id, and perhaps no other subscriber here.
+	var userID string
+	var ch *channel
+	if sub != nil {
+		userID, ch = sub.Name, sub.ch
+	} else {
+		ch = c.app.channels.find(m.Channel)
+	}
 	text := pusher.AppendEvent(make([]byte, 0, len(data)+len(data)/4+len(m.Event)+len(m.Channel)+64),
-		m.Channel, m.Event, data, sub.Name)
-	sub.ch.send(textFrame(text), c.ID())
+		m.Channel, m.Event, data, userID)
+	if ch != nil {
+		ch.send(textFrame(text), c.ID())
+	}
 	node := c.app.node
-	if node.exchange != nil && sub.ch.members != nil {
+	if node.exchange != nil && sub != nil && sub.ch.members != nil {
 		// Other nodes shall know of the sender first.
 		node.exchange.Flush()
 	}
@@ -186,7 +215,7 @@ func (c *client) clientEvent(m pusher.Message) {
 
 // checkClientEvent applies PROTOCOL §2.6 to an event with the data that others
 // would get. The sender's user id comes from its subscription, never from the
-// frame.
+// frame. The subscription is nil if the client has none and may send all the same.
 func (c *client) checkClientEvent(m pusher.Message, data string) (*subscription, *pusher.Error) {
 	limits := &c.app.Limits
 	kind := pusher.KindOf(m.Channel)
@@ -204,7 +233,12 @@ func (c *client) checkClientEvent(m pusher.Message, data string) (*subscription,
 	}
 	sub := c.find(m.Channel)
 	if sub == nil {
-		return nil, pusher.Errorf(0, "Client event rejected: not subscribed to channel %s", pusher.Cut(m.Channel))
+		if !c.app.UnsubscribedClientEvents {
+			return nil, pusher.Errorf(0, "Client event rejected: not subscribed to channel %s", pusher.Cut(m.Channel))
+		}
+		if err := pusher.CheckChannel(m.Channel, limits.ChannelNameLength); err != nil {
+			return nil, pusher.Errorf(0, "Client event rejected: %v", err)
+		}
 	}
 	if n := limits.ClientEventsPerSecond; n > 0 && !c.rate.Take(1, n, n, time.Now()) {
 		return nil, c.overLimit(pusher.CodeClientEventRejected, limit.ClientEvents, "Client event rejected: the limit of %d events a second is reached (%s)", n)

@@ -36,6 +36,38 @@ func (c *client) overRate(bytes int) *pusher.Error {
 	return nil
 }
 
+// overWindow counts a message that was not asked for. If there are too many in the
+// interval it returns what the client is told.
+func (c *client) overWindow() *pusher.Error {
+	n, interval := c.app.Limits.MessagesPerInterval, c.app.Limits.MessageInterval
+	if n == 0 {
+		return nil
+	}
+	if c.window == nil {
+		c.window = &limit.Window{}
+	}
+	if c.window.Take(n, interval, time.Now()) {
+		return nil
+	}
+	c.noteLimit(limit.MessageWindow)
+	return pusher.Errorf(pusher.CodeClientEventRejected, "Message rejected: the limit of %d messages in %s is reached (%s)", n, interval, limit.MessageWindow)
+}
+
+// tooLarge closes the connection for a message of so many bytes, if the app allows
+// none of them. The server's own limit is kept where messages are read, with the same
+// code (RFC 6455 §7.4.1).
+func (c *client) tooLarge(bytes int) bool {
+	n := c.app.Limits.MessageBytes
+	if n == 0 || bytes <= n {
+		return false
+	}
+	c.closeWith(pusher.Errorf(codeTooBig, "message is too big: %d bytes, limit %d (message_bytes)", bytes, n))
+	return true
+}
+
+// codeTooBig is that of RFC 6455, for a message above a limit.
+const codeTooBig = 1009
+
 // overLimit notes that the client is above a limit and makes the error that
 // says so; format gets the limit and the name of its setting.
 func (c *client) overLimit(code int, reason limit.Reason, format string, n int) *pusher.Error {
@@ -64,6 +96,9 @@ func (c *client) Control(frames int) (wait func()) {
 // moment. A pong is never refused, nor is an unsubscription, which the client
 // believes in without an answer; they just take longer.
 func (c *client) limitRate(payload []byte, over *pusher.Error) (wait func()) {
+	if c.app.CloseAboveRate {
+		return c.closeAboveRate(over)
+	}
 	m, err := pusher.DecodeMessage(payload)
 	switch {
 	case err == nil && (m.Event == commandPong || m.Event == commandUnsubscribe):
@@ -79,6 +114,13 @@ func (c *client) limitRate(payload []byte, over *pusher.Error) (wait func()) {
 		c.fail(over)
 	}
 	return c.afterRefusal()
+}
+
+// closeAboveRate closes the connection with a code that lets the client come back
+// after a pause (PROTOCOL §2.1); 4301 would keep it away for ever.
+func (c *client) closeAboveRate(over *pusher.Error) (wait func()) {
+	c.closeWith(pusher.Errorf(pusher.CodeOverCapacity, "%s", over.Message))
+	return nil
 }
 
 // afterRefusal is what to wait for before the next message is read.

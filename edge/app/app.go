@@ -25,6 +25,10 @@ type App struct {
 	TLSOnly bool
 	// ClientEvents allows client-… events (PROTOCOL §2.6).
 	ClientEvents bool
+	// UnsubscribedClientEvents lets a client send client events to channels that it has
+	// not subscribed to, as Reverb's accept_client_events_from=all does: whoever knows
+	// the key can then send to any private channel.
+	UnsubscribedClientEvents bool
 	// UserAuthentication allows pusher:signin (PROTOCOL §2.7).
 	UserAuthentication bool
 	// AuthorizedConnections closes, with 4009, a connection that has neither
@@ -55,6 +59,12 @@ type App struct {
 	// ActivityTimeout is announced to clients and is the silence after which
 	// the server pings (PROTOCOL §2.2).
 	ActivityTimeout time.Duration
+	// PingInterval is how long a client of the app may hear nothing until the server
+	// pings it; 0 is what the server's settings say.
+	PingInterval time.Duration
+	// CloseAboveRate closes a connection above a rate of its messages with 4100,
+	// instead of answering what it sends with an error.
+	CloseAboveRate bool
 
 	// Retention are exceptions from what the server retains of channels. The
 	// first that matches a channel applies.

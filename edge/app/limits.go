@@ -31,7 +31,10 @@ const (
 	// four seconds.
 	DefaultMessagesPerSecond     = 500     // messages of a connection
 	DefaultMessageBytesPerSecond = 1 << 20 // bytes of them
-	DefaultMaxConnections        = 0       // 0: no limit
+	DefaultMessagesPerInterval   = 0       // messages of a connection in DefaultMessageInterval; 0: no limit
+	DefaultMessageInterval       = time.Minute
+	DefaultMessageBytes          = 0 // bytes of one message; 0: what the server takes
+	DefaultMaxConnections        = 0 // 0: no limit
 	DefaultCacheTTL              = 30 * time.Minute
 	DefaultRequestBytes          = 1 << 20 // bytes of an HTTP body
 	DefaultReplayEvents          = 1000    // events of one replay
@@ -60,6 +63,9 @@ type Limits struct {
 	ChannelsPerConnection int           // subscriptions; 0: no limit
 	MessagesPerSecond     int           // of a connection, of any kind; 0: no limit
 	MessageBytesPerSecond int           // bytes of them; 0: no limit
+	MessagesPerInterval   int           // of a connection in each MessageInterval, without pongs and pings of WebSocket; 0: no limit
+	MessageInterval       time.Duration // begins with a message
+	MessageBytes          int           // bytes of one message of a client; 0: what the server takes
 	MaxConnections        int           // connections of the app, on all nodes; 0: no limit
 	CacheTTL              time.Duration // how long a cache channel remembers
 	RequestBytes          int           // bytes of an HTTP API body
@@ -89,6 +95,9 @@ func DefaultLimits() Limits {
 		ChannelsPerConnection: DefaultChannelsPerConnection,
 		MessagesPerSecond:     DefaultMessagesPerSecond,
 		MessageBytesPerSecond: DefaultMessageBytesPerSecond,
+		MessagesPerInterval:   DefaultMessagesPerInterval,
+		MessageInterval:       DefaultMessageInterval,
+		MessageBytes:          DefaultMessageBytes,
 		MaxConnections:        DefaultMaxConnections,
 		CacheTTL:              DefaultCacheTTL,
 		RequestBytes:          DefaultRequestBytes,

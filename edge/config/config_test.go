@@ -284,6 +284,7 @@ apps:
     credentials: [{key: old, secret: s1}, {key: new, secret: s2}]
     enabled: false
     client_events: false
+    unsubscribed_client_events: true
     client_events_per_second: 0
     user_authentication: false
     subscription_counts: true
@@ -295,10 +296,12 @@ apps:
     authorization_timeout: 5s
     stream_authorization_time: 10m
     activity_timeout: 30
+    ping_interval: 20
+    close_above_rate: true
     subscription_errors: false
     lenient_protocol: true
     lenient_subscribe: true
-    limits: {event_data_bytes: 100KiB, cache_ttl: 1h, presence_members: 1000}
+    limits: {event_data_bytes: 100KiB, cache_ttl: 1h, presence_members: 1000, message_bytes: 5KiB, messages_per_interval: 60, message_interval: 5m}
 `)
 	c, err := Load(source(map[string]string{"config": file}, nil))
 	if err != nil {
@@ -307,6 +310,7 @@ apps:
 	limits := app.DefaultLimits()
 	limits.ClientEventsPerSecond, limits.MaxConnections, limits.EventDataBytes = 0, 7, 100<<10
 	limits.CacheTTL, limits.PresenceMembers = time.Hour, 1000
+	limits.MessageBytes, limits.MessagesPerInterval, limits.MessageInterval = 5<<10, 60, 5*time.Minute
 	origins, err := app.ParseOrigins("example.com", "*.example.org")
 	if err != nil {
 		t.Fatal(err)
@@ -315,7 +319,7 @@ apps:
 		ID: "5", Credentials: []app.Credential{{Key: "old", Secret: "s1"}, {Key: "new", Secret: "s2"}},
 		TLSOnly: true, AuthorizedConnections: true, AuthorizationTimeout: 5 * time.Second, StreamAuthorizationTime: 10 * time.Minute, SubscriptionCounts: true, Watchlist: true,
 		LenientProtocol: true, LenientSubscribe: true, AllowedOrigins: origins,
-		ActivityTimeout: 30 * time.Second, Limits: limits,
+		ActivityTimeout: 30 * time.Second, PingInterval: 20 * time.Second, CloseAboveRate: true, UnsubscribedClientEvents: true, Limits: limits,
 	}
 	if diff := cmp.Diff(want, c.Apps[0]); diff != "" {
 		t.Errorf("app (-want +got):\n%s", diff)

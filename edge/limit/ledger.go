@@ -17,6 +17,7 @@ const (
 	Handshakes        Reason = "handshakes_per_second"     // connections of an address: refused with 429
 	Messages          Reason = "messages_per_second"       // messages of a connection: answered with 4301, not done
 	MessageBytes      Reason = "message_bytes_per_second"  // their bytes: answered with 4301, not done
+	MessageWindow     Reason = "messages_per_interval"     // messages of a connection: answered with 4301, not done
 	ClientEvents      Reason = "client_events_per_second"  // whispers of a connection: answered with 4301, not done
 	Subscriptions     Reason = "channels_per_connection"   // subscriptions of a connection: refused
 	ChannelMemory     Reason = "channel_memory"            // memory of all channels with subscribers: subscriptions are refused

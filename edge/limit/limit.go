@@ -36,6 +36,30 @@ func (b *Bucket) refill(perSecond int, now time.Time) {
 	b.at = ns
 }
 
+// Window counts what comes within a span of time that begins with the first of it.
+// The zero value is empty. It is not safe for concurrent use.
+type Window struct {
+	count int
+	began time.Time
+}
+
+// Take counts one more and reports true, or reports false if there were most of them
+// since the window began; it begins anew with what comes after span. (Laravel's
+// RateLimiter counts so.)
+func (w *Window) Take(most int, span time.Duration, now time.Time) bool {
+	if w.count > 0 && now.Sub(w.began) >= span {
+		w.count = 0
+	}
+	if w.count >= most {
+		return false
+	}
+	if w.count == 0 {
+		w.began = now
+	}
+	w.count++
+	return true
+}
+
 // Address is what one client has of the address space: an IPv4 address, or the
 // /64 of an IPv6 address, of which a host may choose any. The zero Addr, of a
 // peer without one (a Unix socket), is an address like others.

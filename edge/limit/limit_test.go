@@ -31,6 +31,20 @@ func TestBucket(t *testing.T) {
 	}
 }
 
+// A window begins with what comes, not with the clock, and what it refuses does not
+// make it longer.
+func TestWindow(t *testing.T) {
+	var w Window
+	for _, step := range []struct {
+		ms   int
+		want bool
+	}{{0, true}, {500, true}, {900, true}, {999, false}, {999, false}, {1000, true}, {1001, true}, {1500, true}, {1999, false}, {7000, true}, {7999, true}, {8000, true}} {
+		if got := w.Take(3, time.Second, time.UnixMilli(int64(step.ms))); got != step.want {
+			t.Errorf("after %d ms: %v", step.ms, got)
+		}
+	}
+}
+
 func TestBucketGivesMoreThanItHolds(t *testing.T) {
 	now := time.Unix(1000, 0)
 	var b Bucket

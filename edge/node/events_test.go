@@ -92,6 +92,25 @@ func TestClientEvents(t *testing.T) {
 	}
 }
 
+// Where the app allows it, a client may send to channels that it is not on; nobody
+// believes who it says it is, and a public channel takes nothing still.
+func TestClientEventsOfTheUnsubscribed(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, demoApp(func(a *app.App) { a.UnsubscribedClientEvents = true }))
+	a, b := s.connect(t), s.connect(t)
+	b.subscribe("private-x")
+	a.sendText(`{"event":"client-x","channel":"private-x","data":{"n":1},"user_id":"forged"}`)
+	if f, want := b.next(), `{"event":"client-x","channel":"private-x","data":"{\"n\":1}"}`; f.raw != want {
+		t.Errorf("got  %s\nwant %s", f.raw, want)
+	}
+	a.sendText(`{"event":"client-x","channel":"private-empty","data":{}}`)
+	a.sendText(`{"event":"client-x","channel":"chat","data":{}}`)
+	a.wantError(0, "only private and presence channels")
+	a.sendText(`{"event":"client-x","channel":"private-x y","data":{}}`)
+	a.wantError(0, "contains ' '")
+	b.wantNothing()
+}
+
 // E-89, E-90, E-91, E-92, E-94: client events that are refused.
 func TestClientEventsRefused(t *testing.T) {
 	t.Parallel()

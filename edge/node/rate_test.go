@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gobwas/ws"
 
@@ -196,6 +197,75 @@ func TestMessageRateNeverRefusesWhatHasNoAnswer(t *testing.T) {
 	case f := <-c.frames:
 		t.Errorf("got %s", f.raw)
 	default:
+	}
+}
+
+// The messages of an interval are counted beside the rate, but for pongs, which the
+// server asks for; what an interval has too many is answered with an error and not done.
+func TestMessageWindow(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, demoApp(func(a *app.App) {
+		a.Limits.MessagesPerInterval, a.Limits.MessageInterval = 3, time.Hour
+	}))
+	c, other := s.connect(t), s.connect(t)
+	for range 50 {
+		c.sendText(`{"event":"pusher:pong","data":{}}`)
+	}
+	for range 3 {
+		c.sendText(`{"event":"pusher:ping"}`)
+		c.want("pusher:pong")
+	}
+	for _, text := range []string{`{"event":"pusher:ping"}`, `{"event":"foo"}`, `{`, `{"event":"client-x","channel":"private-x","data":{}}`} {
+		c.sendText(text)
+		c.wantError(4301, "limit of 3 messages in 1h0m0s is reached (messages_per_interval)")
+	}
+	if got := s.Ledger().Total(limit.MessageWindow); got != 4 {
+		t.Errorf("the ledger has %d, want 4", got)
+	}
+	other.wantNothing()
+}
+
+// Where the app says so, whoever is above a rate is closed, with a code with which
+// clients come back.
+func TestCloseAboveRate(t *testing.T) {
+	t.Parallel()
+	for name, set := range map[string]func(a *app.App){
+		"rate":     func(a *app.App) { a.Limits.MessagesPerSecond = 1 },
+		"interval": func(a *app.App) { a.Limits.MessagesPerInterval, a.Limits.MessageInterval = 4, time.Hour },
+	} {
+		for kind, frame := range map[string]ws.Frame{"text": ws.NewTextFrame([]byte(`{"event":"foo"}`)), "binary": ws.NewBinaryFrame([]byte{1})} {
+			t.Run(name+" "+kind, func(t *testing.T) {
+				t.Parallel()
+				s := startServer(t, demoApp(set, func(a *app.App) { a.CloseAboveRate = true }))
+				c, other := s.connect(t), s.connect(t)
+				// Whether the server closes before all are written is a race.
+				for i := 0; i < 10 && c.write(frame) == nil; i++ {
+				}
+				if reason := c.wantClose(4100); !strings.Contains(reason, "is reached (messages_per_") {
+					t.Errorf("closed with %q", reason)
+				}
+				other.sendText(`{"event":"pusher:ping"}`)
+				other.want("pusher:pong")
+			})
+		}
+	}
+}
+
+// An app may take smaller messages than the server does.
+func TestMessageBytesOfApp(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, demoApp(func(a *app.App) { a.Limits.MessageBytes = 100 }))
+	text := `{"event":"foo","data":"` + strings.Repeat("x", 75) + `"}`
+	for _, frame := range []ws.Frame{ws.NewTextFrame([]byte(text + " ")), ws.NewBinaryFrame(make([]byte, 101))} {
+		c := s.connect(t)
+		c.sendText(text)
+		c.wantError(0, "Unsupported event")
+		if err := c.write(frame); err != nil {
+			t.Fatal(err)
+		}
+		if reason := c.wantClose(1009); !strings.Contains(reason, "101 bytes, limit 100 (message_bytes)") {
+			t.Errorf("closed with %q", reason)
+		}
 	}
 }
 
