@@ -116,6 +116,12 @@ func serve(c *cli.Context, stdout, stderr io.Writer, s *node.Signals) int {
 	for _, text := range cfg.Warnings {
 		log.Warn("configuration", slog.String("warning", text))
 	}
+	if len(cfg.Used) > 0 {
+		log.Info("variables of other servers are used", slog.String("for", strings.Join(cfg.Used, "; ")))
+	}
+	if len(cfg.Unused) > 0 {
+		log.Info("variables of other servers are not used", slog.String("variables", strings.Join(cfg.Unused, "; ")))
+	}
 	n, err := node.Start(s.Context(), cfg, log)
 	switch {
 	case errors.Is(err, node.ErrStopped):

@@ -26,9 +26,11 @@ func (l *loader) apps() []*app.App {
 		return l.env("REECHO_APP_" + strings.ToUpper(part))
 	})
 	if own != nil {
+		l.appsFrom = "--app-id or REECHO_APP_ID"
 		return []*app.App{own}
 	}
 	if text, found := l.env("REECHO_APPS"); found {
+		l.appsFrom = "REECHO_APPS"
 		list, err := parseTree([]byte(text))
 		if err != nil {
 			l.problem("REECHO_APPS is not valid YAML or JSON: %w", err)
@@ -36,10 +38,11 @@ func (l *loader) apps() []*app.App {
 		}
 		return l.appList("REECHO_APPS", list)
 	}
-	if found := l.laravelApps(); len(found) > 0 {
+	if found := l.foreignApps(); len(found) > 0 {
 		return found
 	}
 	if list := l.file.field("apps"); list != nil && !list.null {
+		l.appsFrom = "the file of --config"
 		return l.appList("apps", list)
 	}
 	return nil
@@ -73,50 +76,83 @@ func (l *loader) triple(where string, part func(string) (string, bool)) *app.App
 	return a
 }
 
-// laravelApps reads PUSHER_APP_… and REVERB_APP_… as they stand in a Laravel
-// .env. Where both are set, BROADCAST_CONNECTION (or BROADCAST_DRIVER) tells
-// which one is in use; without it both are served.
-func (l *loader) laravelApps() []*app.App {
-	driver, found := l.laravelEnv("BROADCAST_CONNECTION")
-	if !found {
-		driver, _ = l.laravelEnv("BROADCAST_DRIVER")
+// foreignApps reads the apps of other servers' variables, as they stand in a Laravel
+// .env. Where there are several, BROADCAST_CONNECTION (or BROADCAST_DRIVER) tells
+// which one is in use; without it all are served.
+func (l *loader) foreignApps() []*app.App {
+	var order []*product
+	for i := range products {
+		if products[i].credentials != "" {
+			order = append(order, &products[i])
+		}
 	}
-	names := []string{"pusher", "reverb"}
-	// What is in use comes first: the other one may be half of an app.
-	slices.SortStableFunc(names, func(a, b string) int {
-		return inUse(driver, b) - inUse(driver, a)
-	})
+	driver, name := l.broadcaster()
+	// What is in use comes first, and of these what the application itself reads:
+	// another one may be half of an app.
+	slices.SortStableFunc(order, func(a, b *product) int { return inUse(driver, b) - inUse(driver, a) })
 	var apps []*app.App
-	for _, name := range names {
-		prefix := strings.ToUpper(name) + "_APP_"
+	for _, p := range order {
 		// An .env of Laravel names PUSHER_APP_… with nothing behind it.
-		a := l.triple(prefix+"ID, "+prefix+"KEY, "+prefix+"SECRET", func(part string) (string, bool) {
-			return l.laravelEnv(prefix + strings.ToUpper(part))
+		a := l.triple(p.credentials+"ID, "+p.credentials+"KEY, "+p.credentials+"SECRET", func(part string) (string, bool) {
+			return l.laravelEnv(p.credentials + strings.ToUpper(part))
 		})
 		if a == nil {
 			continue
 		}
 		// A slip in the .env is one that Laravel signs with, too; one in the real
 		// environment may be this server's alone.
-		_, real := l.realEnv(prefix + "SECRET")
-		l.asLaravel[a] = !real
-		if inUse(driver, name) == 1 {
+		_, real := l.realEnv(p.credentials + "SECRET")
+		l.asLaravel[a] = !real && p.away.host != ""
+		if inUse(driver, p) > 0 {
+			l.driver, l.driverName, l.products[p.name] = p.driver, name, a
 			return []*app.App{a}
 		}
 		// Who moved from one to the other may have given both the same credentials.
-		if len(apps) == 0 || apps[0].ID != a.ID || apps[0].Credentials[0] != a.Credentials[0] {
-			apps = append(apps, a)
+		same := slices.IndexFunc(apps, func(other *app.App) bool { return other.ID == a.ID && other.Credentials[0] == a.Credentials[0] })
+		if same >= 0 {
+			l.products[p.name] = apps[same]
+			continue
 		}
+		l.checkContradiction(p, a)
+		l.products[p.name] = a
+		apps = append(apps, a)
 	}
 	return apps
 }
 
-// inUse is 1 for the broadcaster that a Laravel application uses, else 0.
-func inUse(driver, name string) int {
-	if strings.EqualFold(driver, name) {
+// checkContradiction says which variables give one id, or one key, to two apps. Both
+// are meant to be one and the same, and which secret is right nobody can know.
+func (l *loader) checkContradiction(p *product, a *app.App) {
+	for i := range products {
+		other := &products[i]
+		if have := l.products[other.name]; have != nil && (have.ID == a.ID || have.Key() == a.Key()) {
+			l.problem("%s… and %s… give one app different credentials: make them the same, or say with %s=%s (or %s) which count",
+				other.credentials, p.credentials, driverVariables[0], other.driver, p.driver)
+			return
+		}
+	}
+}
+
+// broadcaster is what Laravel's configuration names, and the variable that does.
+func (l *loader) broadcaster() (driver, name string) {
+	for _, name := range driverVariables {
+		if text, found := l.laravelEnv(name); found {
+			return strings.ToLower(text), name
+		}
+	}
+	return "", ""
+}
+
+// inUse is above 0 for a product that the broadcaster of a Laravel application talks
+// to, and highest for the one whose credentials it reads.
+func inUse(driver string, p *product) int {
+	switch {
+	case driver != p.driver:
+		return 0
+	case p.away.host == "":
 		return 1
 	}
-	return 0
+	return 2
 }
 
 // appList reads a list of apps. An empty one is taken for a mistake: a server that

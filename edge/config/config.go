@@ -72,6 +72,9 @@ type Config struct {
 	Development bool
 	// Warnings are what is odd and stops nothing, to be logged.
 	Warnings []string
+	// Used says for what variables of other servers were used, and Unused which were
+	// seen and not used, and why; both without secrets, to be logged.
+	Used, Unused []string
 
 	places    map[*app.App]string // where apps come from, for messages
 	asLaravel map[*app.App]bool   // apps whose secret is what Laravel reads, right or wrong

@@ -228,7 +228,7 @@ func TestAppsFromTheEnvironment(t *testing.T) {
 		{name: "a list", env: join(pusher, map[string]string{"REECHO_APPS": `[{"id": 3, "key": "l", "secret": "s"}, {id: "4", key: m, secret: s}]`}), want: []string{"3/l", "4/m"}},
 		{name: "Pusher's", env: pusher, want: []string{"1/p"}},
 		{name: "Reverb's", env: reverb, want: []string{"2/r"}},
-		{name: "both", env: join(pusher, reverb), want: []string{"1/p", "2/r"}},
+		{name: "both", env: join(pusher, reverb), want: []string{"2/r", "1/p"}},
 		{name: "both, one in use", env: join(pusher, reverb, map[string]string{"BROADCAST_CONNECTION": "reverb"}), want: []string{"2/r"}},
 		{name: "both, the old name", env: join(pusher, reverb, map[string]string{"BROADCAST_DRIVER": "pusher"}), want: []string{"1/p"}},
 		{name: "both the same", env: join(pusher, map[string]string{"REVERB_APP_ID": "1", "REVERB_APP_KEY": "p", "REVERB_APP_SECRET": "s"}), want: []string{"1/p"}},

@@ -9,15 +9,13 @@ import (
 	"reecho/edge/config/dotenv"
 )
 
-// laravelVariables are those of a Laravel .env that are read here.
-var laravelVariables = []string{
-	"PUSHER_APP_ID", "PUSHER_APP_KEY", "PUSHER_APP_SECRET", "REVERB_APP_ID", "REVERB_APP_KEY", "REVERB_APP_SECRET",
-	"BROADCAST_CONNECTION", "BROADCAST_DRIVER",
-}
+// driverVariables tell which broadcaster a Laravel application uses, the first that is
+// there.
+var driverVariables = []string{"BROADCAST_CONNECTION", "BROADCAST_DRIVER"}
 
 // ours tells whether a variable means something to this server.
 func ours(name string) bool {
-	return strings.HasPrefix(name, "REECHO_") || slices.Contains(laravelVariables, name)
+	return strings.HasPrefix(name, "REECHO_") || slices.Contains(driverVariables, name) || isForeign(name)
 }
 
 // readEnvFile reads the file of --env-file. It is most often another program's,
@@ -33,7 +31,7 @@ func (l *loader) readEnvFile() {
 		l.problem("--%s: %w", flagEnvFile, fileError(path, err))
 		return
 	}
-	values, problems := dotenv.Parse(text, l.Env)
+	values, lines, problems := dotenv.Parse(text, l.Env)
 	for _, p := range problems {
 		names := slices.DeleteFunc(p.Names, func(name string) bool { return !ours(name) })
 		if len(names) > 0 {
@@ -42,7 +40,7 @@ func (l *loader) readEnvFile() {
 			l.warn("%s: %v; it is skipped", path, p)
 		}
 	}
-	l.envFile = values
+	l.envFile, l.envLines, l.envPath = values, lines, path
 	// Names are cut: one may be a line that was broken at the wrong place.
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		if strings.HasPrefix(name, "REECHO_") && !known(name) {
@@ -57,8 +55,9 @@ func known(name string) bool {
 }
 
 // orchestrated is what Kubernetes sets in each container for a service whose name
-// begins with reecho: NAME_PORT=tcp://10.0.0.7:6001 and so on.
-var orchestrated = regexp.MustCompile(`^REECHO_([A-Z0-9_]+_)?(SERVICE_(HOST|PORT|PORT_[A-Z0-9_]+)=|PORT_[0-9]+_(TCP|UDP)(_(PROTO|PORT|ADDR))?=|PORT=(tcp|udp)://)`)
+// begins with reecho, or is that of another server: NAME_PORT=tcp://10.0.0.7:6001 and
+// so on.
+var orchestrated = regexp.MustCompile(`^(REECHO|REVERB|SOKETI|PUSHER|LARAVEL_WEBSOCKETS)_([A-Z0-9_]+_)?(SERVICE_(HOST|PORT|PORT_[A-Z0-9_]+)=|PORT_[0-9]+_(TCP|UDP)(_(PROTO|PORT|ADDR))?=|PORT=(tcp|udp)://)`)
 
 // checkEnv warns of variables that look like ours and mean nothing, as of those
 // of the file.

@@ -36,13 +36,25 @@ type Source struct {
 type loader struct {
 	Source
 	envFile  map[string]string
+	envLines map[string]int // where its variables are
+	envPath  string
 	file     *tree
+	// own are the settings that flags, REECHO_ variables or the file give, with
+	// which of them does.
+	own      map[string]string
 	problems []error
 	warnings []string
 	// places says where an app comes from, asLaravel has those whose secret a
 	// Laravel .env gives.
 	places    map[*app.App]string
 	asLaravel map[*app.App]bool
+	// products are the apps of other servers' variables, by the server; appsFrom is
+	// what gives the apps instead.
+	products map[string]*app.App
+	appsFrom string
+	// driver is the broadcaster that the variables name which driverName has, if they
+	// decide which of the servers' variables count.
+	driver, driverName string
 }
 
 func (l *loader) problem(format string, args ...any) {
@@ -57,7 +69,7 @@ func (l *loader) warn(format string, args ...any) {
 // Without any app it makes the development app, whose credentials it keeps in
 // the data folder.
 func Load(s Source) (Config, error) {
-	l := &loader{Source: s, places: map[*app.App]string{}, asLaravel: map[*app.App]bool{}}
+	l := &loader{Source: s, places: map[*app.App]string{}, asLaravel: map[*app.App]bool{}, own: map[string]string{}, products: map[string]*app.App{}}
 	l.readEnvFile()
 	l.checkEnv()
 	l.readFile()
@@ -67,6 +79,7 @@ func Load(s Source) (Config, error) {
 		if !found {
 			continue
 		}
+		l.own[row.key] = where
 		before := c
 		if err := assign(row.bind(&c), text); err != nil {
 			c = before // or Validate has something to say of it, too
@@ -74,6 +87,7 @@ func Load(s Source) (Config, error) {
 		}
 	}
 	c.Apps = l.apps()
+	l.readForeign(&c)
 	c.Warnings, c.places, c.asLaravel = l.warnings, l.places, l.asLaravel
 	if err := errors.Join(append(l.problems, c.Validate())...); err != nil || len(c.Apps) > 0 {
 		return c, err

@@ -11,20 +11,25 @@ import (
 
 var update = flag.Bool("update", false, "write the tables of SETTINGS.md")
 
-// The tables of SETTINGS.md are made from the settings.
+// The tables of SETTINGS.md are made from the settings, and from the variables of other
+// servers.
 func TestSettings(t *testing.T) {
 	t.Parallel()
-	const file, begin, end = "SETTINGS.md", "<!-- settings -->\n", "<!-- /settings -->"
+	const file = "SETTINGS.md"
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	before, rest, begins := strings.Cut(string(text), begin)
-	_, after, ends := strings.Cut(rest, end)
-	if !begins || !ends {
-		t.Fatalf("%s has no %s … %s for the tables", file, strings.TrimSpace(begin), end)
+	want := string(text)
+	for name, tables := range map[string]string{"settings": Markdown(), "foreign": ForeignMarkdown()} {
+		begin, end := "<!-- "+name+" -->\n", "<!-- /"+name+" -->"
+		before, rest, begins := strings.Cut(want, begin)
+		_, after, ends := strings.Cut(rest, end)
+		if !begins || !ends {
+			t.Fatalf("%s has no %s … %s for the tables", file, strings.TrimSpace(begin), end)
+		}
+		want = before + begin + tables + end + after
 	}
-	want := before + begin + Markdown() + end + after
 	if *update {
 		if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
 			t.Fatal(err)

@@ -186,8 +186,13 @@ func TestEmptyVariables(t *testing.T) {
 	for _, o := range Options() {
 		env[o.Env] = ""
 	}
-	for _, name := range append(laravelVariables, "REECHO_APPS") {
+	for _, name := range append(driverVariables, "REECHO_APPS", platformPort) {
 		env[name] = ""
+	}
+	for _, p := range products {
+		for _, name := range p.names() {
+			env[name] = ""
+		}
 	}
 	file := mustWrite(t, "reecho.yaml", "linger: 7s\nshards:\npath_prefix: ~\napps: [{id: 9, key: f, secret: s, limits: , retention: , allowed_origins: }]")
 	envFile := mustWrite(t, ".env", "REECHO_PARTITIONS=7\nREECHO_SHARDS=\nPUSHER_APP_ID=\nPUSHER_APP_KEY=null\nPUSHER_APP_SECRET=(empty)\n")

@@ -31,17 +31,18 @@ func (e *LineError) Error() string {
 // Parse reads the text of a file. env is the real environment: it is what
 // ${NAME} means where it has NAME, even empty; else what the file said before
 // counts. Values holds what the file sets, also where env has the name; of a
-// name that is set twice, the last. An entry that cannot be read is skipped:
-// phpdotenv refuses the whole file then.
-func Parse(text []byte, env func(name string) (string, bool)) (values map[string]string, problems []*LineError) {
-	p := &parser{env: env, values: map[string]string{}}
+// name that is set twice, the last; lines has where each of them begins, from 1. An
+// entry that cannot be read is skipped: phpdotenv refuses the whole file then.
+func Parse(text []byte, env func(name string) (string, bool)) (values map[string]string, lines map[string]int, problems []*LineError) {
+	p := &parser{env: env, values: map[string]string{}, lines: map[string]int{}}
 	p.read(splitLines(validUTF8(text)))
-	return p.values, p.problems
+	return p.values, p.lines, p.problems
 }
 
 type parser struct {
 	env      func(name string) (string, bool)
 	values   map[string]string
+	lines    map[string]int
 	problems []*LineError
 }
 
@@ -67,7 +68,7 @@ func (p *parser) read(lines []string) {
 			i = last
 			continue
 		}
-		if rule := p.entry(raw); rule != "" {
+		if rule := p.entry(raw, i+1); rule != "" {
 			// Only the first line is given up: what a stray quote drew into
 			// its value may be good lines.
 			p.problems = append(p.problems, &LineError{Line: i + 1, Last: i + 1, Rule: rule, Names: names(lines[i : i+1])})
@@ -129,8 +130,8 @@ func closesQuote(line string, opened bool) bool {
 	return count >= 1
 }
 
-// entry reads one entry and returns the rule that it breaks.
-func (p *parser) entry(raw string) string {
+// entry reads one entry that begins at a line and returns the rule that it breaks.
+func (p *parser) entry(raw string, line int) string {
 	name, text, hasValue := strings.Cut(raw, "=")
 	if hasValue {
 		if name = trim(name); name == "" {
@@ -143,11 +144,12 @@ func (p *parser) entry(raw string) string {
 	}
 	if !hasValue {
 		delete(p.values, name)
+		delete(p.lines, name)
 		return ""
 	}
 	v, rule := parseValue(trim(text))
 	if rule == "" {
-		p.values[name] = v.resolve(p.lookup)
+		p.values[name], p.lines[name] = v.resolve(p.lookup), line
 	}
 	return rule
 }

@@ -91,10 +91,19 @@ var table = []struct {
 func TestParse(t *testing.T) {
 	t.Parallel()
 	for _, tt := range table {
-		values, problems := Parse([]byte(tt.text), lookIn(realEnv))
+		values, _, problems := Parse([]byte(tt.text), lookIn(realEnv))
 		if diff := cmp.Diff(tt.want, render(values, problems)); diff != "" {
 			t.Errorf("%q (-want +got):\n%s", tt.text, diff)
 		}
+	}
+}
+
+// A value is where its entry begins, the last of a name that has several.
+func TestLines(t *testing.T) {
+	t.Parallel()
+	_, lines, _ := Parse([]byte("# x\r\nA=1\r\n\r\nB=\"b\nb\"\nC=1\nD=1\nC=2\nD\n"), lookIn(nil))
+	if diff := cmp.Diff(map[string]int{"A": 2, "B": 4, "C": 8}, lines); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
@@ -104,7 +113,7 @@ func TestProblemsHaveNoContent(t *testing.T) {
 	for _, text := range []string{
 		"A=hunter2 hunter2", "hunter2 hunter2", "=hunter2", "A=\"hunter2", "A=\"hunter2\"hunter2", "A='hunter2", `A="\hunter2"`, "hunter-2=x", "A=x\n\nB=\"hunter2\nC=hunter2",
 	} {
-		_, problems := Parse([]byte(text), lookIn(nil))
+		_, _, problems := Parse([]byte(text), lookIn(nil))
 		if len(problems) != 1 {
 			t.Errorf("%q: %d problems, want 1", text, len(problems))
 		}
@@ -121,13 +130,16 @@ func FuzzParse(f *testing.F) {
 		f.Add([]byte(tt.text))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		values, problems := Parse(text, lookIn(realEnv))
+		values, at, problems := Parse(text, lookIn(realEnv))
+		lines := len(splitLines(validUTF8(text)))
 		for name, value := range values {
-			if strings.Trim(name, nameCharacters) != "" || name == "" || !utf8.ValidString(value) {
-				t.Errorf("%q: %q=%q", text, name, value)
+			if strings.Trim(name, nameCharacters) != "" || name == "" || !utf8.ValidString(value) || at[name] < 1 || at[name] > lines {
+				t.Errorf("%q: %q=%q in line %d", text, name, value, at[name])
 			}
 		}
-		lines := len(splitLines(validUTF8(text)))
+		if len(at) != len(values) {
+			t.Errorf("%q: lines of %v, values of %v", text, at, values)
+		}
 		for _, p := range problems {
 			if p.Line < 1 || p.Last < p.Line || p.Last > lines || p.Rule == "" {
 				t.Errorf("%q: %+v of %d lines", text, p, lines)

@@ -100,7 +100,7 @@ func TestLikePHP(t *testing.T) {
 
 func compare(t *testing.T, text string, php phpAnswer) {
 	t.Helper()
-	values, problems := Parse([]byte(text), lookIn(realEnv))
+	values, _, problems := Parse([]byte(text), lookIn(realEnv))
 	if php.Error != "" {
 		if len(problems) == 0 {
 			t.Errorf("%q: no problem, phpdotenv says %s", text, php.Error)
