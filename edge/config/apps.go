@@ -82,7 +82,7 @@ func (l *loader) triple(where string, part func(string) (string, bool)) *app.App
 func (l *loader) foreignApps() []*app.App {
 	var order []*product
 	for i := range products {
-		if products[i].credentials != "" {
+		if products[i].app != "" {
 			order = append(order, &products[i])
 		}
 	}
@@ -93,15 +93,15 @@ func (l *loader) foreignApps() []*app.App {
 	var apps []*app.App
 	for _, p := range order {
 		// An .env of Laravel names PUSHER_APP_… with nothing behind it.
-		a := l.triple(p.credentials+"ID, "+p.credentials+"KEY, "+p.credentials+"SECRET", func(part string) (string, bool) {
-			return l.laravelEnv(p.credentials + strings.ToUpper(part))
+		a := l.triple(p.app+"ID, "+p.app+"KEY, "+p.app+"SECRET", func(part string) (string, bool) {
+			return l.laravelEnv(p.app + strings.ToUpper(part))
 		})
 		if a == nil {
 			continue
 		}
 		// A slip in the .env is one that Laravel signs with, too; one in the real
 		// environment may be this server's alone.
-		_, real := l.realEnv(p.credentials + "SECRET")
+		_, real := l.realEnv(p.app + "SECRET")
 		l.asLaravel[a] = !real && p.away.host != ""
 		if inUse(driver, p) > 0 {
 			l.driver, l.driverName, l.products[p.name] = p.driver, name, a
@@ -127,7 +127,7 @@ func (l *loader) checkContradiction(p *product, a *app.App) {
 		other := &products[i]
 		if have := l.products[other.name]; have != nil && (have.ID == a.ID || have.Key() == a.Key()) {
 			l.problem("%s… and %s… give one app different credentials: make them the same, or say with %s=%s (or %s) which count",
-				other.credentials, p.credentials, driverVariables[0], other.driver, p.driver)
+				other.app, p.app, driverVariables[0], other.driver, p.driver)
 			return
 		}
 	}

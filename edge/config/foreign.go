@@ -120,10 +120,10 @@ func (f *foreign) seen(names ...string) []string {
 func (f *foreign) credentials() {
 	for i := range products {
 		p := &products[i]
-		if p.credentials == "" {
+		if p.app == "" {
 			continue
 		}
-		names := f.seen(p.credentials+"ID", p.credentials+"KEY", p.credentials+"SECRET")
+		names := f.seen(p.app+"ID", p.app+"KEY", p.app+"SECRET")
 		switch a := f.products[p.name]; {
 		case len(names) == 0:
 		case a != nil:
@@ -135,7 +135,7 @@ func (f *foreign) credentials() {
 		default:
 			for i := range products {
 				if f.products[products[i].name] != nil {
-					f.passFor(products[i].credentials+"…", names...)
+					f.passFor(products[i].app+"…", names...)
 				}
 			}
 		}
@@ -161,7 +161,7 @@ func (l *loader) outOfUse(p *product) string {
 
 // appOf is the app that the limits of a product are for.
 func (f *foreign) appOf(p *product) *app.App {
-	if p.credentials != "" && f.products[p.name] != nil {
+	if p.app != "" && f.products[p.name] != nil {
 		return f.products[p.name]
 	}
 	// Applications name soketi's app, and have that of laravel-websockets, as Pusher's.
@@ -220,7 +220,7 @@ func (f *foreign) apply(p *product, v *variable, text string) {
 		if m.read != nil {
 			value, err = m.read(text)
 		}
-		var over passedOver
+		var over passError
 		switch {
 		case errors.As(err, &over):
 			f.pass(string(over), v.name)

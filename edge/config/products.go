@@ -17,9 +17,9 @@ type product struct {
 	prefix string // of all its variables
 	driver string // Laravel's name of the broadcaster that talks to it
 
-	// credentials is what stands before ID, KEY and SECRET; "" for a server that
+	// app is what stands before ID, KEY and SECRET; "" for a server that
 	// takes those of another product.
-	credentials string
+	app string
 	// host and port are the variables of the address that it listens on, port has
 	// a default.
 	host, port, defaultPort string
@@ -57,10 +57,10 @@ type meaning struct {
 	raises bool
 }
 
-// passedOver is why a value that is right where it comes from means nothing here.
-type passedOver string
+// passError is why a value that is right where it comes from means nothing here.
+type passError string
 
-func (p passedOver) Error() string { return string(p) }
+func (p passError) Error() string { return string(p) }
 
 const (
 	noRedis     = "a cluster needs no Redis and no other server between its nodes: --cluster-name, --cluster-peers"
@@ -79,7 +79,7 @@ const (
 // the first.
 var products = []product{
 	{
-		name: "Reverb", prefix: "REVERB_", driver: "reverb", credentials: "REVERB_APP_",
+		name: "Reverb", prefix: "REVERB_", driver: "reverb", app: "REVERB_APP_",
 		host: "REVERB_SERVER_HOST", port: "REVERB_SERVER_PORT", defaultPort: "8080",
 		away: address{"REVERB_HOST", "REVERB_PORT", "REVERB_SCHEME"},
 		variables: []variable{
@@ -125,7 +125,7 @@ var products = []product{
 		},
 	},
 	{
-		name: "soketi", prefix: "SOKETI_", driver: "pusher", credentials: "SOKETI_DEFAULT_APP_",
+		name: "soketi", prefix: "SOKETI_", driver: "pusher", app: "SOKETI_DEFAULT_APP_",
 		host: "SOKETI_HOST", port: "SOKETI_PORT", defaultPort: "6001", cert: "SOKETI_SSL_CERT", key: "SOKETI_SSL_KEY",
 		variables: []variable{
 			{name: "SOKETI_PATH_PREFIX", sets: []meaning{{setting: "path_prefix", read: readPath}}},
@@ -187,7 +187,7 @@ var products = []product{
 		},
 	},
 	{
-		name: "Pusher", prefix: "PUSHER_", driver: "pusher", credentials: "PUSHER_APP_", defaultPort: "6001",
+		name: "Pusher", prefix: "PUSHER_", driver: "pusher", app: "PUSHER_APP_", defaultPort: "6001",
 		away: address{"PUSHER_HOST", "PUSHER_PORT", "PUSHER_SCHEME"},
 		variables: []variable{
 			{name: "PUSHER_APP_CLUSTER", unused: noCluster},
@@ -200,8 +200,8 @@ var products = []product{
 // names are the variables of a product that mean something here.
 func (p *product) names() []string {
 	var names []string
-	if p.credentials != "" {
-		names = append(names, p.credentials+"ID", p.credentials+"KEY", p.credentials+"SECRET")
+	if p.app != "" {
+		names = append(names, p.app+"ID", p.app+"KEY", p.app+"SECRET")
 	}
 	for _, name := range []string{p.host, p.port, p.cert, p.key, p.away.host, p.away.port, p.away.scheme} {
 		if name != "" {
@@ -223,8 +223,8 @@ func ForeignMarkdown() string {
 	b.WriteString("| variable | here |\n|---|---|\n")
 	for i := range products {
 		p := &products[i]
-		if p.credentials != "" {
-			fmt.Fprintf(&b, "| `%[1]sID`, `%[1]sKEY`, `%[1]sSECRET` | an app |\n", p.credentials)
+		if p.app != "" {
+			fmt.Fprintf(&b, "| `%[1]sID`, `%[1]sKEY`, `%[1]sSECRET` | an app |\n", p.app)
 		}
 		if p.host != "" {
 			fmt.Fprintf(&b, "| `%s` | the host of `listen` |\n", p.host)
@@ -334,17 +334,18 @@ func readConnections(text string) (string, error) {
 func upToEvent(read func(string) (string, error)) func(string) (string, error) {
 	return func(text string) (string, error) {
 		number, err := read(text)
-		if n, tooLarge := strconv.Atoi(number); err == nil && (tooLarge != nil || n > maxEventBytes) {
-			return strconv.Itoa(maxEventBytes), nil
+		if err != nil {
+			return "", err
 		}
-		return number, err
+		n, err := strconv.Atoi(number)
+		return strconv.Itoa(min(n, maxEventBytes)), err
 	}
 }
 
 // readMessageBytes reads bytes of which 0 is no limit.
 func readMessageBytes(text string) (string, error) {
 	if n, err := parseInt(text, 1); err == nil && n == 0 {
-		return "", passedOver("0 is no limit there; here max_message_bytes is one")
+		return "", passError("0 is no limit there; here max_message_bytes is one")
 	}
 	return readCount(text)
 }

@@ -25,6 +25,19 @@ func wantEverywhere(t *testing.T, servers []*server, path string, query url.Valu
 	}
 }
 
+// Who may send client events to channels that he is not on may do so from a node that
+// does not know the channel.
+func TestMeshUnsubscribedClientEvents(t *testing.T) {
+	t.Parallel()
+	servers := startMesh(t, 3, asItIs, demoApp(func(a *app.App) { a.UnsubscribedClientEvents = true }))
+	a, b := servers[0].connect(t), servers[1].connect(t)
+	b.subscribe("private-x")
+	a.sendText(`{"event":"client-x","channel":"private-x","data":{"n":1}}`)
+	if f, want := b.next(), `{"event":"client-x","channel":"private-x","data":"{\"n\":1}"}`; f.raw != want {
+		t.Errorf("got  %s\nwant %s", f.raw, want)
+	}
+}
+
 // What is asked of one node is answered for all: a node that has nobody on a channel
 // knows who is, also with a publish; what one node says stays true while another is
 // dead and not known to be, and becomes what is left when it is.

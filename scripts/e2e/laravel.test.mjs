@@ -1,45 +1,18 @@
 // Laravel's own broadcast() and channel authorisation, and Laravel Echo.
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
 import { once as emitted } from 'node:events';
 import http from 'node:http';
-import net from 'node:net';
-import { fileURLToPath } from 'node:url';
 import { test } from 'node:test';
 import Echo2 from 'laravel-echo';
 import Echo1 from 'laravel-echo-1';
 import { backend, client, versions } from './lib/clients.mjs';
-import { app, freePort, Server } from './lib/server.mjs';
-import { once, Recorder, within } from './lib/wait.mjs';
+import { laravel, post } from './lib/laravel.mjs';
+import { app, Server } from './lib/server.mjs';
+import { once, Recorder } from './lib/wait.mjs';
 
 const echoes = { 2: Echo2, 1: Echo1 };
 
-// laravel runs the PHP application; it returns its base URL.
-async function laravel(t, server) {
-  const port = await freePort();
-  const php = spawn('php', ['-S', `127.0.0.1:${port}`, fileURLToPath(new URL('laravel/index.php', import.meta.url))], {
-    env: { ...process.env, PUSHER_APP_ID: app.id, PUSHER_APP_KEY: app.key, PUSHER_APP_SECRET: app.secret, PUSHER_HOST: '127.0.0.1', PUSHER_PORT: String(server.port) },
-    stdio: ['ignore', 'ignore', 'pipe'],
-  });
-  let log = '';
-  php.stderr.on('data', (chunk) => { log += chunk; });
-  t.after(() => php.kill());
-  await within((async () => {
-    for (;;) {
-      const socket = net.connect(port, '127.0.0.1');
-      const [outcome] = await Promise.race([emitted(socket, 'connect').then(() => [true]), emitted(socket, 'error').then(() => [false])]).catch(() => [false]);
-      socket.destroy();
-      if (outcome) return;
-      await new Promise((resolve) => { setTimeout(resolve, 50); });
-    }
-  })(), `php -S: ${log}`);
-  return `http://127.0.0.1:${port}`;
-}
-
-async function post(url, body, headers = {}) {
-  const response = await fetch(url, { method: 'POST', body: JSON.stringify(body), headers: { 'Content-Type': 'application/json', ...headers } });
-  return { status: response.status, body: await response.json() };
-}
+const inEnvironment = (server) => ({ PUSHER_APP_ID: app.id, PUSHER_APP_KEY: app.key, PUSHER_APP_SECRET: app.secret, PUSHER_HOST: '127.0.0.1', PUSHER_PORT: String(server.port) });
 
 // authEndpoint is a backend in Node with the official library, for what needs no
 // PHP.
@@ -140,7 +113,7 @@ test('Echo encryptedPrivate decrypts (174)', async (t) => {
 
 test('Laravel broadcast() reaches Echo; /broadcasting/auth; toOthers; 250 channels; errors (170, 171, 172)', async (t) => {
   const server = await Server.start(t);
-  const url = await laravel(t, server);
+  const url = await laravel(t, inEnvironment(server));
   const options = { authEndpoint: `${url}/broadcasting/auth` };
   const [ada, bob] = [echo(t, server, { ...options, user: '7' }), echo(t, server, { ...options, user: '8' })];
   const [toAda, toBob] = [new Recorder('to ada'), new Recorder('to bob')];

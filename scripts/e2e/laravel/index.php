@@ -2,7 +2,9 @@
 
 // A Laravel application, as far as broadcasting goes: the framework's own
 // broadcast(), BroadcastManager, PusherBroadcaster and channel authorisation,
-// behind "php -S". Requests: POST /broadcast, POST /broadcasting/auth.
+// behind "php -S". Requests: POST /broadcast, POST /broadcasting/auth, and GET
+// /pulse, which asks what Pulse's card for Reverb asks. With LARAVEL_ENV_FILE the
+// connection is that of such a file, read as Laravel reads it.
 
 namespace App;
 
@@ -18,6 +20,7 @@ use Illuminate\Contracts\Broadcasting\Factory;
 use Illuminate\Contracts\Broadcasting\ShouldBroadcastNow;
 use Illuminate\Events\Dispatcher;
 use Illuminate\Http\Request;
+use Illuminate\Support\Env;
 use Symfony\Component\HttpKernel\Exception\AccessDeniedHttpException;
 
 // The framework's own warnings under a newer PHP are none of ours.
@@ -67,9 +70,20 @@ Container::setInstance($app);
 \Illuminate\Support\Facades\Facade::setFacadeApplication($app);
 $request = Request::capture();
 $app->instance('request', $request);
+$connections = [];
+if ($file = getenv('LARAVEL_ENV_FILE')) {
+    require_once '/usr/share/php/Dotenv/autoload.php';
+    \Dotenv\Dotenv::create(Env::getRepository(), dirname($file), basename($file))->load();
+    // This framework's release has no driver of the name; later ones make the same
+    // broadcaster of it.
+    $connections['reverb'] = [
+        'driver' => 'pusher', 'key' => Env::get('REVERB_APP_KEY'), 'secret' => Env::get('REVERB_APP_SECRET'), 'app_id' => Env::get('REVERB_APP_ID'),
+        'options' => ['host' => Env::get('REVERB_HOST'), 'port' => Env::get('REVERB_PORT', 443), 'scheme' => Env::get('REVERB_SCHEME', 'https')],
+    ];
+}
 $app->instance('config', new Repository(['broadcasting' => [
-    'default' => 'pusher',
-    'connections' => ['pusher' => [
+    'default' => Env::get('BROADCAST_CONNECTION', 'pusher'),
+    'connections' => $connections + ['pusher' => [
         'driver' => 'pusher', 'key' => getenv('PUSHER_APP_KEY'), 'secret' => getenv('PUSHER_APP_SECRET'), 'app_id' => getenv('PUSHER_APP_ID'),
         'options' => ['host' => getenv('PUSHER_HOST'), 'port' => getenv('PUSHER_PORT'), 'scheme' => 'http'],
     ]],
@@ -105,6 +119,12 @@ try {
             break;
         case 'broadcasting/auth':
             echo json_encode($manager->auth($request));
+            break;
+        case 'pulse':
+            // The recorder makes a client of the app's configuration and asks it so.
+            $connection = $app['config']['broadcasting.connections.reverb'];
+            $pusher = new \Pusher\Pusher($connection['key'], $connection['secret'], $connection['app_id'], $connection['options']);
+            echo json_encode(['reverb_connections' => $pusher->get('/connections')->connections]);
             break;
         case 'channels':
             echo json_encode($manager->getPusher()->get('/channels', ['filter_by_prefix' => 'presence-', 'info' => ['user_count', 'subscription_count']]));

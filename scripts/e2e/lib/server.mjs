@@ -27,12 +27,13 @@ export async function freePort() {
 
 // isAlone says of options that they are for one process only, or one that cannot be
 // asked whether it is ready.
-const isAlone = ({ alone, dataDir, through, args = [] }) => alone || dataDir || through || args.includes('--listen') || args.includes('--proxy-protocol');
+const isAlone = ({ alone, bare, dataDir, through, args = [] }) => alone || bare || dataDir || through || args.includes('--listen') || args.includes('--proxy-protocol');
 
 export class Server {
   // start runs a server with apps (default: one with the defaults). options:
   // apps, args, env, port, dir, noConfig, dataDir, through: a program with its
-  // arguments that becomes the server, and alone: it is never a cluster.
+  // arguments that becomes the server, alone: it is never a cluster, and bare: it gets
+  // args and no others, and runs in dir.
   static async start(t, options = {}) {
     if (NODES > 1 && !isAlone(options)) {
       const { Spread } = await import('./mesh.mjs');
@@ -64,8 +65,9 @@ export class Server {
   // before.
   async launch() {
     const { options } = this;
-    const args = ['--listen', `127.0.0.1:${this.port}`, '--data-dir', options.dataDir ?? path.join(this.dir, 'data'), ...(options.args ?? [])];
-    if (!options.noConfig) {
+    const own = ['--listen', `127.0.0.1:${this.port}`, '--data-dir', options.dataDir ?? path.join(this.dir, 'data')];
+    const args = [...(options.bare ? [] : own), ...(options.args ?? [])];
+    if (!options.noConfig && !options.bare) {
       const config = path.join(this.dir, 'reecho.yaml');
       // JSON is YAML.
       await writeFile(config, JSON.stringify({ apps: options.apps ?? [app] }));
@@ -74,7 +76,7 @@ export class Server {
     this.log = [];
     this.ready = undefined;
     const [program, ...rest] = [...(options.through ?? []), BINARY, ...args];
-    this.child = spawn(program, rest, { env: { PATH: process.env.PATH, ...options.env }, stdio: ['ignore', 'pipe', 'pipe'] });
+    this.child = spawn(program, rest, { cwd: options.bare ? this.dir : undefined, env: { PATH: process.env.PATH, ...options.env }, stdio: ['ignore', 'pipe', 'pipe'] });
     this.exited = once(this.child, 'exit');
     const { log } = this;
     createInterface({ input: this.child.stderr }).on('line', (line) => log.push(line));
