@@ -46,7 +46,7 @@ type logger struct {
 
 	mu       sync.Mutex
 	fatal    error // the first fatal message
-	failed   bool
+	failure  error // the first failure
 	hushed   bool
 	said     map[string]time.Time // of complaints about others
 	blind    time.Time            // when a file could not be opened last
@@ -93,12 +93,15 @@ func (l *logger) complain(level slog.Level, format string, v []any) {
 	if strings.Contains(text, noFiles) {
 		l.blind = time.Now()
 	}
-	quiet := l.failed || l.hushed
-	first := !l.failed && tellsOfFailure(text)
-	l.failed = l.failed || first
+	quiet := l.failure != nil || l.hushed
+	first := l.failure == nil && tellsOfFailure(text)
+	if first {
+		l.failure = errors.New(text[:min(len(text), maxFailure)])
+	}
+	failure := l.failure
 	l.mu.Unlock()
 	if first {
-		l.fail(errors.New(text[:min(len(text), maxFailure)]))
+		l.fail(failure)
 	}
 	if c, known := about(l.known, text); known {
 		l.sayInstead(c)
@@ -126,6 +129,13 @@ func (l *logger) sayInstead(c complaint) {
 	if say {
 		l.log.Warn(c.said) //nolint:sloglint // a constant of the table
 	}
+}
+
+// firstFailure is why the server has stopped storing, nil if it has not.
+func (l *logger) firstFailure() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.failure
 }
 
 // lastBlind is when a file could not be opened last, long ago if never.

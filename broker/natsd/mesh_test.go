@@ -2,10 +2,12 @@ package natsd
 
 import (
 	"errors"
+	"log/slog"
 	"net"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestMeshValidate(t *testing.T) {
@@ -82,5 +84,55 @@ func TestRivals(t *testing.T) {
 	err := checkRivals(t.Context(), "n1", append(others, says(`INFO {"server_id":"N","server_name":"n1"}`+"\r\n")))
 	if !errors.Is(err, ErrMesh) || !strings.Contains(err.Error(), "has the name n1 already") {
 		t.Errorf("with one: %v", err)
+	}
+}
+
+// A server whose JetStream ends while it waits for a majority does not wait on. Seen: a
+// disk that was full again a moment after it had room kept a node for a minute.
+func TestMeshEndsWhileWaiting(t *testing.T) {
+	t.Parallel()
+	addrs := make([]string, 3)
+	for i := range addrs {
+		l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		addrs[i] = l.Addr().String()
+		if i == 0 {
+			_ = l.Close()
+		}
+	}
+	dir := t.TempDir()
+	lock, err := lockDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := Config{Dir: dir, Name: "n1", Mesh: &Mesh{Cluster: "live", Listen: addrs[0], Peers: addrs, Size: 3, Secret: "a secret of servers"}}
+	s := &Server{cfg: cfg.withDefaults(), log: slog.New(slog.DiscardHandler), lock: lock, folder: &folder{dir: dir}, failures: make(chan error, 1)}
+	ended := make(chan error, 1)
+	go func() { ended <- s.start(t.Context()) }()
+	for {
+		s.mu.Lock()
+		i := s.current
+		s.mu.Unlock()
+		if i != nil && i.ns.ReadyForConnections(10*time.Millisecond) && i.ns.JetStreamEnabled() {
+			i.log.Errorf("JetStream out of %s resources, will be DISABLED", "File")
+			if err := i.ns.DisableJetStream(); err != nil {
+				t.Fatal(err)
+			}
+			break
+		}
+		select {
+		case err := <-ended:
+			t.Fatalf("it ended before: %v", err)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	if err := <-ended; err == nil || !strings.Contains(err.Error(), "will be DISABLED") {
+		t.Errorf("got %v", err)
+	}
+	if err := lock.release(); err != nil {
+		t.Error(err)
 	}
 }

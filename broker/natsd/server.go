@@ -330,6 +330,10 @@ func (s *Server) waitReady(ctx context.Context, i *instance) error {
 				return err
 			}
 		}
+		if err := i.log.firstFailure(); err != nil && !i.ns.JetStreamEnabled() {
+			// It does not come back by itself, and who waits for a majority may wait long.
+			return fmt.Errorf("start JetStream: %w", err)
+		}
 		if s.cfg.Mesh != nil && time.Since(said) >= sayPeriod {
 			said = time.Now()
 			w.tell()
