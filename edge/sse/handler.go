@@ -58,7 +58,7 @@ func (h *Handler) parsePath(path string) (key string, ids, ok bool) {
 // over.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	key, ids, _ := h.parsePath(socket.RoutePath(r.URL))
-	if allowOrigin(w, r, h.hub.Apps().ByKey(key)) && r.Method == http.MethodOptions {
+	if cors.Allow(w, r, h.hub.Apps().ByKey(key)) && r.Method == http.MethodOptions {
 		// Also when the request itself will be refused: else its page could not
 		// read why.
 		w.WriteHeader(http.StatusNoContent)

@@ -15,11 +15,11 @@ func FuzzQuery(f *testing.F) {
 		"channel=a&channel=b&auth[a]=k:s&socket_id=1.2&last=3", "channel=%zz", "a;b", "&&=&==", "last-event-id=1~2&lastEventId=3~4",
 		"except=1.2&except=x", "auth[]=&auth[=&auth]=", "user_auth=k:s&user_data=%7B%7D", strings.Repeat("channel=a&", 100),
 	} {
-		f.Add(query, "private-a k:s", "%7B%22id%22%3A1%7D", "x-a, x-b")
+		f.Add(query, "private-a k:s", "%7B%22id%22%3A1%7D")
 	}
-	f.Fuzz(func(t *testing.T, query, auth, userData, asked string) {
+	f.Fuzz(func(t *testing.T, query, auth, userData string) {
 		r := &http.Request{URL: &url.URL{RawQuery: query}, Header: http.Header{
-			headerAuth: {auth}, headerUserData: {userData}, "Access-Control-Request-Headers": {asked},
+			headerAuth: {auth}, headerUserData: {userData},
 		}}
 		q, err := readQuery(r)
 		switch {
@@ -29,9 +29,6 @@ func FuzzQuery(f *testing.F) {
 			}
 		case !utf8.ValidString(q.values[paramUserData]) || len(q.except) > maxExcept:
 			t.Errorf("%q became %+v", query, q)
-		}
-		if names := askedHeaders(r); len(names) > 2*maxAskedHeaders || strings.ContainsAny(names, "\r\n\x00\"") {
-			t.Errorf("%q became %q", asked, names)
 		}
 	})
 }
