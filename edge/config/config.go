@@ -21,6 +21,7 @@ import (
 	"reecho/edge/app"
 	"reecho/edge/socket"
 	"reecho/edge/sse"
+	"reecho/edge/xhr"
 	"reecho/replay/session"
 )
 
@@ -36,6 +37,7 @@ type Config struct {
 	Edge    edge.Config
 	Socket  socket.Config
 	Streams sse.Config
+	XHR     xhr.Config
 	API     api.Config
 
 	Listen         string   // HOST:PORT or unix:PATH
@@ -43,7 +45,7 @@ type Config struct {
 	TLSCert        string   // file; "" without TLS
 	TLSKey         string   // file
 	TrustedProxies []string // see socket.ParseProxies
-	QueueMemory    int      // bytes; one budget for Socket and Streams
+	QueueMemory    int      // bytes; one budget for Socket, Streams and XHR
 	Demo           bool     // serve the demo page although apps are configured
 	LogLevel       slog.Level
 	LogFormat      string // "text" or "json"
@@ -84,8 +86,9 @@ type Config struct {
 // to a second package, and what the apps mean to the log. It is the one place that
 // does; what stands in these fields before is lost. node.Start calls it.
 func (c *Config) Derive() {
-	c.Streams.PathPrefix, c.API.PathPrefix = c.Edge.PathPrefix, c.Edge.PathPrefix
+	c.Streams.PathPrefix, c.XHR.PathPrefix, c.API.PathPrefix = c.Edge.PathPrefix, c.Edge.PathPrefix, c.Edge.PathPrefix
 	c.Streams.MaxQueuedBytes, c.Streams.WriteTimeout = c.Socket.MaxQueuedBytes, c.Socket.WriteTimeout
+	c.XHR.MaxMessageBytes, c.XHR.MaxQueuedBytes, c.XHR.WriteTimeout = c.Socket.MaxMessageBytes, c.Socket.MaxQueuedBytes, c.Socket.WriteTimeout
 	c.Edge.Sessions.Retention = c.Log.MaxAge
 	shared := c.Cluster.Cluster != "" || len(c.NATS.URLs) > 0
 	if shared && c.Store.Name == "" {
@@ -183,6 +186,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Edge.Sessions.Bytes > 0 && c.Edge.Sessions.Bytes < session.MinBytes {
 		problems = append(problems, fmt.Errorf("session_bytes is %d: at least %d, for one session may be that large", c.Edge.Sessions.Bytes, session.MinBytes))
+	}
+	if c.XHR.Heartbeat > xhr.MaxHeartbeat {
+		problems = append(problems, fmt.Errorf("xhr_heartbeat is %s: at most %s, for clients wait no longer than 30s", c.XHR.Heartbeat, xhr.MaxHeartbeat))
 	}
 	if c.LogFormat != "text" && c.LogFormat != "json" {
 		problems = append(problems, fmt.Errorf("log_format is %s: should be text or json", quote(c.LogFormat)))

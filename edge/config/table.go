@@ -13,6 +13,7 @@ import (
 	"reecho/edge/app"
 	"reecho/edge/socket"
 	"reecho/edge/sse"
+	"reecho/edge/xhr"
 	"reecho/replay"
 	"reecho/replay/session"
 )
@@ -114,6 +115,10 @@ var settings = []setting[Config]{
 	{key: "handshake_timeout", def: span(socket.DefaultHandshakeTimeout), help: "time for TLS and the first request of a connection", positive: true, bind: func(c *Config) any { return &c.Socket.HandshakeTimeout }},
 	{key: "event_streams", def: fmt.Sprint(sse.DefaultEventStreams), help: "event streams of the node, polls included (503 above)", positive: true, bind: func(c *Config) any { return &c.Streams.EventStreams }},
 	{key: "event_streams_per_address", def: fmt.Sprint(sse.DefaultEventStreamsPerAddress), help: "event streams of one client address, an IPv6 /64 being one (429 above)", positive: true, bind: func(c *Config) any { return &c.Streams.EventStreamsPerAddress }},
+	{key: "xhr_sessions", def: fmt.Sprint(xhr.DefaultSessions), help: "clients of the node that use the fallback transports of pusher-js, xhr_streaming and xhr_polling (4100 above)", positive: true, bind: func(c *Config) any { return &c.XHR.Sessions }},
+	{key: "xhr_sessions_per_address", def: fmt.Sprint(xhr.DefaultSessionsPerAddress), help: "those of one client address, an IPv6 /64 being one (4100 above)", positive: true, bind: func(c *Config) any { return &c.XHR.SessionsPerAddress }},
+	{key: "xhr_heartbeat", def: span(xhr.DefaultHeartbeat), help: "how long such a client hears nothing until it gets a heartbeat, 25s at most: less if a proxy cuts what is silent for that long", positive: true, bind: func(c *Config) any { return &c.XHR.Heartbeat }},
+	{key: "xhr_disconnect_delay", def: span(xhr.DefaultDisconnectDelay), help: "how long such a client may receive nothing, between two requests, until it counts as gone", positive: true, bind: func(c *Config) any { return &c.XHR.DisconnectDelay }},
 	{key: "max_header_bytes", def: size(socket.DefaultMaxHeaderBytes), help: "bytes of a request line with its headers, of WebSocket upgrades and all other requests (431 above)", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.Socket.MaxHeaderBytes) }},
 	{key: "max_connections", def: "0", help: "connections of all kinds, those that sent nothing yet included (4100 or 503 above); 0, and at most: what the file descriptors allow", bind: func(c *Config) any { return &c.Socket.MaxConnections }},
 	{key: "descriptor_reserve", def: "0", help: "file descriptors kept for the store; 0: 200 or 5 %, whichever is more", bind: func(c *Config) any { return &c.Socket.DescriptorReserve }},

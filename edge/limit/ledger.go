@@ -12,28 +12,30 @@ type Reason string
 
 // The reasons, each with what is done about whoever is above the limit.
 const (
-	Connections       Reason = "max_connections"           // connections of the node: not accepted, or closed with 4100
-	AppConnections    Reason = "app_max_connections"       // connections of an app: closed with 4004
-	Handshakes        Reason = "handshakes_per_second"     // connections of an address: refused with 429
-	Messages          Reason = "messages_per_second"       // messages of a connection: answered with 4301, not done
-	MessageBytes      Reason = "message_bytes_per_second"  // their bytes: answered with 4301, not done
-	MessageWindow     Reason = "messages_per_interval"     // messages of a connection: answered with 4301, not done
-	ClientEvents      Reason = "client_events_per_second"  // whispers of a connection: answered with 4301, not done
-	Subscriptions     Reason = "channels_per_connection"   // subscriptions of a connection: refused
-	ChannelMemory     Reason = "channel_memory"            // memory of all channels with subscribers: subscriptions are refused
-	LingerMemory      Reason = "linger_memory"             // memory of channels without subscribers: the oldest are dropped
-	Sessions          Reason = "sessions"                  // sessions of an app: the connection has none
-	AddressSessions   Reason = "sessions_per_address"      // sessions of an address: the connection has none
-	Replays           Reason = "replays_per_address"       // replays under way of an address: later ones wait
-	ReplayReads       Reason = "replay_reads_per_second"   // events an app's clients had read from the log: later ones wait, or get a gap
-	EventStreams      Reason = "event_streams"             // event streams of the node: 503
-	AddressStreams    Reason = "event_streams_per_address" // event streams of an address: 429
-	RequestMemory     Reason = "request_memory"            // bodies of HTTP requests under way: 503
-	QueueMemory       Reason = "queue_memory"              // all queues of the node: the largest and oldest are closed with 4100
-	QueuedBytes       Reason = "max_queued_bytes"          // one client's queue: closed with 4100
-	WriteTimeout      Reason = "write_timeout"             // a client that takes nothing: closed with 4100
-	RetentionShare    Reason = "retention_share"           // an app's share of the retention: its own oldest events go
-	MemberTransitions Reason = "member_transitions"        // a presence member that comes and goes: told gathered
+	Connections        Reason = "max_connections"           // connections of the node: not accepted, or closed with 4100
+	AppConnections     Reason = "app_max_connections"       // connections of an app: closed with 4004
+	Handshakes         Reason = "handshakes_per_second"     // connections of an address: refused with 429
+	Messages           Reason = "messages_per_second"       // messages of a connection: answered with 4301, not done
+	MessageBytes       Reason = "message_bytes_per_second"  // their bytes: answered with 4301, not done
+	MessageWindow      Reason = "messages_per_interval"     // messages of a connection: answered with 4301, not done
+	ClientEvents       Reason = "client_events_per_second"  // whispers of a connection: answered with 4301, not done
+	Subscriptions      Reason = "channels_per_connection"   // subscriptions of a connection: refused
+	ChannelMemory      Reason = "channel_memory"            // memory of all channels with subscribers: subscriptions are refused
+	LingerMemory       Reason = "linger_memory"             // memory of channels without subscribers: the oldest are dropped
+	Sessions           Reason = "sessions"                  // sessions of an app: the connection has none
+	AddressSessions    Reason = "sessions_per_address"      // sessions of an address: the connection has none
+	Replays            Reason = "replays_per_address"       // replays under way of an address: later ones wait
+	ReplayReads        Reason = "replay_reads_per_second"   // events an app's clients had read from the log: later ones wait, or get a gap
+	EventStreams       Reason = "event_streams"             // event streams of the node: 503
+	AddressStreams     Reason = "event_streams_per_address" // event streams of an address: 429
+	XHRSessions        Reason = "xhr_sessions"              // sessions over HTTP of the node: closed with 4100
+	AddressXHRSessions Reason = "xhr_sessions_per_address"  // sessions over HTTP of an address: closed with 4100
+	RequestMemory      Reason = "request_memory"            // bodies of HTTP requests under way: 503
+	QueueMemory        Reason = "queue_memory"              // all queues of the node: the largest and oldest are closed with 4100
+	QueuedBytes        Reason = "max_queued_bytes"          // one client's queue: closed with 4100
+	WriteTimeout       Reason = "write_timeout"             // a client that takes nothing: closed with 4100
+	RetentionShare     Reason = "retention_share"           // an app's share of the retention: its own oldest events go
+	MemberTransitions  Reason = "member_transitions"        // a presence member that comes and goes: told gathered
 )
 
 // logPeriod is how often one reason is logged at most.

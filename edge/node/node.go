@@ -27,6 +27,7 @@ import (
 	"reecho/edge/pusher"
 	"reecho/edge/socket"
 	"reecho/edge/sse"
+	"reecho/edge/xhr"
 	"reecho/replay/client"
 )
 
@@ -39,6 +40,7 @@ type Node struct {
 	leaf     *natsd.Leaf   // of a node without storage
 	broker   *broker.Broker
 	hub      *edge.Hub
+	fallback *xhr.Handler
 	front    *front
 	server   *socket.Server
 	ledger   *limit.Ledger
@@ -97,6 +99,10 @@ func (n *Node) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("start the hub: %w", err)
 	}
+	n.fallback, err = xhr.New(n.cfg.XHR, n.hub, n.broker.Nodes(), n.log)
+	if err != nil {
+		return fmt.Errorf("make the door for fallback transports: %w", err)
+	}
 	if err := n.broker.Nodes().Start(); err != nil {
 		return fmt.Errorf("join the cluster: %w", err)
 	}
@@ -132,10 +138,10 @@ func (n *Node) equip() (err error) {
 	if door.TrustedProxies, err = socket.ParseProxies(n.cfg.TrustedProxies); err != nil {
 		return fmt.Errorf("read trusted_proxies: %w", err)
 	}
-	door.Ledger, n.cfg.Streams.Ledger, n.cfg.Edge.Ledger, n.cfg.API.Ledger = n.ledger, n.ledger, n.ledger, n.ledger
+	door.Ledger, n.cfg.Streams.Ledger, n.cfg.XHR.Ledger, n.cfg.Edge.Ledger, n.cfg.API.Ledger = n.ledger, n.ledger, n.ledger, n.ledger, n.ledger
 	// What waits for a stream is in the same memory as what waits for a socket.
 	door.Budget = socket.NewBudget(n.cfg.QueueMemory, n.ledger)
-	n.cfg.Streams.Budget = door.Budget
+	n.cfg.Streams.Budget, n.cfg.XHR.Budget = door.Budget, door.Budget
 	n.front = newFront(n.cfg.Edge.PathPrefix, "this server waits for a majority of the servers of its cluster")
 	if len(n.cfg.NATS.URLs) > 0 {
 		n.front = newFront(n.cfg.Edge.PathPrefix, "this server waits for its NATS server")
@@ -239,7 +245,7 @@ func (n *Node) Reload() {
 	n.certificate.Reload()
 }
 
-// routes serves what is not a client's WebSocket: event streams, the browser
+// routes serves what is not a client's WebSocket: event streams, fallback transports, the browser
 // plugin, the demo page if it is on, and the API for all the rest.
 func (n *Node) routes(streams *sse.Handler, calls *api.API) http.Handler {
 	var demo http.Handler
@@ -252,6 +258,8 @@ func (n *Node) routes(streams *sse.Handler, calls *api.API) http.Handler {
 		switch {
 		case streams.Serves(path):
 			streams.ServeHTTP(w, r)
+		case n.fallback.Serves(path):
+			n.fallback.ServeHTTP(w, r)
 		case n.hub.ServesPlain(path):
 			n.hub.ServePlain(w, r)
 		case strings.HasPrefix(path, n.cfg.Edge.PathPrefix+"/client/"):
@@ -327,6 +335,10 @@ func (n *Node) Close(ctx context.Context) error {
 
 // closeFront closes everything that clients touch, at most until ctx ends.
 func (n *Node) closeFront(ctx context.Context) error {
+	if n.fallback != nil {
+		n.fallback.Leave()
+		defer n.fallback.Close()
+	}
 	if n.server == nil {
 		var problems []error
 		if n.hub != nil {

@@ -89,7 +89,7 @@ func (l *link) Drained() <-chan struct{} {
 
 // Owe implements Conn.
 func (l *link) Owe(frames, bytes int) {
-	l.own.Add(int32(bytes + frames*ownOverhead)) // at most what one message asks for above ownHigh
+	l.own.Add(int32(bytes + frames*OwnOverhead)) // at most what one message asks for above OwnHigh
 }
 
 // Send implements Conn.
@@ -123,7 +123,7 @@ func (l *link) send(frames [][]byte, own bool) error {
 
 // settleLocked takes answers that were owed off what is on its way.
 func (l *link) settleLocked(frames [][]byte) {
-	bytes := len(frames) * ownOverhead
+	bytes := len(frames) * OwnOverhead
 	for _, f := range frames {
 		bytes += len(f)
 	}

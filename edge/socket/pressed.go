@@ -27,21 +27,22 @@ func (p *pressed) leave(l *link) {
 	delete(p.links, l)
 }
 
-// Marks of own. Above the high mark nothing more is read from the peer, below
-// the low one it goes on.
+// Marks, in bytes, of the answers to a peer's own messages that are on their way
+// (see Conn.Owe) or queued. Above the high mark nothing more is read from the peer,
+// below the low one it goes on.
 const (
-	ownHigh = 64 << 10
-	ownLow  = 32 << 10
+	OwnHigh = 64 << 10
+	OwnLow  = 32 << 10
 )
 
-// ownOverhead is what an answer counts beside its bytes, on its way too.
-const ownOverhead = 128
+// OwnOverhead is what an answer counts beside its bytes on its way.
+const OwnOverhead = 128
 
 // press is not nil when the peer asks faster than it takes the answers: then
 // nothing more is read until most of them are gone. pongs are bytes of answers
 // that are not queued yet.
 func (l *link) press(pongs int) (wait func()) {
-	if int(l.own.Load())+pongs <= ownHigh || l.current() != stateOpen {
+	if int(l.own.Load())+pongs <= OwnHigh || l.current() != stateOpen {
 		return nil
 	}
 	return l.awaitRelief
@@ -50,7 +51,7 @@ func (l *link) press(pongs int) (wait func()) {
 // awaitRelief waits until own is below the low mark or the connection ends.
 func (l *link) awaitRelief() {
 	l.mu.Lock()
-	for l.state == stateOpen && l.own.Load() > ownLow {
+	for l.state == stateOpen && l.own.Load() > OwnLow {
 		l.pressed = true
 		relieved := l.server.pressed.enter(l)
 		l.mu.Unlock()
@@ -62,7 +63,7 @@ func (l *link) awaitRelief() {
 
 // relieveLocked ends awaitRelief when it is time.
 func (l *link) relieveLocked() {
-	if l.pressed && (l.state != stateOpen || l.own.Load() <= ownLow) {
+	if l.pressed && (l.state != stateOpen || l.own.Load() <= OwnLow) {
 		l.pressed = false
 		l.server.pressed.leave(l)
 	}

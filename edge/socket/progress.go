@@ -32,8 +32,12 @@ func control(conn any, f func(fd int)) {
 }
 
 // Watch makes Tick look at what the peer of r, a request that a Server gave to
-// its HTTP handler, takes of the answer.
+// its HTTP handler, takes of the answer. nil is nobody: there is no answer.
 func (q *Queue) Watch(r *http.Request) {
+	q.raw = nil
+	if r == nil {
+		return
+	}
 	if g := gateOf(r); g != nil {
 		q.raw = g.in.raw
 	}

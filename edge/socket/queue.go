@@ -116,6 +116,9 @@ func (q *Queue) Empty() bool { return q.head == len(q.entries) }
 // Cost is about how many bytes wait, as if no frame was shared.
 func (q *Queue) Cost() int { return q.cost }
 
+// Own is about how many bytes of answers to the peer's own messages wait.
+func (q *Queue) Own() int { return q.own }
+
 // Push queues frame, the first skip bytes of which are already written. own
 // says that it answers a message of the peer; now is the budget's clock.
 func (q *Queue) Push(now time.Duration, frame []byte, skip int, own bool) {
