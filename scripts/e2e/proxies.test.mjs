@@ -1,73 +1,16 @@
 // Real proxies in front, set up as their manuals and defaults have it.
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { once as emitted } from 'node:events';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import http from 'node:http';
-import net from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
 import { backend, client, connected, subscribed } from './lib/clients.mjs';
 import { example } from './lib/docs.mjs';
-import { app, freePort, Server } from './lib/server.mjs';
+import { haproxy, nginx } from './lib/proxies.mjs';
+import { app, Server } from './lib/server.mjs';
 import { Recorder, within } from './lib/wait.mjs';
 import { EventSource } from './replay/eventsource.mjs';
-
-// start runs a proxy with a configuration until the test ends, and waits until
-// it listens.
-async function start(t, port, name, config, args) {
-  const dir = await mkdtemp(path.join(tmpdir(), `reecho-e2e-${name}-`));
-  const file = path.join(dir, 'conf');
-  await writeFile(file, config(dir));
-  const proxy = spawn(name, args(dir, file), { stdio: ['ignore', 'ignore', 'pipe'] });
-  const log = [];
-  proxy.stderr.on('data', (text) => log.push(String(text)));
-  const gone = emitted(proxy, 'exit');
-  t.after(async () => {
-    proxy.kill('SIGKILL');
-    await gone;
-    await rm(dir, { recursive: true, force: true });
-  });
-  const ended = gone.then(([code]) => { throw new Error(`${name} ended with ${code}: ${log.join('')}`); });
-  ended.catch(() => {});
-  const listens = async () => {
-    for (;;) {
-      const probe = net.connect(port, '127.0.0.1');
-      const up = await new Promise((resolve) => probe.once('connect', () => resolve(true)).once('error', () => resolve(false)));
-      probe.destroy();
-      if (up) return;
-      await new Promise((resolve) => setTimeout(resolve, 20));
-    }
-  };
-  await within(Promise.race([listens(), ended]), `${name} to listen`);
-  return port;
-}
-
-// nginx runs nginx with what stands in its http block; ${port} is where its
-// server is to listen.
-async function nginx(t, block) {
-  const port = await freePort();
-  return start(t, port, 'nginx', (dir) => `
-    pid ${dir}/pid; error_log stderr; daemon off; master_process off;
-    events { }
-    http {
-      access_log off; client_body_temp_path ${dir}/b; proxy_temp_path ${dir}/p; fastcgi_temp_path ${dir}/f; uwsgi_temp_path ${dir}/u; scgi_temp_path ${dir}/s;
-      ${block(port)}
-    }`, (dir, file) => ['-p', dir, '-c', file]);
-}
-
-async function haproxy(t, config) {
-  const port = await freePort();
-  return start(t, port, 'haproxy', () => `
-    defaults
-      timeout connect 5s
-      timeout client 1m
-      timeout server 1m
-      timeout tunnel 1h
-${config(port)}
-`, (dir, file) => ['-db', '-f', file]);
-}
 
 // upgrade asks for a WebSocket and returns the answer; its text if it is none.
 async function upgrade(port, target, headers = {}) {
