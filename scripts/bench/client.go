@@ -32,6 +32,7 @@ type bench struct {
 	events, success, added, removed, failures atomic.Int64
 
 	sessions bool // give connections a session
+	xhr      bool // see overXHR
 	pool     chan *publisher
 	poolOnce sync.Once
 
@@ -68,34 +69,40 @@ func (b *bench) close() {
 type conn struct {
 	fd       int
 	socketID string
+	path     string // of the requests of a client with a stream; "" for a WebSocket
 	rest     []byte // the beginning of a frame
 	reader   *reader
 }
 
 // dial makes a connection for a reader.
 func (b *bench) dial() (*conn, error) {
-	nc, r, id, err := b.connect()
+	nc, r, id, path, err := b.connect()
 	if err != nil {
 		return nil, err
 	}
 	defer nc.Close()
-	c := &conn{socketID: id, rest: bytes.Clone(peekAll(r))}
+	c := &conn{socketID: id, path: path, rest: bytes.Clone(peekAll(r))}
 	return c, c.detach(nc)
 }
 
 // connect connects, upgrades and reads connection_established. Sources are
 // spread over loopback addresses, so that ports do not run out.
-func (b *bench) connect() (nc net.Conn, r *bufio.Reader, socketID string, err error) {
+func (b *bench) connect() (nc net.Conn, r *bufio.Reader, socketID, path string, err error) {
 	source := net.IPv4(127, 0, 0, byte(1+b.dials.Add(1)%200))
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: source}, Timeout: 10 * time.Second}
 	if nc, err = d.Dial("tcp", b.t.addr); err != nil {
-		return nil, nil, "", err
+		return nil, nil, "", "", err
 	}
 	r = bufio.NewReaderSize(nc, 1024)
-	if socketID, err = b.open(nc, r); err != nil {
+	if b.xhr {
+		socketID, path, err = b.openStream(nc, r)
+	} else {
+		socketID, err = b.open(nc, r)
+	}
+	if err != nil {
 		_ = nc.Close()
 	}
-	return nc, r, socketID, err
+	return nc, r, socketID, path, err
 }
 
 // open is the handshake of a connection.
@@ -194,6 +201,9 @@ func maskedFrame(text string) []byte {
 
 // send writes one text frame.
 func (c *conn) send(text string) error {
+	if c.path != "" {
+		return c.reader.b.post(c.path, text)
+	}
 	frame := maskedFrame(text)
 	for len(frame) > 0 {
 		n, err := unix.Write(c.fd, frame)
@@ -300,7 +310,12 @@ func (r *reader) read(c *conn, buffer []byte) {
 		_ = unix.EpollCtl(r.epoll, unix.EPOLL_CTL_DEL, c.fd, nil)
 		return
 	}
-	rest := r.b.frames(c, buffer[:kept+n])
+	var rest []byte
+	if c.path != "" {
+		rest = r.b.lines(buffer[:kept+n])
+	} else {
+		rest = r.b.frames(c, buffer[:kept+n])
+	}
 	c.rest = append(c.rest[:0], rest...)
 }
 

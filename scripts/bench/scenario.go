@@ -23,6 +23,7 @@ var scenarios = []scenario{
 	{"fanout-1000", fanout(1000, 1, 100)},
 	{"fanout-1000-positions", fanoutTo(1000, 1, 100, positioned, false)},
 	{"fanout-1000-sessions", fanoutTo(1000, 1, 100, public, true)},
+	{"fanout-1000-xhr", overXHR(fanout(1000, 1, 100))},
 	{"fanout-100", fanout(100, 1, 2000)},
 	{"fanout-100-batch", fanout(100, 10, 2000)},
 	{"fanout-10000", fanout(10000, 1, 4)},
@@ -33,6 +34,7 @@ var scenarios = []scenario{
 	{"client-events", clientEvents},
 	{"presence-churn", presenceChurn},
 	{"idle-10000", idle},
+	{"idle-10000-xhr", overXHR(idle)},
 	{"connects", connects},
 }
 
@@ -307,7 +309,7 @@ func connects(_ context.Context, b *bench) (result, error) {
 
 func (b *bench) connectOnce() error {
 	start := time.Now()
-	nc, r, _, err := b.connect()
+	nc, r, _, _, err := b.connect()
 	if err != nil {
 		return err
 	}

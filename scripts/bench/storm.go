@@ -160,7 +160,7 @@ func (s storm) positions(b *bench) (map[string]string, error) {
 	var mu sync.Mutex
 	all := make(map[string]string)
 	err := parallel(10, 10, func(w int) error {
-		nc, r, _, err := b.connect()
+		nc, r, _, _, err := b.connect()
 		if err != nil {
 			return err
 		}

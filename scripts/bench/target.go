@@ -44,7 +44,7 @@ func startTarget(ctx context.Context, o options) (*target, error) {
 	if o.url != "" {
 		return &target{addr: o.url, pid: o.pid}, nil
 	}
-	t, err := newTarget(o)
+	t, err := newTarget(o, "--xhr-sessions", "20000") // the default is what idle-10000-xhr opens after some
 	if err != nil {
 		return nil, err
 	}
