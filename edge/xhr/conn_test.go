@@ -344,6 +344,44 @@ func TestPressed(t *testing.T) {
 	}
 }
 
+// nowhere takes what is written, and allocates nothing.
+type nowhere struct{}
+
+func (nowhere) write(_ context.Context, _ []byte, progress func()) error {
+	progress()
+	return nil
+}
+
+func (nowhere) begin() {}
+
+func (nowhere) interrupt() {}
+
+// A delivery to one more stream allocates nothing.
+func TestDeliveryAllocates(t *testing.T) {
+	s, _ := newTestSession(t, Config{})
+	r := newReceiver(nowhere{}, false, nil)
+	if !s.attach(t.Context(), r) {
+		t.Fatal("the session is over")
+	}
+	defer s.detach(r)
+	r.moved = s.moved
+	event := frames(`{"event":"score","channel":"match.1","data":"{\"home\":1}"}`)
+	deliver := func() {
+		r.units = 0
+		_ = s.Send(event)
+		p, over := s.take(r)
+		if over || len(p.frames) != 1 || s.write(t.Context(), r, &p) != nil {
+			t.Fatal("nothing to write")
+		}
+		s.written(r, &p)
+	}
+	deliver()
+	// The pool may be emptied by a collection.
+	if n := testing.AllocsPerRun(1000, deliver); n >= 1 {
+		t.Errorf("%v allocations for a delivery", n)
+	}
+}
+
 // An event is encoded once for all, whoever's turn it is, and joined frames are many.
 func TestEncodings(t *testing.T) {
 	e := encodings{seed: maphash.MakeSeed()}

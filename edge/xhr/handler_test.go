@@ -342,3 +342,18 @@ func TestMessages(t *testing.T) {
 		p.want(want, p.poll)
 	}
 }
+
+// Below a prefix a client may come by it, and by the path of a pusher-js that knows of
+// none.
+func TestPrefix(t *testing.T) {
+	t.Parallel()
+	s := mustServe(t, Config{PathPrefix: "/below"}, nil)
+	for i, root := range []string{"/below/pusher", "/below", "/pusher", "/below/session/0123456789abcdef"} {
+		p := s.peer("")
+		p.path = fmt.Sprintf("%s/app/%s/%d/abcdefgh", root, testKey, i)
+		p.established(p.poll)
+	}
+	if s.open() != 4 {
+		t.Errorf("%d sessions", s.open())
+	}
+}

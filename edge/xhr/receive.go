@@ -47,6 +47,7 @@ type receiver struct {
 	stopped bool
 	// Owned by who serves it.
 	frames [][]byte // room for those being written
+	moved  func()   // session.moved
 	units  int
 	wrote  bool
 }
@@ -115,6 +116,7 @@ func (s *session) serve(ctx context.Context, r *receiver) error {
 		return nil
 	}
 	defer s.detach(r)
+	r.moved = s.moved
 	r.out.begin()
 	for {
 		p, over := s.take(r)
@@ -191,7 +193,7 @@ func (s *session) write(ctx context.Context, r *receiver, p *portion) error {
 	}
 	text = append(text, p.last...)
 	r.units += units(text)
-	err := r.out.write(ctx, text, s.moved)
+	err := r.out.write(ctx, text, r.moved)
 	if cap(text) <= 2*batchBytes {
 		*room = text
 		buffers.Put(room)

@@ -176,6 +176,54 @@ for (const transport of transports) {
   });
 }
 
+test('a session that is cut off goes on: over the same transport, and over another one', async (t) => {
+  const server = await Server.start(t, { alone: true });
+  const proxy = await cutting(t, server.port);
+  const path = `/session/${crypto.randomUUID()}`;
+  const got = new Recorder('score');
+  const over = async (transport) => {
+    const pusher = client(t, { port: proxy.port }, { enabledTransports: [transport], httpPath: path, wsPath: path });
+    // What was missed comes right behind the success.
+    const channel = pusher.subscribe('chat');
+    channel.bind('score', ({ n }) => got.push(n));
+    await once(channel, 'pusher:subscription_succeeded');
+    return pusher;
+  };
+  let pusher = await over('xhr_streaming');
+  await numbers(server, 'chat', 1, 5);
+  await got.until((items) => items.includes(5));
+  proxy.cut();
+  await numbers(server, 'chat', 6, 10);
+  await got.until((items) => items.includes(10));
+  for (const [i, transport] of ['ws', 'xhr_polling', 'xhr_streaming'].entries()) {
+    pusher.disconnect();
+    const from = 11 + 5 * i;
+    await numbers(server, 'chat', from, from + 4);
+    pusher = await over(transport);
+    await got.until((items) => items.includes(from + 4));
+  }
+  assert.deepEqual([...new Set(got.items)], range(1, 25));
+});
+
+test('a node of a cluster is killed: its clients go on at the others', async (t) => {
+  const server = await Spread.start(t, { size: 3 });
+  const clients = await Promise.all(range(1, 6).map(async (i) => {
+    const pusher = client(t, server, { enabledTransports: [transports[i % 2]], httpPath: `/session/${crypto.randomUUID()}` });
+    return scores(await subscribed(pusher, 'chat'));
+  }));
+  await numbers(server, 'chat', 1, 5);
+  for (const got of clients) await got.until((items) => items.includes(5));
+  await server.mesh.nodes[0].stop('SIGKILL');
+  for (let n = 6; n <= 15; n++) {
+    // What is refused while a leader is elected is published again.
+    await within((async () => { while (!await numbers(server, 'chat', n, n).then(() => true, () => false)) await pause(100); })(), 'a publish');
+  }
+  for (const got of clients) {
+    await got.until((items) => items.includes(15));
+    assert.deepEqual([...new Set(got.items)], range(1, 15));
+  }
+});
+
 // cutting is a TCP proxy whose connections end when the test says so, or when they are
 // so many ms old, whatever goes over them; and never a byte later than it came.
 async function cutting(t, port, life = 0) {
