@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -20,9 +21,11 @@ import (
 )
 
 const (
-	// relayedBodies is how many bodies a node has on their way to others at once; more
-	// wait unread.
+	// relayedBodies is how many bodies above smallBody a node has on their way to others
+	// at once; more wait unread. Small ones wait for nobody: they cost no more than
+	// their connections, and slow senders of large ones would be in their way.
 	relayedBodies = 64
+	smallBody     = 4 << 10
 	// relayedBytes is how much of an answer goes to another node at once.
 	relayedBytes = 128 << 10
 	// relayPause is when a node that was busy is asked again, relayWait for how long it
@@ -41,7 +44,7 @@ type relay struct {
 	nodes   *cluster.Nodes
 	line    *cluster.Line
 	log     *slog.Logger
-	bodies  chan struct{} // one for each body on its way
+	bodies  chan struct{} // one for each large body on its way
 	numbers atomic.Uint64 // of receivers whose requests came here
 
 	mu      sync.Mutex
@@ -196,14 +199,9 @@ func (l *relay) send(w http.ResponseWriter, r *http.Request, id string) bool {
 	if life == "" {
 		return false
 	}
-	select {
-	case l.bodies <- struct{}{}:
-	case <-r.Context().Done():
-		return true
-	}
-	defer func() { <-l.bodies }()
 	q := &question{Ask: askSend, Session: id}
-	body, err := readBody(w, r, &l.handler.cfg)
+	body, done, err := l.read(w, r)
+	defer done()
 	if errors.Is(err, errTooLarge) {
 		q.Ask = askLarge
 		_, _ = l.ask(r.Context(), life, q, nil) // who does not hear it has lost its client soon
@@ -213,6 +211,26 @@ func (l *relay) send(w http.ResponseWriter, r *http.Request, id string) bool {
 	}
 	answerSend(w, err, &l.handler.cfg)
 	return true
+}
+
+// read reads a body; done is called when it has been brought.
+func (l *relay) read(w http.ResponseWriter, r *http.Request) (body []byte, done func(), err error) {
+	done = func() {}
+	if r.ContentLength > int64(l.handler.cfg.maxBody()) {
+		return nil, done, errTooLarge
+	}
+	body, err = io.ReadAll(io.LimitReader(r.Body, smallBody))
+	if err != nil || len(body) < smallBody {
+		return body, done, err
+	}
+	select {
+	case l.bodies <- struct{}{}:
+		done = func() { <-l.bodies }
+	case <-r.Context().Done():
+		return nil, done, r.Context().Err()
+	}
+	rest, err := readBody(w, r, &l.handler.cfg)
+	return append(body, rest...), done, err
 }
 
 // bring asks a node to take a body until it has. The errors are those of

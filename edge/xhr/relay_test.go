@@ -70,6 +70,8 @@ func TestRelay(t *testing.T) {
 	if status, text := p.post("[1]"); status != http.StatusBadRequest || !strings.Contains(text, "not a string") {
 		t.Errorf("got %d %s", status, text)
 	}
+	p.send(`{"event":"pusher:ping","data":{"x":"` + large + `"}}`)
+	p.want("pusher:pong", read)
 	if p.opened != 1 || servers[0].open() != 1 || servers[1].open()+servers[2].open() != 0 {
 		t.Errorf("%d times o, sessions: %d, %d, %d", p.opened, servers[0].open(), servers[1].open(), servers[2].open())
 	}
