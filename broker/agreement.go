@@ -17,11 +17,13 @@ type agreement struct {
 	Kept       string   `json:"kept"`  // of channels without a rule
 	Rules      []string `json:"rules"` // in their order, which decides
 	Apps       []string `json:"apps"`
+	Settings   []string `json:"settings"` // of those above: Config.Agreed
 }
 
 func (c *Config) agreement() agreement {
 	a := agreement{
 		Partitions: c.Partitions,
+		Settings:   c.Agreed,
 		Kept:       fmt.Sprintf("%v, %d events per channel and %d bytes", c.MaxAge, c.EventsPerChannel, c.MaxBytes),
 	}
 	for i := range c.Rules {
@@ -66,6 +68,7 @@ func (a *agreement) differences(other *agreement) string {
 		all = append(all, fmt.Sprintf("it keeps %s, this node %s", other.Kept, a.Kept))
 	}
 	all = appendDifference(all, "app", a.Apps, other.Apps)
+	all = appendDifference(all, "setting", a.Settings, other.Settings)
 	before := len(all)
 	all = appendDifference(all, "retention rule", a.Rules, other.Rules)
 	if len(all) == before && !slices.Equal(a.Rules, other.Rules) {

@@ -12,6 +12,7 @@ func TestAgreement(t *testing.T) {
 	base := Config{
 		Partitions: 4, MaxAge: time.Hour, EventsPerChannel: 1000, MaxBytes: 1 << 30,
 		Rules: []Rule{rule("a"), rule("b")}, Apps: []AppShare{{App: "1"}, {App: "2"}},
+		Agreed: []string{"window 5m0s"},
 	}
 	for _, tt := range []struct {
 		edit func(*Config)
@@ -40,6 +41,7 @@ func TestAgreement(t *testing.T) {
 			},
 			"it has app 3, 4, 5 and 2 more, it lacks app 2",
 		},
+		{func(c *Config) { c.Agreed = []string{"window 1m0s"} }, "it has setting window 1m0s, it lacks setting window 5m0s"},
 	} {
 		other := base
 		tt.edit(&other)

@@ -55,6 +55,9 @@ type Config struct {
 	PublishQueueBytes int
 	// PublishTimeout is how long storing an event is tried.
 	PublishTimeout time.Duration
+	// Agreed are further settings that have to be the same on all brokers that share
+	// streams, each as the text that is told of it.
+	Agreed []string
 	// Rules are exceptions from what is retained. Each that is not Off has
 	// streams of its own, so moving a channel to another rule begins a new
 	// epoch for it.

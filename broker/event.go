@@ -29,9 +29,18 @@ type Record struct {
 	Channel string
 	Frame   []byte // the finished JSON text
 	Exclude string // the socket id that does not get the event, "" none
+	// ID, if it is not "", is what the stream tells an event by that it has already: one
+	// that is published again within duplicateWindow is stored once. Log.Find finds it
+	// as long as it is retained. It is of letters, digits and -, 64 bytes at most, and
+	// begins with a letter and none of those of others.
+	ID string
+	// Sequence is set by Publish when the event is stored: its place in the stream, 0 if
+	// nothing of the channel is retained.
+	Sequence uint64
 }
 
-func (r *Record) ref() Ref { return Ref{App: r.App, Channel: r.Channel} }
+// Ref is the channel of the event.
+func (r *Record) Ref() Ref { return Ref{App: r.App, Channel: r.Channel} }
 
 // Headers of live messages (nats-server, stream.go).
 const (

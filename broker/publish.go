@@ -48,11 +48,11 @@ func (b *Broker) accept(records []Record, lanes []*lane) ([]*lane, error) {
 	lanes = slices.Grow(lanes, len(records))
 	for i := range records {
 		r := &records[i]
-		if err := r.ref().check(); err != nil {
+		if err := r.Ref().check(); err != nil {
 			return nil, err
 		}
-		l := b.laneOf(r.ref())
-		if limit := l.maxFrame(r.ref()); len(r.Frame) > limit {
+		l := b.laneOf(r.Ref())
+		if limit := l.maxFrame(r.Ref()); len(r.Frame) > limit {
 			return nil, &TooLargeError{Channel: r.Channel, Size: len(r.Frame), Limit: limit}
 		}
 		lanes = append(lanes, l)
@@ -122,7 +122,7 @@ func (b *Broker) unreserve(sizes []int) {
 // the connection of publishes, because what goes out by that of live events does
 // not come back to this node.
 func (b *Broker) deliver(l *lane, r *Record) error {
-	m := nats.Msg{Subject: l.subject(liveRoot, r.ref()), Data: r.Frame}
+	m := nats.Msg{Subject: l.subject(liveRoot, r.Ref()), Data: r.Frame}
 	if r.Exclude != "" {
 		m.Header = nats.Header{headerExclude: {r.Exclude}}
 	}

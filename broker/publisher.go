@@ -185,7 +185,7 @@ func (p *publisher) refuseLocked() error {
 }
 
 func (p *publisher) pending(c *call, r *Record) *pending {
-	return &pending{call: c, record: r, subject: p.lane.subject(storedRoot, r.ref()), first: c.began}
+	return &pending{call: c, record: r, subject: p.lane.subject(storedRoot, r.Ref()), first: c.began}
 }
 
 // addLocked sends e or puts it into the queue.
@@ -239,7 +239,9 @@ func (p *publisher) sendLocked(e *pending, now time.Time) error {
 	m := &p.message
 	e.sent = now
 	number := strconv.FormatUint(e.number, 36)
-	p.id[0] = p.idPrefix + number
+	if p.id[0] = e.record.ID; p.id[0] == "" {
+		p.id[0] = p.idPrefix + number
+	}
 	m.Header[headerMessageID] = p.id[:]
 	if e.record.Exclude != "" {
 		p.exclude[0] = e.record.Exclude
@@ -289,6 +291,7 @@ func (p *publisher) acknowledged(m *nats.Msg) {
 	if err == nil && (e.retried || a.duplicate) {
 		p.broker.nudge(p.lane, liveRoot+e.subject[len(storedRoot):], a.sequence)
 	}
+	e.record.Sequence = a.sequence
 	e.call.finish(err)
 	if e.then != nil {
 		p.mu.Lock()
@@ -321,7 +324,12 @@ func (p *publisher) pumpLocked() {
 		p.repairing = false
 	}
 	for len(p.queue) > 0 && len(p.inFlight) < p.broker.cfg.PublishWindow {
-		p.firstSendLocked(p.shiftLocked(), time.Now())
+		// A process that was stopped must not send what has been given up elsewhere.
+		if e, now := p.shiftLocked(), time.Now(); now.Sub(e.first) > p.broker.cfg.PublishTimeout {
+			p.finishLocked(e, errLate)
+		} else {
+			p.firstSendLocked(e, now)
+		}
 	}
 }
 

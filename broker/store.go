@@ -288,6 +288,20 @@ func (s *Store) Get(ctx context.Context, key string) (Value, error) {
 	return Value{Text: m.Data, Put: m.Time, Revision: m.Sequence}, nil
 }
 
+// Size is how many bytes the store has on the disk of each server, as its leader
+// counts them. The error is ErrUnavailable, or that of ctx.
+func (s *Store) Size(ctx context.Context) (int64, error) {
+	var answer struct {
+		State struct {
+			Bytes int64 `json:"bytes"`
+		} `json:"state"`
+	}
+	if err := s.broker.askInfo(ctx, s.name, struct{}{}, &answer); err != nil {
+		return 0, fmt.Errorf("ask for the size of a store: %w", err)
+	}
+	return answer.State.Bytes, nil
+}
+
 // Keys are all keys that have a value, in no order. It reads the names of all.
 func (s *Store) Keys(ctx context.Context) ([]string, error) {
 	var info *jetstream.StreamInfo
