@@ -111,7 +111,17 @@ func pageRange(ctx context.Context, log Log, line Line, q PageQuery) (r Range, a
 	return r, after, nil
 }
 
-// checkAfter makes sure that nothing behind a position is gone.
+// CheckBehind makes sure that nothing behind a position of a channel is gone: the error is
+// a *PositionError then, or if it is no position of the channel.
+func CheckBehind(ctx context.Context, log Log, position string) error {
+	after, reason := LineOf(log).Parse(position)
+	if reason != "" {
+		return &PositionError{Position: position, Reason: reason}
+	}
+	return checkAfter(ctx, log, position, after)
+}
+
+// checkAfter is CheckBehind of a position that was parsed, "" for none.
 func checkAfter(ctx context.Context, log Log, position string, after uint64) error {
 	if position == "" {
 		return nil
