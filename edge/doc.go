@@ -1,10 +1,10 @@
 // Package edge is the protocol session: who is connected, what they are subscribed
 // to, and what they are told. Below it are the connections (socket), the writing of
 // one thing to many (fanout), what a channel is on this node and what it owes to
-// those who come back (replay, replay/session), and the log (broker). Above it are
-// its doors, which it does not know: the HTTP API (api), event streams (sse) and the
-// fallback transports (xhr), whose sessions come in by the WebSocket's own door,
-// handshake.go.
+// those who come back (replay, replay/session), publishes with a key (replay/receipt),
+// and the log (broker). Above it are its doors, which it does not know: the HTTP API
+// (api), event streams (sse) and the fallback transports (xhr), whose sessions come in
+// by the WebSocket's own door, handshake.go.
 //
 // # A publish
 //

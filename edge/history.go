@@ -26,6 +26,30 @@ type HistoryPage struct {
 	More   bool
 }
 
+// Position is where a channel ends: it is of every event that was stored before the call,
+// and of none that is stored after it. It is "" if nothing of the channel is retained.
+func (h *Hub) Position(ctx context.Context, a *app.App, channel string) (string, error) {
+	log := replay.LogsOf(h.node.broker).Log(broker.Ref{App: a.ID, Channel: channel})
+	if log.Retention().Off {
+		return "", nil
+	}
+	// In this order: what is stored between them is found by the second.
+	line := replay.LineOf(log)
+	state, err := log.State(ctx)
+	if err != nil {
+		return "", fmt.Errorf("find the end of %q: %w", channel, err)
+	}
+	last, found, err := log.Last(ctx)
+	if err != nil {
+		return "", err
+	}
+	if !found {
+		// All of it is gone: any place in the stream is behind it.
+		return line.At(state.Last).String(), nil
+	}
+	return line.At(last.Sequence).String(), nil
+}
+
 // History returns a page of the events that are retained of a channel, with
 // q.Newest the newest first. The error is a *replay.PositionError if After or
 // Before is no position of the channel, or if events behind After are not retained

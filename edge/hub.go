@@ -20,6 +20,7 @@ import (
 	"reecho/edge/pusher"
 	"reecho/edge/socket"
 	"reecho/replay"
+	"reecho/replay/receipt"
 	"reecho/replay/session"
 )
 
@@ -68,6 +69,8 @@ type Config struct {
 	ReplayMemory int
 	// Sessions is about clients that come with a session id.
 	Sessions session.Config
+	// Receipts is about publishes that come with a key.
+	Receipts receipt.Config
 	// ReplaysPerAddress is how many replays of one client address read from the
 	// log at once, and how many that want the past; more wait. 0 is DefaultReplaysPerAddress.
 	ReplaysPerAddress int
@@ -77,9 +80,12 @@ type Config struct {
 
 // Validate reports every problem of c at once. NewHub calls it.
 func (c *Config) Validate() error {
-	sessions := c.Sessions.Validate()
+	sessions, receipts := c.Sessions.Validate(), c.Receipts.Validate()
 	if sessions != nil {
 		sessions = fmt.Errorf("sessions: %w", sessions)
+	}
+	if receipts != nil {
+		receipts = fmt.Errorf("receipts: %w", receipts)
 	}
 	return errors.Join(
 		amount.NotNegative("Shards", c.Shards),
@@ -90,13 +96,13 @@ func (c *Config) Validate() error {
 		amount.NotNegative("PingInterval", c.PingInterval),
 		amount.NotNegative("ReplayMemory", c.ReplayMemory),
 		amount.NotNegative("ReplaysPerAddress", c.ReplaysPerAddress),
-		sessions,
+		sessions, receipts,
 	)
 }
 
 // withDefaults returns c with every 0 replaced but those of PingInterval, which
 // has a meaning, of Shards and ReplayMemory, which packages fanout and replay
-// know, and of Sessions.
+// know, and of Sessions and Receipts.
 func (c Config) withDefaults() Config {
 	c.Linger = cmp.Or(c.Linger, DefaultLinger)
 	c.LingerMemory = cmp.Or(c.LingerMemory, DefaultLingerMemory)
@@ -131,12 +137,16 @@ func NewHub(ctx context.Context, cfg Config, apps *app.Registry, b *broker.Broke
 	if err != nil {
 		return nil, err
 	}
+	receipts, err := receipt.Open(ctx, cfg.Receipts, b)
+	if err != nil {
+		return nil, err
+	}
 	h := newHub(cfg, sources{ //nolint:contextcheck // the context bounds the start only
 		broker: b, logs: replay.LogsOf(b), records: records, others: othersOf(b), rings: ringsOf(b),
 		// What expires must have been compared before.
 		sweep: min(replay.DefaultSweep, max(b.ShortestAge()/4, time.Second)),
 	}, log)
-	h.apps = apps
+	h.apps, h.node.receipts = apps, receipts
 	if !b.Nodes().Single() {
 		h.node.exchange = exchange.New(b, rooms{h}, log)
 	}
@@ -242,6 +252,9 @@ func (h *Hub) Close(ctx context.Context, spread time.Duration) error {
 	// The goodbye: whoever hears it counts nobody here any more.
 	h.node.nodes.Close()
 	h.node.replay.Close()
+	if h.node.receipts != nil {
+		h.node.receipts.Close()
+	}
 	h.node.pool.Close()
 	h.stopTask()
 	h.tasks.Wait()

@@ -2,10 +2,16 @@ package edge
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"log/slog"
 
 	"reecho/broker"
 	"reecho/edge/app"
+	"reecho/edge/limit"
 	"reecho/edge/pusher"
+	"reecho/replay"
+	"reecho/replay/receipt"
 )
 
 // Publish stores events, each once per channel named in it, and returns when
@@ -18,11 +24,81 @@ import (
 // became of the event. Other errors are the broker's: ErrOverloaded,
 // ErrUnavailable, ErrClosed; then some of the events may be stored.
 func (h *Hub) Publish(ctx context.Context, a *app.App, events []pusher.Publish) error {
+	_, err := h.store(ctx, a, events)
+	return err
+}
+
+// Once is a publish that is answered, and that may be tried again.
+type Once struct {
+	// Key is what tries of the same publish have in common, "" if it is tried once: then
+	// it is Publish. It belongs to the app, and to Content.
+	Key string
+	// Content stands for what is published, and asked to know of it.
+	Content receipt.Content
+	// Answer makes the answer when all is stored.
+	Answer func(Stored) []byte
+}
+
+// PublishOnce is Publish that returns an answer. With a key it stores the events once
+// in receipt.Config.Window on all nodes together, and answers each try the same. Errors
+// are those of Publish, which leave the key to be tried again, and those of package
+// receipt.
+func (h *Hub) PublishOnce(ctx context.Context, a *app.App, events []pusher.Publish, once Once) ([]byte, error) {
+	if once.Key == "" {
+		stored, err := h.store(ctx, a, events)
+		if err != nil {
+			return nil, err
+		}
+		return once.Answer(stored), nil
+	}
+	records, err := h.records(a, events)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := h.node.receipts.Publish(ctx, &receipt.Publish{
+		App: a.ID, Key: once.Key, Content: once.Content, Records: records,
+		Answer: func() []byte { return once.Answer(Stored{h.node.broker, records}) },
+	})
+	if errors.Is(err, receipt.ErrFull) {
+		h.cfg.Ledger.Note(limit.Idempotency, slog.String("app", a.ID))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("publish with a key: %w", err)
+	}
+	return answer, nil
+}
+
+// Stored are events that have been stored, one after the other and each for its channels
+// in their order.
+type Stored struct {
+	broker  *broker.Broker
+	records []broker.Record
+}
+
+// Position is that of the n-th of them, "" if nothing of its channel is retained.
+func (s Stored) Position(n int) string {
+	r := &s.records[n]
+	if r.Sequence == 0 {
+		return ""
+	}
+	return replay.LineOf(replay.LogsOf(s.broker).Log(r.Ref())).At(r.Sequence).String()
+}
+
+func (h *Hub) store(ctx context.Context, a *app.App, events []pusher.Publish) (Stored, error) {
+	records, err := h.records(a, events)
+	if err != nil {
+		return Stored{}, err
+	}
+	return Stored{h.node.broker, records}, h.node.broker.Publish(context.WithoutCancel(ctx), records)
+}
+
+// records checks events and makes what is stored of them.
+func (h *Hub) records(a *app.App, events []pusher.Publish) ([]broker.Record, error) {
 	total := 0
 	for i := range events {
 		if refusal := h.checkPublish(a, &events[i]); refusal != nil {
 			refusal.Event = i
-			return refusal
+			return nil, refusal
 		}
 		total += len(events[i].Channels)
 	}
@@ -30,7 +106,7 @@ func (h *Hub) Publish(ctx context.Context, a *app.App, events []pusher.Publish) 
 	for i := range events {
 		records = appendRecords(records, a.ID, &events[i])
 	}
-	return h.node.broker.Publish(context.WithoutCancel(ctx), records)
+	return records, nil
 }
 
 const (

@@ -15,6 +15,7 @@ import (
 	"reecho/edge/limit"
 	"reecho/edge/pusher"
 	"reecho/replay"
+	"reecho/replay/receipt"
 	"reecho/replay/session"
 )
 
@@ -40,6 +41,7 @@ type services struct {
 	exchange *exchange.Exchange // nil: there are no other nodes
 	replay   *replay.Node
 	sessions *session.Store
+	receipts *receipt.Desk
 	pool     *fanout.Pool[*client]
 	log      *slog.Logger
 	lines    *slog.Logger // of what may happen to many clients at once

@@ -16,6 +16,7 @@ import (
 	"reecho/edge/app"
 	"reecho/edge/pusher"
 	"reecho/edge/socket"
+	"reecho/replay/receipt"
 )
 
 // API is an http.Handler for everything below /apps, and health checks.
@@ -271,6 +272,14 @@ func (a *API) failure(r *http.Request, err error) *failure {
 		return failf(http.StatusRequestEntityTooLarge, "%v", err)
 	case errors.As(err, &refusal):
 		return refused(refusal)
+	case errors.Is(err, receipt.ErrContent):
+		return failf(http.StatusConflict, "The idempotency key was used for something else, this event is not published. A key belongs to one event, with all that it is sent with")
+	case errors.Is(err, receipt.ErrUncertain):
+		return failf(http.StatusConflict, "An earlier try with this idempotency key was broken off, and the channel has lost events since: whether it was published cannot be told any more. To publish it in any case, use another key")
+	case errors.Is(err, receipt.ErrFull):
+		return failf(http.StatusServiceUnavailable, "There is no room for another idempotency key (idempotency_bytes), try again")
+	case errors.Is(err, receipt.ErrBusy):
+		return failf(http.StatusServiceUnavailable, "An earlier try with this idempotency key is still under way, try again")
 	case errors.Is(err, broker.ErrOverloaded):
 		return failf(http.StatusServiceUnavailable, "Too many events are waiting to be stored, try again")
 	case errors.Is(err, broker.ErrUnavailable), errors.Is(err, broker.ErrClosed):

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 
+	"reecho/edge"
 	"reecho/edge/pusher"
 )
 
@@ -23,14 +24,13 @@ func (c *call) postEvents(string) ([]byte, error) {
 		return nil, err
 	}
 	events := []pusher.Publish{ev}
-	if err := c.api.hub.Publish(c.r.Context(), c.app, events); err != nil {
-		return nil, err
-	}
-	// Nothing fails from here on: it is stored.
-	if ev.Info == "" {
-		return empty, nil
-	}
-	return c.channelsInfo(events[0].Channels, attributes), nil
+	return c.publish("events", events, ev.IdempotencyKey, func(stored edge.Stored) []byte {
+		// Nothing fails from here on: it is stored.
+		if ev.Info == "" {
+			return empty
+		}
+		return c.channelsInfo(events[0].Channels, attributes, stored)
+	})
 }
 
 // decodePublish reads the parameters from the body, or, where it lacks them,
@@ -56,7 +56,7 @@ func (c *call) decodePublish() (pusher.Publish, error) {
 // postBatch is POST /batch_events: all of it is checked before any is stored,
 // for a caller could not tell which events to send again.
 func (c *call) postBatch(string) ([]byte, error) {
-	batch, err := pusher.DecodeBatch(c.body)
+	batch, key, err := pusher.DecodeBatch(c.body)
 	if err != nil {
 		return nil, badRequest(err)
 	}
@@ -75,13 +75,13 @@ func (c *call) postBatch(string) ([]byte, error) {
 		}
 		info = info || batch[i].Info != ""
 	}
-	if err := c.api.hub.Publish(c.r.Context(), c.app, batch); err != nil {
-		return nil, withinBatch(err)
-	}
-	if !info {
-		return empty, nil
-	}
-	return c.batchInfo(batch, attributes), nil
+	answer, err := c.publish("batch_events", batch, key, func(stored edge.Stored) []byte {
+		if !info {
+			return empty
+		}
+		return c.batchInfo(batch, attributes, stored)
+	})
+	return answer, withinBatch(err)
 }
 
 // within says which event of a batch a failure is about.
@@ -113,9 +113,17 @@ func (c *call) postChannelEvent(channel string) ([]byte, error) {
 	if ev.SocketID, err = c.one("socket_id"); err != nil {
 		return nil, err
 	}
+	key, err := c.one("idempotency_key")
+	if err == nil && key != "" {
+		err = pusher.CheckIdempotencyKey(key, "idempotency_key")
+	}
+	if err != nil {
+		return nil, badRequest(err)
+	}
 	// It has no answer to be told in, but is as wrong here as elsewhere.
 	if _, err := c.info(); err != nil {
 		return nil, err
 	}
-	return nil, c.api.hub.Publish(c.r.Context(), c.app, []pusher.Publish{ev})
+	_, err = c.publish("event", []pusher.Publish{ev}, key, func(edge.Stored) []byte { return nil })
+	return nil, err
 }

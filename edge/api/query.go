@@ -17,12 +17,13 @@ const (
 	userCount attributeSet = 1 << iota
 	subscriptionCount
 	cached
+	position
 )
 
 var attributeNames = []struct {
 	name string
 	bit  attributeSet
-}{{"user_count", userCount}, {"subscription_count", subscriptionCount}, {"cache", cached}}
+}{{"user_count", userCount}, {"subscription_count", subscriptionCount}, {"cache", cached}, {"position", position}}
 
 // parseInfo reads a comma-separated list of attributes. One that is misspelt is
 // an error: the answer would lack it without a word.
@@ -39,7 +40,7 @@ next:
 				continue next
 			}
 		}
-		return 0, failf(http.StatusBadRequest, "Unknown info attribute %q, there are user_count, subscription_count and cache", pusher.Cut(name))
+		return 0, failf(http.StatusBadRequest, "Unknown info attribute %q, there are user_count, subscription_count, cache and position", pusher.Cut(name))
 	}
 	return set, nil
 }
@@ -77,41 +78,67 @@ func appendCounts(dst []byte, name string, info edge.ChannelInfo, asked attribut
 	return dst
 }
 
-// appendInfo appends {"user_count":…} of a channel.
-func appendInfo(dst []byte, name string, info edge.ChannelInfo, asked attributeSet) []byte {
+// appendInfo appends {"user_count":…} of a channel, with the position that is known, ""
+// for none.
+func appendInfo(dst []byte, name string, info edge.ChannelInfo, asked attributeSet, at string) []byte {
 	dst = appendCounts(append(dst, '{'), name, info, asked, true)
+	if asked&position != 0 {
+		if dst[len(dst)-1] != '{' {
+			dst = append(dst, ',')
+		}
+		dst = appendPosition(dst, at)
+	}
 	return append(dst, '}')
+}
+
+// appendPosition appends "position":…, null where nothing is retained.
+func appendPosition(dst []byte, at string) []byte {
+	dst = append(dst, `"position":`...)
+	if at == "" {
+		return append(dst, "null"...)
+	}
+	return pusher.AppendString(dst, at)
+}
+
+// infos are the counts of channels, zeros if none is asked for: other nodes are asked, too.
+func (c *call) infos(names []string, asked attributeSet) []edge.ChannelInfo {
+	if asked&(userCount|subscriptionCount) == 0 {
+		return make([]edge.ChannelInfo, len(names))
+	}
+	return c.api.hub.ChannelInfos(c.r.Context(), c.app, names)
 }
 
 // channelsInfo answers POST /events with info: one key per channel, each of which
 // is named once.
-func (c *call) channelsInfo(names []string, asked attributeSet) []byte {
-	infos := c.api.hub.ChannelInfos(c.r.Context(), c.app, names)
+func (c *call) channelsInfo(names []string, asked attributeSet, stored edge.Stored) []byte {
+	infos := c.infos(names, asked)
 	answer := []byte(`{"channels":{`)
 	for i, name := range names {
 		if i > 0 {
 			answer = append(answer, ',')
 		}
 		answer = append(pusher.AppendString(answer, name), ':')
-		answer = appendInfo(answer, name, infos[i], asked)
+		answer = appendInfo(answer, name, infos[i], asked, stored.Position(i))
 	}
 	return append(answer, "}}"...)
 }
 
 // batchInfo answers POST /batch_events with info: one element per event, an empty
 // one too, for callers match them to their events by the index.
-func (c *call) batchInfo(batch []pusher.Publish, asked []attributeSet) []byte {
+func (c *call) batchInfo(batch []pusher.Publish, asked []attributeSet, stored edge.Stored) []byte {
 	names := make([]string, len(batch))
+	all := attributeSet(0)
 	for i := range batch {
 		names[i] = batch[i].Channels[0]
+		all |= asked[i]
 	}
-	infos := c.api.hub.ChannelInfos(c.r.Context(), c.app, names)
+	infos := c.infos(names, all)
 	answer := []byte(`{"batch":[`)
 	for i, name := range names {
 		if i > 0 {
 			answer = append(answer, ',')
 		}
-		answer = appendInfo(answer, name, infos[i], asked[i])
+		answer = appendInfo(answer, name, infos[i], asked[i], stored.Position(i))
 	}
 	return append(answer, "]}"...)
 }
@@ -130,6 +157,9 @@ func (c *call) getChannels(string) ([]byte, error) {
 	if asked&userCount != 0 && !strings.HasPrefix(prefix, "presence-") {
 		return nil, failf(http.StatusBadRequest, "user_count needs filter_by_prefix to begin with presence-")
 	}
+	if asked&position != 0 {
+		return nil, failf(http.StatusBadRequest, "position is told of one channel at a time: ask /channels/{channel}?info=position")
+	}
 	answer := []byte(`{"channels":{`)
 	first := true
 	for name, info := range c.api.hub.Channels(c.r.Context(), c.app, prefix) {
@@ -138,7 +168,7 @@ func (c *call) getChannels(string) ([]byte, error) {
 		}
 		first = false
 		answer = append(pusher.AppendString(answer, name), ':')
-		answer = appendInfo(answer, name, info, asked)
+		answer = appendInfo(answer, name, info, asked, "")
 	}
 	return append(answer, "}}"...), nil
 }
@@ -169,6 +199,13 @@ func (c *call) getChannel(name string) ([]byte, error) {
 	info := c.api.hub.Channel(c.r.Context(), c.app, name)
 	answer := strconv.AppendBool([]byte(`{"occupied":`), info.Subscriptions > 0)
 	answer = appendCounts(answer, name, info, asked, false)
+	if asked&position != 0 {
+		at, err := c.api.hub.Position(c.r.Context(), c.app, name)
+		if err != nil {
+			return nil, err
+		}
+		answer = appendPosition(append(answer, ','), at)
+	}
 	if asked&cached != 0 {
 		if answer, err = c.appendCache(answer, name); err != nil {
 			return nil, err

@@ -22,6 +22,7 @@ import (
 	"reecho/edge/socket"
 	"reecho/edge/sse"
 	"reecho/edge/xhr"
+	"reecho/replay/receipt"
 	"reecho/replay/session"
 )
 
@@ -106,6 +107,7 @@ func (c *Config) Derive() {
 		c.Store.Mesh, c.Log.Shared, c.Log.Replicas, c.Log.Node = &c.Cluster, true, c.Cluster.Size, c.Store.Name
 	}
 	c.Log.Rules, c.Log.Apps = rules(c.Apps), shares(c.Apps)
+	c.Log.Agreed = []string{fmt.Sprintf("idempotency_window %v", c.Edge.Receipts.Window), fmt.Sprintf("idempotency_bytes %d", c.Edge.Receipts.Bytes)}
 }
 
 // maxEvent is the largest message that the apps can make, in bytes: an event's data
@@ -189,6 +191,12 @@ func (c *Config) Validate() error {
 	}
 	if c.XHR.Heartbeat > xhr.MaxHeartbeat {
 		problems = append(problems, fmt.Errorf("xhr_heartbeat is %s: at most %s, for clients wait no longer than 30s", c.XHR.Heartbeat, xhr.MaxHeartbeat))
+	}
+	if w := c.Edge.Receipts.Window; w > 0 && w < receipt.MinWindow {
+		problems = append(problems, fmt.Errorf("idempotency_window is %s: at least %s", w, receipt.MinWindow))
+	}
+	if c.Edge.Receipts.Bytes > 0 && c.Edge.Receipts.Bytes < receipt.MinBytes {
+		problems = append(problems, fmt.Errorf("idempotency_bytes is %d: at least %d", c.Edge.Receipts.Bytes, receipt.MinBytes))
 	}
 	if c.LogFormat != "text" && c.LogFormat != "json" {
 		problems = append(problems, fmt.Errorf("log_format is %s: should be text or json", quote(c.LogFormat)))

@@ -136,13 +136,13 @@ apps:
 			t.Errorf("%q is missing in:\n%v", want, err)
 		}
 	}
-	file = mustWrite(t, "reecho.yaml", "listen: nonsense\nretention_events: 0\nretention_age: 10ms\nsession_bytes: 10KiB\nlog_format: xml\ntls_cert: /tmp/c\npath_prefix: x/\napps:\n  - {id: 1, key: a, secret: s, limits: {event_data_bytes: 5MiB}}\n  - {id: 1, key: a}\n")
+	file = mustWrite(t, "reecho.yaml", "listen: nonsense\nretention_events: 0\nretention_age: 10ms\nsession_bytes: 10KiB\nidempotency_window: 10ms\nidempotency_bytes: 10KiB\nlog_format: xml\ntls_cert: /tmp/c\npath_prefix: x/\napps:\n  - {id: 1, key: a, secret: s, limits: {event_data_bytes: 5MiB}}\n  - {id: 1, key: a}\n")
 	_, err = Load(source(map[string]string{"config": file}, nil))
 	if err == nil {
 		t.Fatal("no error")
 	}
 	for _, want := range []string{
-		"listen is \"nonsense\"", "retention_events is 0: must be above 0", "retention_age is 10ms: at least 100ms", "session_bytes is 10240: at least 1048576", "log_format", "tls_cert and tls_key belong together", "path_prefix",
+		"listen is \"nonsense\"", "retention_events is 0: must be above 0", "retention_age is 10ms: at least 100ms", "session_bytes is 10240: at least 1048576", "idempotency_window is 10ms: at least 1s", "idempotency_bytes is 10240: at least 1048576", "log_format", "tls_cert and tls_key belong together", "path_prefix",
 		"apps[1] has the id of apps[0]", "apps[1] has an empty secret", "event_data_bytes is 5242880: at most 4194304",
 	} {
 		if !strings.Contains(err.Error(), want) {

@@ -44,6 +44,8 @@ var reach = []struct{ key, text, sets string }{
 	{"sessions_per_address", "7", "Edge.Sessions.PerAddress=7"},
 	{"session_saves_per_second", "7", "Edge.Sessions.SavesPerSecond=7"},
 	{"session_ack_interval", "7s", "Edge.Sessions.AckInterval=7s"},
+	{"idempotency_window", "7m", "Edge.Receipts.Window=7m0s Log.Agreed=[idempotency_window 7m0s idempotency_bytes 67108864]"},
+	{"idempotency_bytes", "7MiB", "Edge.Receipts.Bytes=7340032 Log.Agreed=[idempotency_window 5m0s idempotency_bytes 7340032]"},
 	{"sync_interval", "7s", "Store.SyncInterval=7s"},
 	{"sync_interval", "always", "Store.SyncAlways=true"},
 	{"partitions", "7", "Log.Partitions=7"},

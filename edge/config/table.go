@@ -15,6 +15,7 @@ import (
 	"reecho/edge/sse"
 	"reecho/edge/xhr"
 	"reecho/replay"
+	"reecho/replay/receipt"
 	"reecho/replay/session"
 )
 
@@ -78,6 +79,8 @@ var settings = []setting[Config]{
 	{key: "sessions_per_address", def: fmt.Sprint(session.DefaultPerAddress), help: "sessions of connected clients of one address (those above are served without one, and told)", positive: true, bind: func(c *Config) any { return &c.Edge.Sessions.PerAddress }},
 	{key: "session_saves_per_second", def: fmt.Sprint(session.DefaultSaves), help: "new subscriptions of one session that are stored in a second, after the first 500 (later ones wait)", positive: true, bind: func(c *Config) any { return &c.Edge.Sessions.SavesPerSecond }},
 	{key: "session_ack_interval", def: span(session.DefaultAckInterval), help: "pause between the pings that ask a client with a session what has arrived", positive: true, bind: func(c *Config) any { return &c.Edge.Sessions.AckInterval }},
+	{key: "idempotency_window", def: span(receipt.DefaultWindow), help: "how long a publish with an idempotency key is remembered, so that it is stored once; the same on all servers of a cluster", positive: true, bind: func(c *Config) any { return &c.Edge.Receipts.Window }},
+	{key: "idempotency_bytes", def: size(receipt.DefaultBytes), help: "bytes kept of idempotency keys, about 300 for each; publishes with new keys above are answered 503. The same on all servers of a cluster", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.Edge.Receipts.Bytes) }},
 	{key: "sync_interval", def: span(natsd.DefaultSyncInterval), help: "how often stored events are flushed to the disk, or `always`: what a power cut can take", bind: func(c *Config) any { return (*flushing)(&c.Store) }},
 	{key: "partitions", def: "0", help: fmt.Sprintf("streams the channels are spread over; fixed once there is data. 0: as many as the data has, %d if there is none", broker.DefaultPartitions), bind: func(c *Config) any { return &c.Log.Partitions }},
 	{key: "node_name", help: "`NAME` of this server in its cluster, another one on each and the same for ever; the host's name if empty", bind: func(c *Config) any { return &c.Store.Name }},

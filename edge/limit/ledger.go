@@ -35,6 +35,7 @@ const (
 	QueuedBytes        Reason = "max_queued_bytes"          // one client's queue: closed with 4100
 	WriteTimeout       Reason = "write_timeout"             // a client that takes nothing: closed with 4100
 	RetentionShare     Reason = "retention_share"           // an app's share of the retention: its own oldest events go
+	Idempotency        Reason = "idempotency_bytes"         // keys of publishes that are remembered: new ones are answered 503
 	MemberTransitions  Reason = "member_transitions"        // a presence member that comes and goes: told gathered
 )
 

@@ -166,6 +166,16 @@ func TestDecodePublish(t *testing.T) {
 		{in: `{"name":"n","data":"d","channel":"c","info":["user_count","cache"]}`, want: Publish{Name: "n", Data: "d", Channels: []string{"c"}, Info: "user_count,cache"}},
 		{query: map[string][]string{"name": {"n"}, "data": {"d"}, "channels": {"a", "b"}, "info": {"cache"}}, want: Publish{Name: "n", Data: "d", Channels: []string{"a", "b"}, Info: "cache"}},
 		{in: `{"data":"d"}`, query: map[string][]string{"name": {"n"}, "channel": {"a"}}, want: Publish{Name: "n", Data: "d", Channels: []string{"a"}}},
+		{in: `{"name":"n","data":"d","channel":"c","idempotency_key":"order-7!~"}`, want: Publish{Name: "n", Data: "d", Channels: []string{"c"}, IdempotencyKey: "order-7!~"}},
+		{in: `{"name":"n","data":"d","channel":"c","idempotency_key":null}`, want: Publish{Name: "n", Data: "d", Channels: []string{"c"}}},
+		{in: `{"name":"n","data":"d","channel":"c"}`, query: map[string][]string{"idempotency_key": {"k"}}, want: Publish{Name: "n", Data: "d", Channels: []string{"c"}, IdempotencyKey: "k"}},
+		{in: `{"name":"n","data":"d","channel":"c","idempotency_key":""}`, err: "idempotency_key is empty, it should have 1 to 128 characters"},
+		{in: `{"name":"n","data":"d","channel":"c","idempotency_key":7}`, err: "idempotency_key is not a string"},
+		{in: `{"name":"n","data":"d","channel":"c","idempotency_key":"a b"}`, err: "not visible ASCII"},
+		{in: `{"name":"n","data":"d","channel":"c","idempotency_key":"\u007f"}`, err: "not visible ASCII"},
+		{in: `{"name":"n","data":"d","channel":"c","idempotency_key":"ü"}`, err: "not visible ASCII"},
+		{in: `{"name":"n","data":"d","channel":"c","idempotency_key":"` + strings.Repeat("k", 129) + `"}`, err: "is 129 characters, limit 128"},
+		{in: `{"name":"n","data":"d","channel":"c","idempotency_key":"a","idempotency_key":"a"}`, err: "stands twice"},
 		{in: ``, err: "empty"},
 		{in: `null`, err: "not a JSON object"},
 		{in: `5`, err: "not a JSON object"},
@@ -192,18 +202,20 @@ func TestDecodePublish(t *testing.T) {
 
 func TestDecodeBatch(t *testing.T) {
 	t.Parallel()
-	got, err := DecodeBatch([]byte(`{"batch":[{"name":"n","data":"1","channel":"a"},{"name":"m","data":2,"channels":["b"],"socket_id":"1.2","info":"cache"}]}`))
+	got, key, err := DecodeBatch([]byte(`{"batch":[{"name":"n","data":"1","channel":"a"},{"name":"m","data":2,"channels":["b"],"socket_id":"1.2","info":"cache"}],"idempotency_key":"k"}`))
 	want := []Publish{{Name: "n", Data: "1", Channels: []string{"a"}}, {Name: "m", Data: "2", Channels: []string{"b"}, SocketID: "1.2", Info: "cache"}}
-	if diff := cmp.Diff(want, got); diff != "" || err != nil {
-		t.Errorf("error %v (-want +got):\n%s", err, diff)
+	if diff := cmp.Diff(want, got); diff != "" || err != nil || key != "k" {
+		t.Errorf("key %q, error %v (-want +got):\n%s", key, err, diff)
 	}
 	for in, want := range map[string]string{
 		``: "empty", `null`: "not a JSON object", `5`: "not a JSON object", `"x"`: "not a JSON object", `[]`: "not a JSON object", `{}`: "batch is missing",
 		`{"batch":null}`: "batch is missing", `{"batch":{}}`: "not a list", `{"batch":[5]}`: "event 1: it is not an object", `{"batch":[null]}`: "not an object",
 		`{"batch":[{"name":"n","data":"1","channel":"a"},{"name":"n","data":"1"}]}`: "event 2: channels is missing",
 		`{"batch":[{"name":"n","data":"1","channels":["a","b"]}]}`:                  "names 2 channels",
+		`{"batch":[{"name":"n","data":"1","channel":"a","idempotency_key":"k"}]}`:   "event 1: idempotency_key is for all of a batch",
+		`{"batch":[{"name":"n","data":"1","channel":"a"}],"idempotency_key":""}`:    "idempotency_key is empty",
 	} {
-		if _, err := DecodeBatch([]byte(in)); !matches(err, want) {
+		if _, _, err := DecodeBatch([]byte(in)); !matches(err, want) {
 			t.Errorf("%s: error %v, want %q", in, err, want)
 		}
 	}
@@ -290,7 +302,7 @@ func FuzzDecodePublish(f *testing.F) {
 		if p, err := DecodePublish(in); err == nil && !utf8.ValidString(p.Name+p.Data+strings.Join(p.Channels, "")) {
 			t.Errorf("%q: not UTF-8: %+v", in, p)
 		}
-		_, _ = DecodeBatch(in)
+		_, _, _ = DecodeBatch(in)
 	})
 }
 

@@ -14,6 +14,9 @@ type Publish struct {
 	Channels []string
 	SocketID string // who does not get it, "" nobody
 	Info     string // comma-separated attributes, "" none; not checked
+	// IdempotencyKey is what tries of the same publish have in common, "" none; it is
+	// one that CheckIdempotencyKey takes. An event of a batch has none of its own.
+	IdempotencyKey string
 }
 
 // PublishLimits bound one event.
@@ -110,7 +113,27 @@ func FrameSize(channel, event, data string) int {
 	return syntax + escapedSize(channel) + escapedSize(event) + escapedSize(data)
 }
 
-var publishFields = fields{"name", "data", "channels", "channel", "socket_id", "info"}
+// maxIdempotencyKey is the length of a key, in characters.
+const maxIdempotencyKey = 128
+
+// CheckIdempotencyKey refuses what cannot stand in a header as it is. name is where it
+// came from.
+func CheckIdempotencyKey(key, name string) error {
+	if key == "" {
+		return fmt.Errorf("%s is empty, it should have 1 to %d characters", name, maxIdempotencyKey)
+	}
+	if len(key) > maxIdempotencyKey {
+		return fmt.Errorf("%s %s is %d characters, limit %d", name, Quote(key), len(key), maxIdempotencyKey)
+	}
+	for i := range len(key) {
+		if key[i] <= ' ' || key[i] > '~' {
+			return fmt.Errorf("%s %s has a character that is not visible ASCII", name, Quote(key))
+		}
+	}
+	return nil
+}
+
+var publishFields = fields{"name", "data", "channels", "channel", "socket_id", "info", "idempotency_key"}
 
 // DecodePublish reads the body of POST /events (PROTOCOL §5.3). Data that is
 // not a string becomes its compact JSON text. Both channels, a list or one
@@ -122,7 +145,7 @@ func DecodePublish(body []byte) (Publish, error) { return DecodePublishQuery(bod
 // taken from a decoded query. The body may be empty then. Names in the query must
 // be valid UTF-8, its data becomes that.
 func DecodePublishQuery(body []byte, query map[string][]string) (Publish, error) {
-	var v [6][]byte
+	var v [7][]byte
 	if len(body) > 0 || len(query) == 0 {
 		if err := checkObject(body); err != nil {
 			return Publish{}, err
@@ -193,6 +216,9 @@ func publish(v [][]byte) (Publish, error) {
 	if p.SocketID, err = nameValue(v[4], "socket_id"); err != nil {
 		return Publish{}, err
 	}
+	if p.IdempotencyKey, err = keyValue(v[6]); err != nil {
+		return Publish{}, err
+	}
 	if !isNull(v[5]) && v[5][0] == '[' {
 		list, err := nameList(v[5], "info")
 		p.Info = strings.Join(list, ",")
@@ -200,6 +226,18 @@ func publish(v [][]byte) (Publish, error) {
 	}
 	p.Info, err = nameValue(v[5], "info")
 	return p, err
+}
+
+// keyValue reads an idempotency_key, "" if there is none.
+func keyValue(value []byte) (string, error) {
+	if isNull(value) {
+		return "", nil
+	}
+	key, err := nameValue(value, "idempotency_key")
+	if err == nil {
+		err = CheckIdempotencyKey(key, "idempotency_key")
+	}
+	return key, err
 }
 
 func channelList(channels, channel []byte) ([]string, error) {
@@ -218,21 +256,28 @@ func channelList(channels, channel []byte) ([]string, error) {
 }
 
 // DecodeBatch reads the body of POST /batch_events: {"batch":[…]}, each element
-// like POST /events with exactly one channel. How many there may be is the
-// caller's to check.
-func DecodeBatch(body []byte) ([]Publish, error) {
+// like POST /events with exactly one channel, and the idempotency_key of all of it, ""
+// if there is none. How many there may be is the caller's to check.
+func DecodeBatch(body []byte) (batch []Publish, key string, err error) {
 	if err := checkObject(body); err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	var v [1][]byte
-	if err := decodeObject(body, fields{"batch"}, v[:]); err != nil {
-		return nil, fmt.Errorf("the body is not valid: %w", err)
+	var v [2][]byte
+	if err := decodeObject(body, fields{"batch", "idempotency_key"}, v[:]); err != nil {
+		return nil, "", fmt.Errorf("the body is not valid: %w", err)
 	}
 	if isNull(v[0]) || v[0][0] != '[' {
-		return nil, errors.New("batch is missing or not a list")
+		return nil, "", errors.New("batch is missing or not a list")
 	}
-	var batch []Publish
-	s := scanner{b: v[0]}
+	if key, err = keyValue(v[1]); err != nil {
+		return nil, "", err
+	}
+	batch, err = batchList(v[0])
+	return batch, key, err
+}
+
+func batchList(list []byte) (batch []Publish, err error) {
+	s := scanner{b: list}
 	for first := true; ; first = false {
 		more, err := s.element(0, first)
 		if err != nil || !more {
@@ -250,13 +295,16 @@ func batchItem(s *scanner) (Publish, error) {
 	if s.peek() != '{' {
 		return Publish{}, errors.New("it is not an object")
 	}
-	var v [6][]byte
+	var v [7][]byte
 	if err := s.object(1, publishFields, v[:]); err != nil {
 		return Publish{}, err
 	}
 	p, err := publish(v[:])
 	if err == nil && len(p.Channels) != 1 {
 		err = fmt.Errorf("it names %d channels, should be one", len(p.Channels))
+	}
+	if err == nil && p.IdempotencyKey != "" {
+		err = errors.New("idempotency_key is for all of a batch and stands beside it, or in the header")
 	}
 	return p, err
 }

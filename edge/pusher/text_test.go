@@ -43,7 +43,7 @@ func TestHalvesInValues(t *testing.T) {
 			if err != nil || !same(p.Data, want) {
 				t.Errorf("%q: data %q, error %v, want %q", body, p.Data, err, want)
 			}
-			batch, err := DecodeBatch([]byte(`{"batch":[` + body + `]}`))
+			batch, _, err := DecodeBatch([]byte(`{"batch":[` + body + `]}`))
 			if err != nil || !same(batch[0].Data, want) {
 				t.Errorf("%q in a batch: %v, error %v, want %q", body, batch, err, want)
 			}
