@@ -1,5 +1,25 @@
+/** What load gives the plugin, and the plugin the handlers of reecho:loaded. */
+export interface Loaded {
+  /**
+   * The position that the state is of: read before the state was
+   * (GET channels/{channel}?info=position), or kept with it from the answer to a publish.
+   * Events up to it are dropped. Without it those that come during the load are
+   * delivered, though they may be in the state.
+   */
+  position?: string | null;
+}
+
 /** What a first subscription asks for, and where positions are kept. */
 export interface ReplaySettings {
+  /**
+   * Loads the state of a channel: after the first subscription, and after each
+   * reecho:gap. What it returns goes to the handlers of reecho:loaded of the channel;
+   * events wait until then. If it fails it is called again after a pause, and
+   * reecho:load_failed tells that, with { error, tries, wait }. signal is aborted
+   * when the load is of no use any more. after, last, since, and the places of storage
+   * have no meaning beside it.
+   */
+  load?(channel: string, options: { signal: AbortSignal }): Promise<Loaded | null | undefined | void> | Loaded | null | undefined | void;
   /** A position kept by the application: what came after it. */
   after?: string;
   /** The newest events, so many. */

@@ -10,6 +10,13 @@ const maxExcept = 32;
 // is how many a page takes over from the one before it.
 const maxPages = 50;
 const maxPlaces = 1000;
+// maxQueued is how many messages of a channel wait for its load. What is above is asked
+// for again.
+const maxQueued = 1000;
+// Pauses, in ms, after a load that failed: each is twice as long, and random in its
+// second half.
+const firstPause = 1000;
+const maxPause = 30000;
 
 const wrapped = new WeakSet();
 // By storage: which slots the instances of this page have.
@@ -56,6 +63,22 @@ const attempt = (action) => {
   } catch { /* see above */ }
 };
 
+// isBehind says that a position is at or behind another one: of two lines nobody knows.
+const isBehind = (position, other) => {
+  const [, line, sequence] = split(position) || [];
+  const [, otherLine, otherSequence] = split(other || '') || [];
+  return line && line == otherLine && +sequence >= +otherSequence;
+};
+
+// apart has what an application throws not end what is done for it.
+const apart = (action) => {
+  try {
+    action();
+  } catch (error) {
+    setTimeout(() => { throw error; });
+  }
+};
+
 function wrap(pusher, settings = {}) {
   if (wrapped.has(pusher)) return pusher;
   wrapped.add(pusher);
@@ -89,6 +112,15 @@ function wrap(pusher, settings = {}) {
   // By channel that asked for what comes after a position: what moves its place
   // when a gap was heard. Told in a success it moves nothing.
   const heard = new Map();
+  // By channel that is subscribed: what the application wants of it, and where its load
+  // is. The channel is loading from its first success, or a gap, until the state was
+  // given to the application; meanwhile queue has what came. start is where that
+  // begins, if it is known. value is what was loaded, once it is. pending: it was
+  // asked for, and the answer is not here; what it had is asked for again. resumed: it is
+  // asked for from the position of the state on, and cut, that some of the queue is missing.
+  const wishes = new Map();
+  // Those that are loading.
+  const busy = new Set();
   let stored = 0;
   // The id of a connection that stands is not kept: to who begins with a copy,
   // what this page sends is news.
@@ -101,11 +133,114 @@ function wrap(pusher, settings = {}) {
     save();
   };
 
+  const emit = (channel, event, data) => apart(() => pusher.channel(channel)?.emit(event, data));
+
+  // stop ends a load under way.
+  const stop = (wish) => {
+    busy.delete(wish);
+    wish.abort?.abort();
+    clearTimeout(wish.timer);
+  };
+
+  // again loads after a pause, the longer the more often there was one.
+  const again = (channel, wish) => {
+    const pause = Math.min(maxPause, firstPause * 2 ** wish.tries++) * (1 + Math.random()) / 2;
+    wish.timer = setTimeout(() => {
+      // Who has disconnected is asked when it is back.
+      if (manager.state == 'disconnected') wish.waits = true;
+      else run(channel, wish);
+    }, pause);
+    return pause;
+  };
+
+  const run = async (channel, wish) => {
+    const { signal } = wish.abort = new AbortController();
+    wish.waits = false;
+    let value;
+    try {
+      value = await wish.load(channel, { signal });
+      const position = value?.position;
+      if (position != null && !split(String(position))) throw new TypeError(`load returned ${position}, which is no position`);
+    } catch (error) {
+      if (!signal.aborted) {
+        const wait = again(channel, wish);
+        emit(channel, 'reecho:load_failed', { error, tries: wish.tries, wait });
+      }
+      return;
+    }
+    if (signal.aborted) return;
+    wish.value = [value];
+    settle(channel, wish);
+  };
+
+  // begin loads a channel, anew if it does already. start is as above. A state that the
+  // server cannot go on from is loaded again after a pause.
+  const begin = (channel, wish, start) => {
+    stop(wish);
+    const { resumed } = wish;
+    busy.add(wish);
+    Object.assign(wish, { begun: true, start, queue: [], cut: false, value: undefined, resumed: false });
+    if (resumed) again(channel, wish);
+    else run(channel, wish);
+  };
+
+  // settle gives the application its state and what came since, if both are there. A
+  // state of before what is queued, or of another life of the server, is gone on from as
+  // after a lost connection.
+  const settle = (channel, wish) => {
+    const { value, queue, start } = wish;
+    if (!value || wish.pending) return;
+    const position = value[0]?.position;
+    const entry = entries.get(channel);
+    if (!wish.resumed) {
+      const whole = !position || isBehind(position, start) || isBehind(position, queue.find((each) => each.position)?.position);
+      if (wish.cut || !whole) {
+        wish.resumed = true;
+        entries.set(channel, { ...entry, position: position || entry.position, missed: 0, connection: {} });
+        save();
+        if (manager.state == 'connected') {
+          wish.pending = true;
+          const subscribed = pusher.channel(channel);
+          subscribed.unsubscribe();
+          subscribed.subscribe();
+        }
+        return;
+      }
+      if (position) entries.set(channel, { ...entry, position });
+    }
+    busy.delete(wish);
+    Object.assign(wish, { tries: 0, queue: [], value: undefined, resumed: false });
+    save();
+    emit(channel, 'reecho:loaded', value[0]);
+    for (const { receive } of queue) apart(receive);
+  };
+
+  // succeeded is told of each success that was not a gap, and where the channel begins by it.
+  const succeeded = (channel, wish, start) => {
+    if (wish != wishes.get(channel)) return;
+    if (!wish.begun) {
+      begin(channel, wish, start);
+    } else if (busy.has(wish)) {
+      wish.start = start;
+      if (wish.waits) run(channel, wish);
+      settle(channel, wish);
+    }
+  };
+
   const ask = (channel) => {
     const id = manager.socket_id;
     if (ids.at(-1) != id && ids.push(id) > maxExcept + 1) ids.shift();
+    let wish = wishes.get(channel);
+    if (!wish) wishes.set(channel, wish = { tries: 0, queue: [] });
+    if (!wish.begun && !(wish.load && entries.has(channel))) {
+      Object.assign(wish, settings.call ? settings(channel) : settings);
+      // What the page had is not what this load of it shows.
+      if (wish.load) entries.delete(channel);
+    }
     const entry = entries.get(channel);
-    const { after, last, since } = entry ? { after: entry.position } : (settings.call ? settings(channel) : settings) || {};
+    const { after, last, since } = entry ? { after: entry.position } : wish.load ? {} : wish;
+    // What is queued comes again.
+    Object.assign(wish, { pending: true, queue: [], cut: false });
     heard.set(channel, after && (() => {}));
     return {
       after, last, since,
@@ -119,6 +254,8 @@ function wrap(pusher, settings = {}) {
   pusher.unsubscribe = (channel) => {
     entries.delete(channel);
     heard.delete(channel);
+    stop(wishes.get(channel) || {});
+    wishes.delete(channel);
     save();
     return unsubscribe.call(pusher, channel);
   };
@@ -136,24 +273,37 @@ function wrap(pusher, settings = {}) {
       heard.delete(channel);
       save();
     };
-    socket.onmessage = (message) => {
-      const now = (connection.seen = Date.now());
+    const receive = (message) => {
       let moved;
-      if (/position|reecho:gap/.test(message.data)) {
+      if (busy.size || /position|reecho:gap/.test(message.data)) {
         const { event, channel, position, data } = JSON.parse(message.data);
         const known = entries.get(channel);
-        if (/^pusher_internal:/.test(event)) {
-          // Only a success has it.
+        const wish = wishes.get(channel);
+        if (/^pusher_internal:subscription_succeeded/.test(event)) {
           const { replay } = JSON.parse(data);
           // Until the missed events are here, nobody has seen the channel whole.
           const step = () => move(channel, replay.position, replay.events, { ...known?.connection });
-          if (replay) replay.complete || !heard.get(channel) ? step() : heard.set(channel, step);
+          const gap = replay && !replay.complete && heard.get(channel);
+          if (replay) gap ? heard.set(channel, step) : step();
+          if (replay && wish) {
+            wish.pending = false;
+            if (!gap && wish.load) moved = () => succeeded(channel, wish, replay.position);
+          }
         } else if (/reecho:gap$/.test(event)) {
-          moved = () => heard.get(channel)?.();
+          moved = () => {
+            const step = heard.get(channel);
+            step?.();
+            // Of a gap on a connection that stands nobody knows where it ends.
+            if (wish?.load && wish == wishes.get(channel)) begin(channel, wish, step && entries.get(channel)?.position);
+          };
+        } else if (wish?.load && position && wish.pending) {
+          return;
+        } else if (busy.has(wish) && !/^(pusher(_internal)?|reecho):/.test(event)) {
+          if (wish.queue.length == maxQueued) Object.assign(wish, { queue: [], cut: true });
+          if (!wish.cut) wish.queue.push({ position, receive: () => receive(message) });
+          return;
         } else if (position && known) {
-          const [, line, sequence] = split(position);
-          const [, knownLine, knownSequence] = split(known.position);
-          if (line == knownLine && +sequence <= +knownSequence) return;
+          if (isBehind(known.position, position)) return;
           moved = () => known == entries.get(channel) && move(channel, position, known.missed - 1, known.connection);
         }
       }
@@ -163,9 +313,16 @@ function wrap(pusher, settings = {}) {
         // Only now have the application's handlers seen it.
         moved?.();
       }
-      if (now > stored + storagePeriod) {
-        stored = now;
-        save();
+    };
+    socket.onmessage = (message) => {
+      const now = (connection.seen = Date.now());
+      try {
+        receive(message);
+      } finally {
+        if (now > stored + storagePeriod) {
+          stored = now;
+          save();
+        }
       }
     };
   };
