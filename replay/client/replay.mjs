@@ -198,12 +198,10 @@ function wrap(pusher, settings = {}) {
         wish.resumed = true;
         entries.set(channel, { ...entry, position: position || entry.position, missed: 0, connection: {} });
         save();
-        if (manager.state == 'connected') {
-          wish.pending = true;
-          const subscribed = pusher.channel(channel);
-          subscribed.unsubscribe();
-          subscribed.subscribe();
-        }
+        wish.pending = true;
+        const subscribed = pusher.channel(channel);
+        subscribed.unsubscribe();
+        subscribed.subscribe();
         return;
       }
       if (position) entries.set(channel, { ...entry, position });
@@ -227,16 +225,19 @@ function wrap(pusher, settings = {}) {
     }
   };
 
+  const wishOf = (channel) => {
+    let wish = wishes.get(channel);
+    if (!wish) wishes.set(channel, wish = { tries: 0, queue: [] });
+    if (!wish.begun && !(wish.load && entries.has(channel))) Object.assign(wish, settings.call ? settings(channel) : settings);
+    return wish;
+  };
+
   const ask = (channel) => {
     const id = manager.socket_id;
     if (ids.at(-1) != id && ids.push(id) > maxExcept + 1) ids.shift();
-    let wish = wishes.get(channel);
-    if (!wish) wishes.set(channel, wish = { tries: 0, queue: [] });
-    if (!wish.begun && !(wish.load && entries.has(channel))) {
-      Object.assign(wish, settings.call ? settings(channel) : settings);
-      // What the page had is not what this load of it shows.
-      if (wish.load) entries.delete(channel);
-    }
+    const wish = wishOf(channel);
+    // What the page had is not what this load of it shows.
+    if (wish.load && !wish.begun) entries.delete(channel);
     const entry = entries.get(channel);
     const { after, last, since } = entry ? { after: entry.position } : wish.load ? {} : wish;
     // What is queued comes again.
@@ -256,6 +257,9 @@ function wrap(pusher, settings = {}) {
     heard.delete(channel);
     stop(wishes.get(channel) || {});
     wishes.delete(channel);
+    // What was asked for is not taken back by pusher-js: who subscribes again before the
+    // answer gets that.
+    if (pusher.channel(channel)?.subscriptionPending) wishOf(channel).pending = true;
     save();
     return unsubscribe.call(pusher, channel);
   };
@@ -278,27 +282,33 @@ function wrap(pusher, settings = {}) {
       if (busy.size || /position|reecho:gap/.test(message.data)) {
         const { event, channel, position, data } = JSON.parse(message.data);
         const known = entries.get(channel);
-        const wish = wishes.get(channel);
+        let wish = wishes.get(channel);
         if (/^pusher_internal:subscription_succeeded/.test(event)) {
           const { replay } = JSON.parse(data);
+          if (replay && pusher.channel(channel)) wish = wishOf(channel);
           // Until the missed events are here, nobody has seen the channel whole.
           const step = () => move(channel, replay.position, replay.events, { ...known?.connection });
           const gap = replay && !replay.complete && heard.get(channel);
           if (replay) gap ? heard.set(channel, step) : step();
           if (replay && wish) {
             wish.pending = false;
+            // What a cache channel gives to who joins is in the state.
+            wish.cached = /^(private-|presence-)?(encrypted-)?cache-/.test(channel);
             if (!gap && wish.load) moved = () => succeeded(channel, wish, replay.position);
           }
         } else if (/reecho:gap$/.test(event)) {
           moved = () => {
             const step = heard.get(channel);
             step?.();
-            // Of a gap on a connection that stands nobody knows where it ends.
-            if (wish?.load && wish == wishes.get(channel)) begin(channel, wish, step && entries.get(channel)?.position);
+            // Of a gap on a connection that stands nobody knows where it ends. One before a
+            // success is of the subscription before.
+            if (wish?.load && !wish.pending && wish == wishes.get(channel)) begin(channel, wish, step && entries.get(channel)?.position);
           };
         } else if (wish?.load && position && wish.pending) {
           return;
         } else if (busy.has(wish) && !/^(pusher(_internal)?|reecho):/.test(event)) {
+          if (wish.cached && !position) return void (wish.cached = false);
+          wish.cached = false;
           if (wish.queue.length == maxQueued) Object.assign(wish, { queue: [], cut: true });
           if (!wish.cut) wish.queue.push({ position, receive: () => receive(message) });
           return;
@@ -327,6 +337,10 @@ function wrap(pusher, settings = {}) {
     };
   };
   manager.bind('connected', listen);
+  // What is queued cannot be given to a connection that is over, and comes again over the next.
+  for (const state of ['connecting', 'unavailable', 'disconnected', 'failed']) {
+    manager.bind(state, () => wishes.forEach((wish) => { wish.pending = true; }));
+  }
   manager.bind('disconnected', leave);
   globalThis.addEventListener?.('pagehide', leave);
   if (manager.state == 'connected') listen();

@@ -101,6 +101,7 @@ class Scene {
       state: 'connecting', key: 'k', bind: (event, handler) => { (bound[event] ??= []).push(handler); },
       turn(state) {
         this.state = state;
+        if (state !== 'connected') for (const each of Object.values(scene.pusher.channels)) Object.assign(each, { subscribed: false, subscriptionPending: false });
         for (const each of bound[state] ?? []) each();
       },
     };
@@ -113,44 +114,71 @@ class Scene {
         if (event === 'pusher:subscribe') scene.link.subscribe(replay);
         return true;
       },
+      // What is asked for and not answered is taken back when the answer is there.
+      subscribe(name) {
+        const channel = this.channels[name] ??= scene.channel();
+        if (channel.subscriptionPending && channel.subscriptionCancelled) channel.subscriptionCancelled = false;
+        else if (!channel.subscriptionPending && scene.manager.state === 'connected') channel.subscribe();
+      },
       unsubscribe(name) {
-        this.channels[name].unsubscribe();
+        const channel = this.channels[name];
+        if (channel?.subscriptionPending) {
+          channel.subscriptionCancelled = true;
+          return;
+        }
         delete this.channels[name];
+        if (channel?.subscribed) channel.unsubscribe();
       },
     };
     withReplay(this.pusher, { load: (channel, options) => this.load(channel, options) });
     this.enter();
   }
 
-  // enter has the application subscribe.
-  enter() {
+  channel() {
     const { pusher } = this;
-    const channel = pusher.channels.c = {
-      subscribe: () => pusher.send_event('pusher:subscribe', { channel: 'c' }),
-      unsubscribe: () => pusher.send_event('pusher:unsubscribe', { channel: 'c' }),
+    const channel = {
+      subscribed: false, subscriptionPending: false, subscriptionCancelled: false,
+      subscribe() {
+        if (this.subscribed) return;
+        Object.assign(this, { subscriptionPending: true, subscriptionCancelled: false });
+        pusher.send_event('pusher:subscribe', { channel: 'c' });
+      },
+      unsubscribe() {
+        this.subscribed = false;
+        pusher.send_event('pusher:unsubscribe', { channel: 'c' });
+      },
       emit: (event, data) => channel === pusher.channels.c && this.heard(event, data),
     };
-    this.state = undefined; // how far the application has got, if it has a state
+    return channel;
+  }
+
+  // enter has the application subscribe.
+  enter() {
+    Object.assign(this, { inside: true, state: undefined }); // state is how far the application has got, if it has one
     this.allowed++;
-    channel.subscribe();
+    this.pusher.subscribe('c');
   }
 
   leave() {
-    if (this.pusher.channels.c) this.pusher.unsubscribe('c');
+    this.inside = false;
+    this.pusher.unsubscribe('c');
   }
 
   connect() {
     if (this.manager.state === 'connected') return;
     this.link = new Link(this.log);
-    const socket = { onmessage: ({ data }) => this.message(JSON.parse(data)) };
+    // What a connection that is over is given goes nowhere.
+    const socket = { onmessage: ({ data }) => socket === this.socket && this.message(JSON.parse(data)) };
     Object.assign(this.manager, { connection: { transport: { socket } }, socket_id: `${this.draw.below(1e6)}.1` });
     this.socket = socket;
+    // pusher-js subscribes what was not taken back in time, which nobody hears.
+    if (!this.inside) delete this.pusher.channels.c;
     this.manager.turn('connected');
-    this.pusher.channels.c?.subscribe();
+    for (const name of Object.keys(this.pusher.channels)) this.pusher.subscribe(name);
   }
 
   cut(state = 'connecting') {
-    this.link = undefined;
+    this.link = this.socket = undefined;
     this.manager.turn(state);
   }
 
@@ -184,6 +212,10 @@ class Scene {
   message({ event, data }) {
     const channel = this.pusher.channels.c;
     if (!channel) return;
+    if (event === 'pusher_internal:subscription_succeeded') {
+      Object.assign(channel, { subscriptionPending: false, subscribed: true });
+      if (channel.subscriptionCancelled) this.pusher.unsubscribe('c');
+    }
     if (event === 'reecho:gap') {
       this.allowed++;
       this.state = undefined;
@@ -192,6 +224,7 @@ class Scene {
   }
 
   heard(event, data) {
+    if (!this.inside) return;
     this.trail.push(`${event} ${data?.state ?? data?.tries ?? data}`);
     if (event === 'reecho:loaded') this.state = data.state;
     if (event === 'reecho:load_failed') assert.ok(data.error && data.wait > 0 && data.wait <= 30_000);
@@ -244,14 +277,14 @@ class Scene {
     else if (n < 91) this.gap();
     else if (n < 93) this.restart(draw.chance(0.3));
     else if (n < 95) this.log.trimmed = this.log.events[draw.below(this.log.events.length)] ?? 0;
-    else if (n < 97 && manager.state === 'connected') this.pusher.channels.c ? this.leave() : this.enter();
+    else if (n < 97 && manager.state === 'connected') this.inside ? this.leave() : this.enter();
     else for (let k = draw.below(3); k > 0; k--) this.publish();
   }
 
   // settle brings all to an end: the application loads what is true now.
   async settle() {
     this.connect();
-    if (!this.pusher.channels.c) this.enter();
+    if (!this.inside) this.enter();
     for (let n = 0; n < 40; n++) {
       this.arrive();
       for (const load of this.loads.splice(0)) load.resolve({ state: this.log.end, ...(this.exact && { position: this.log.at(this.log.end) }) });
