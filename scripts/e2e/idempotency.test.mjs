@@ -1,9 +1,12 @@
 // A publish with a key happens once, however often, and wherever, it is tried.
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import { createHash, createHmac, randomUUID } from 'node:crypto';
+import { once } from 'node:events';
 import { setTimeout as pause } from 'node:timers/promises';
 import { test } from 'node:test';
 import { backend } from './lib/clients.mjs';
+import { example } from './lib/docs.mjs';
 import { Mesh } from './lib/mesh.mjs';
 import { app, NODES, Server } from './lib/server.mjs';
 import { random } from './replay/random.mjs';
@@ -126,5 +129,18 @@ test(`kill -9 in the middle of publishes to many channels, ${ROUNDS} rounds: wha
   for (const channel of channels) {
     const want = sent.filter(({ body }) => body.channels.includes(channel)).map(({ key }) => key).sort();
     assert.deepEqual((await logOf(servers[0], channel)).sort(), want, channel);
+  }
+});
+
+test('a queued job of Laravel that is tried again, as documented', async (t) => {
+  const server = await Server.start(t);
+  const php = spawn('php', [new URL('laravel/retried.php', import.meta.url).pathname, server.port, app.id, app.key, app.secret], { stdio: ['pipe', 'pipe', 'pipe'] });
+  let said = '';
+  for (const stream of [php.stdout, php.stderr]) stream.on('data', (chunk) => { said += chunk; });
+  php.stdin.end(await example('replay/README.md', 'php', 'class RetriedPusher'));
+  const [status] = await once(php, 'exit');
+  assert.deepEqual([status, said], [0, '']);
+  for (const channel of ['match.1', 'match.2', 'match.3']) {
+    assert.deepEqual(await logOf(server, channel), ['{"job":"job-1"}', '{"job":"job-2"}', '{"job":null}', '{"job":null}']);
   }
 });
