@@ -3,7 +3,6 @@ package receipt
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"time"
 
 	"reecho/broker/amount"
@@ -30,11 +29,7 @@ type Config struct {
 
 // Validate reports every problem of c at once. Open calls it.
 func (c *Config) Validate() error {
-	problems := []error{amount.AtLeast("Window", c.Window, MinWindow), amount.NotNegative("Bytes", c.Bytes)}
-	if c.Bytes > 0 && c.Bytes < MinBytes {
-		problems = append(problems, fmt.Errorf("Bytes is %d, must be at least %d", c.Bytes, MinBytes))
-	}
-	return errors.Join(problems...)
+	return errors.Join(amount.AtLeast("Window", c.Window, MinWindow), amount.AtLeast("Bytes", c.Bytes, MinBytes))
 }
 
 // withDefaults returns c with every 0 replaced.

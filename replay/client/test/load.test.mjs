@@ -3,22 +3,11 @@
 //   REECHO_TEST_SEED=17 REECHO_LOAD_ROUNDS=1   a round again
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { random } from '../../../scripts/e2e/replay/random.mjs';
 import { withReplay } from '../replay.mjs';
 
 const ROUNDS = Number(process.env.REECHO_LOAD_ROUNDS ?? 10_000);
 const FIRST = Number(process.env.REECHO_TEST_SEED ?? Math.floor(Math.random() * 1e9));
-
-// draws makes the draws of a round (mulberry32).
-function draws(seed) {
-  let state = seed >>> 0;
-  const next = () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let t = Math.imul(state ^ (state >>> 15), state | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-  return { below: (n) => Math.floor(next() * n), chance: (p) => next() < p };
-}
 
 // Timers are those of the plugin, which fire when they are told to.
 class Timers {
@@ -309,7 +298,7 @@ test(`${ROUNDS} random rounds`, async (t) => {
     const timers = new Timers();
     globalThis.setTimeout = (action) => timers.set(action);
     globalThis.clearTimeout = (id) => timers.pending.delete(id);
-    const scene = new Scene(draws(seed), seed % 2 === 0, timers);
+    const scene = new Scene(random(seed), seed % 2 === 0, timers);
     try {
       scene.connect();
       for (let n = 20 + scene.draw.below(60); n > 0; n--) {
@@ -333,7 +322,7 @@ test('more comes during a load than may wait: it is asked for again, and none is
   globalThis.setTimeout = (action) => timers.set(action);
   globalThis.clearTimeout = (id) => timers.pending.delete(id);
   for (const exact of [true, false]) {
-    const scene = new Scene(draws(1), exact, timers);
+    const scene = new Scene(random(1), exact, timers);
     scene.connect();
     scene.publish();
     scene.arrive();
