@@ -34,7 +34,7 @@ func TestMeshOnce(t *testing.T) {
 	t.Parallel()
 	m := brokertest.StartMesh(t, 3, broker.Config{Partitions: 2})
 	desks := openMesh(t, m)
-	const rounds = 60
+	const rounds = 25
 	channels := []string{"match.1", "match.2", "match.3"}
 	var stepping sync.WaitGroup
 	over := make(chan struct{})
@@ -92,7 +92,7 @@ func TestMeshBrokenOff(t *testing.T) {
 		channels []string
 	}
 	var all []begun
-	for round := range 30 {
+	for round := range 15 {
 		var b begun
 		for i := range 1 + random.IntN(6) {
 			b.channels = append(b.channels, fmt.Sprintf("match.%d.%d", round, i))
