@@ -52,6 +52,7 @@ var permissions = []Permission{
 	{false, "$JS.API.STREAM.UPDATE.*", "$JS.API.STREAM.UPDATE.check"},
 	{false, "$JS.API.STREAM.INFO.*", "$JS.API.STREAM.INFO.check"},
 	{false, "$JS.API.STREAM.PURGE.*", "$JS.API.STREAM.PURGE.check"},
+	{false, "$JS.API.STREAM.MSG.DELETE.*", "$JS.API.STREAM.MSG.DELETE.check"},
 	{false, "$JS.API.STREAM.MSG.GET.*", "$JS.API.STREAM.MSG.GET.check"},
 	{false, "$JS.API.DIRECT.GET.>", "$JS.API.DIRECT.GET.check.h.check.check.check"},
 	{false, "$JS.API.CONSUMER.CREATE.>", "$JS.API.CONSUMER.CREATE.check.check"},

@@ -38,10 +38,14 @@ type Store struct {
 type StoreConfig struct {
 	// Name is unique among the stores; letters, digits, - and _.
 	Name string
-	// MaxAge is how long a value is kept after it was put.
+	// MaxAge is how long a value is kept after it was put; 0: for ever.
 	MaxAge time.Duration
 	// MaxBytes bounds the store; the values put longest ago go first.
 	MaxBytes int64
+	// Expiring allows PutFor.
+	Expiring bool
+
+	perKey int // values of a key; 0 is 1
 }
 
 // OpenStore opens a store, or makes it, or brings it in line with cfg.
@@ -81,7 +85,8 @@ func (s *Store) open(ctx context.Context, cfg StoreConfig) error {
 	want := jetstream.StreamConfig{
 		Name: name, Description: "reecho: table of " + cfg.Name,
 		Subjects: []string{s.prefix + "*"}, Storage: jetstream.FileStorage, Replicas: replicas,
-		MaxMsgsPerSubject: 1, MaxAge: cfg.MaxAge, MaxBytes: cfg.MaxBytes, Discard: jetstream.DiscardOld,
+		MaxMsgsPerSubject: int64(cmp.Or(cfg.perKey, 1)), MaxAge: cfg.MaxAge, MaxBytes: cfg.MaxBytes, Discard: jetstream.DiscardOld,
+		AllowMsgTTL: cfg.Expiring,
 		// A replica that is behind would answer with an old value.
 		AllowDirect: replicas == 1,
 		Metadata:    map[string]string{metadataVoid: void},
@@ -193,7 +198,13 @@ const codeWrongSequence jetstream.ErrorCode = 10071
 // more; ErrUnavailable, at once, while the log has failed, which is logged once by the
 // broker; or that of ctx, and then the value may be stored.
 func (s *Store) Put(ctx context.Context, key string, text []byte, expected uint64) (revision uint64, err error) {
-	p := put{store: s, key: key, text: text, expected: expected, write: rand.Text()[:13]}
+	return s.PutFor(ctx, key, text, expected, 0)
+}
+
+// PutFor is Put of a value that is forgotten after some whole seconds, 0 for never.
+// After that the key has none.
+func (s *Store) PutFor(ctx context.Context, key string, text []byte, expected uint64, keep time.Duration) (revision uint64, err error) {
+	p := put{store: s, key: key, text: text, expected: expected, keep: keep, write: rand.Text()[:13]}
 	if err = again(ctx, p.try); err != nil {
 		return 0, fmt.Errorf("store a value: %w", err)
 	}
@@ -209,6 +220,7 @@ type put struct {
 	key      string
 	text     []byte
 	expected uint64
+	keep     time.Duration
 	write    string
 	// sent: a try may have stored it, and its answer is lost.
 	sent     bool
@@ -225,6 +237,9 @@ func (p *put) try(ctx context.Context) error {
 	if p.expected != AnyRevision {
 		m.Header = nats.Header{headerWrite: {p.write}}
 		opts = append(opts, jetstream.WithExpectLastSequencePerSubject(p.expected))
+	}
+	if p.keep > 0 {
+		opts = append(opts, jetstream.WithMsgTTL(p.keep))
 	}
 	ack, err := s.js.PublishMsg(ctx, m, opts...)
 	if err == nil {
