@@ -30,6 +30,8 @@ type channel struct {
 	// shared is what other nodes are told of the channel, and know of it; nil if
 	// nothing is.
 	shared *shared
+	// hooks are nil if nobody wants to hear of the channel.
+	hooks ChannelHooks
 
 	// Guarded by the channels stripe of app.
 	refs      int       // subscriptions, and those on their way
@@ -56,6 +58,9 @@ var (
 func newChannel(a *Tenant, name string) *channel {
 	ch := &channel{app: a, name: name, kind: pusher.KindOf(name), group: a.node.pool.NewGroup()}
 	ch.shared = a.share(ch.kind)
+	if hooks := a.node.cfg.Hooks; hooks != nil && !ch.kind.Has(pusher.ServerToUser) {
+		ch.hooks = hooks.Channel(a.App, name)
+	}
 	ch.log = a.node.replay.Channel(ch.ref(), replay.Bounds{
 		Events: a.Limits.ReplayEvents, Bytes: a.Limits.ReplayBytes, EventBytes: a.Limits.EventDataBytes,
 	}, ch)
@@ -171,6 +176,7 @@ func (ch *channel) enterLocked(member pusher.Member, now time.Time) (news roster
 		ch.shareJoinLocked(member)
 	}
 	ch.subs++
+	ch.hookEnteredLocked(member.ID)
 	return news
 }
 
@@ -214,6 +220,9 @@ func (ch *channel) afterSuccessLocked() []byte {
 	if _, fresh := ch.app.remaining(*ch.cached, time.Now()); fresh {
 		return socket.Frame(ch.cached.Frame)
 	}
+	if ch.hooks != nil {
+		ch.hooks.Tell(pusher.WebhookEvent{Name: pusher.WebhookCacheMiss})
+	}
 	return textFrame(pusher.AppendCacheMiss(nil, ch.name))
 }
 
@@ -230,6 +239,7 @@ func (ch *channel) leave(m *fanout.Member, sub *subscription) {
 		ch.tellNewsLocked(sub.Name, news, now)
 		ch.shareLeaveLocked(sub.Name)
 	}
+	ch.hookLeftLocked(sub.Name)
 	ch.subsChangedLocked(now)
 }
 

@@ -203,6 +203,9 @@ func (c *client) clientEvent(m pusher.Message) {
 	if ch != nil {
 		ch.send(textFrame(text), c.ID())
 	}
+	if hooks := c.app.hooksOf(ch, m.Channel); hooks != nil {
+		hooks.Tell(pusher.WebhookEvent{Name: pusher.WebhookClientEvent, Event: m.Event, Data: data, SocketID: c.ID().String(), UserID: userID})
+	}
 	node := c.app.node
 	if node.exchange != nil && sub != nil && sub.ch.members != nil {
 		// Other nodes shall know of the sender first.

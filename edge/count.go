@@ -84,6 +84,7 @@ func (ch *channel) countChangedLocked(now time.Time) {
 func (ch *channel) sendCountLocked(now time.Time) {
 	ch.count.sent, ch.count.due = now.UnixNano(), false
 	ch.group.Publish(fanout.Event{Frame: textFrame(pusher.AppendSubscriptionCount(nil, ch.name, ch.subscribersLocked()))})
+	ch.hookCountLocked()
 }
 
 // sendDueCount sends the count that countChangedLocked put off.

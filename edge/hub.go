@@ -76,6 +76,8 @@ type Config struct {
 	ReplaysPerAddress int
 	// Ledger counts who ran into a limit; nil does not.
 	Ledger *limit.Ledger
+	// Hooks is told what happens on channels; nil: nobody is.
+	Hooks Hooks
 }
 
 // Validate reports every problem of c at once. NewHub calls it.

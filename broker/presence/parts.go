@@ -118,6 +118,17 @@ func (p *Parts) Have(life string) uint64 {
 // Subs is how many subscribers all other nodes have.
 func (p *Parts) Subs() int { return p.subs }
 
+// Lowest is the lowest of the lives of other nodes that have subscribers, "" if none has.
+func (p *Parts) Lowest() string {
+	lowest := ""
+	for life, known := range p.of {
+		if known.subs > 0 && (lowest == "" || life < lowest) {
+			lowest = life
+		}
+	}
+	return lowest
+}
+
 // Take takes what a node tells and returns what that changes, in order. hole: it
 // does not follow on what is known; the node has to be asked for the whole.
 func (p *Parts) Take(life string, d Delta) (changes []Change, hole bool) {

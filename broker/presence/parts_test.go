@@ -390,3 +390,21 @@ func TestPartsCount(t *testing.T) {
 		t.Errorf("%d subscribers without b, want 3", got)
 	}
 }
+
+func TestPartsLowest(t *testing.T) {
+	t.Parallel()
+	p := NewParts(1)
+	if got := p.Lowest(); got != "" {
+		t.Errorf("nobody is known, and %q", got)
+	}
+	p.Take("b", Delta{Version: 1, Whole: true, Subs: 2})
+	p.Take("c", Delta{Version: 1, Whole: true, Subs: 1})
+	p.Take("a", Delta{Version: 1, Whole: true})
+	if got := p.Lowest(); got != "b" {
+		t.Errorf("got %q", got)
+	}
+	p.Drop("b")
+	if got := p.Lowest(); got != "c" {
+		t.Errorf("got %q", got)
+	}
+}

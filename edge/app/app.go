@@ -74,6 +74,9 @@ type App struct {
 	// they leave.
 	RetentionShare int
 
+	// Webhooks are told what happens in the app.
+	Webhooks []Webhook
+
 	Limits Limits
 }
 

@@ -176,8 +176,8 @@ func (l *loader) appList(where string, list *tree) []*app.App {
 
 func (l *loader) app(at string, m *tree) *app.App {
 	a := NewApp()
-	l.places[a] = at
-	known := []string{"id", "key", "secret", "credentials", "limits", "retention"}
+	l.places[a], l.listed[a] = at, true
+	known := []string{"id", "key", "secret", "credentials", "limits", "retention", "webhooks"}
 	l.checkKeys(at, m, append(known, keysOf(appSettings)...))
 	a.ID = l.text(at, m, "id")
 	// Also without all three, so that the missing key is a problem.
@@ -187,6 +187,7 @@ func (l *loader) app(at string, m *tree) *app.App {
 	a.Credentials = append(a.Credentials, l.credentials(at+".credentials", m.field("credentials"))...)
 	assignAll(l, at, m, a, appSettings)
 	a.Retention = l.retention(at+".retention", m.field("retention"))
+	a.Webhooks = l.webhooks(at+".webhooks", m.field("webhooks"))
 	if limits := m.field("limits"); limits != nil && !limits.null {
 		if limits.kind != mapping {
 			l.problem("%s.limits should be a map", at)

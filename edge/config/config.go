@@ -21,6 +21,7 @@ import (
 	"reecho/edge/app"
 	"reecho/edge/socket"
 	"reecho/edge/sse"
+	"reecho/edge/webhook"
 	"reecho/edge/xhr"
 	"reecho/replay/receipt"
 	"reecho/replay/session"
@@ -33,13 +34,14 @@ import (
 // A setting that several packages need is set in one of them, and Derive hands it
 // to the others. What only a running node has, a ledger or a budget, is nil here.
 type Config struct {
-	Store   natsd.Config
-	Log     broker.Config
-	Edge    edge.Config
-	Socket  socket.Config
-	Streams sse.Config
-	XHR     xhr.Config
-	API     api.Config
+	Store    natsd.Config
+	Log      broker.Config
+	Edge     edge.Config
+	Socket   socket.Config
+	Streams  sse.Config
+	XHR      xhr.Config
+	API      api.Config
+	Webhooks webhook.Config
 
 	Listen         string   // HOST:PORT or unix:PATH
 	UnixSocketMode string   // octal
@@ -236,7 +238,7 @@ func validateApp(where string, a *app.App) error {
 	for i := range a.Retention {
 		problems = append(problems, validateRetention(fmt.Sprintf("%s.retention[%d]", where, i), &a.Retention[i]))
 	}
-	return errors.Join(problems...)
+	return errors.Join(append(problems, validateWebhooks(where, a))...)
 }
 
 // checkShares refuses shares that cannot all be had.

@@ -55,6 +55,10 @@ type loader struct {
 	// driver is the broadcaster that the variables name which driverName has, if they
 	// decide which of the servers' variables count.
 	driver, driverName string
+	// listed are the apps of a list, which have their own webhooks; oneApp are those of
+	// an app that is in none.
+	listed map[*app.App]bool
+	oneApp []app.Webhook
 }
 
 func (l *loader) problem(format string, args ...any) {
@@ -69,7 +73,7 @@ func (l *loader) warn(format string, args ...any) {
 // Without any app it makes the development app, whose credentials it keeps in
 // the data folder.
 func Load(s Source) (Config, error) {
-	l := &loader{Source: s, places: map[*app.App]string{}, asLaravel: map[*app.App]bool{}, own: map[string]string{}, products: map[string]*app.App{}}
+	l := &loader{Source: s, places: map[*app.App]string{}, asLaravel: map[*app.App]bool{}, own: map[string]string{}, products: map[string]*app.App{}, listed: map[*app.App]bool{}}
 	l.readEnvFile()
 	l.checkEnv()
 	l.readFile()
@@ -88,6 +92,7 @@ func Load(s Source) (Config, error) {
 	}
 	c.Apps = l.apps()
 	l.readForeign(&c)
+	l.addWebhooks(c.Apps)
 	c.Warnings, c.places, c.asLaravel = l.warnings, l.places, l.asLaravel
 	if err := errors.Join(append(l.problems, c.Validate())...); err != nil || len(c.Apps) > 0 {
 		return c, err
@@ -98,6 +103,7 @@ func Load(s Source) (Config, error) {
 	if err != nil {
 		return c, err
 	}
+	a.Webhooks = l.oneApp
 	c.Apps, c.Development = []*app.App{a}, true
 	return c, c.Validate()
 }

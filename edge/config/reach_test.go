@@ -97,6 +97,14 @@ var reach = []struct{ key, text, sets string }{
 	{"linger", "7s", "Edge.Linger=7s"},
 	{"linger_memory", "7MiB", "Edge.LingerMemory=7340032"},
 	{"channel_memory", "7MiB", "Edge.ChannelMemory=7340032"},
+	{"webhook_grace", "7s", "Webhooks.Grace=7s"},
+	{"webhook_return_time", "7s", "Webhooks.Return=7s"},
+	{"webhook_retry_time", "7s", "Webhooks.RetryTime=7s"},
+	{"webhook_timeout", "7s", "Webhooks.Timeout=7s"},
+	{"webhook_queue_age", "7m", "Webhooks.QueueAge=7m0s"},
+	{"webhook_queue_bytes", "7MiB", "Webhooks.QueueBytes=7340032"},
+	{"webhook_memory", "7MiB", "Webhooks.Memory=7340032"},
+	{"webhook_state_bytes", "7MiB", "Webhooks.StateBytes=7340032"},
 	{"drain_time", "7s", "DrainTime=7s"},
 	{"shutdown_timeout", "7s", "ShutdownTimeout=7s"},
 	{"shards", "7", "Edge.Shards=7"},
@@ -106,7 +114,7 @@ var reach = []struct{ key, text, sets string }{
 // elsewhere are the fields of packages that no setting fills, and what does.
 var elsewhere = map[string]string{
 	"Log.Rules": "the apps, in Derive", "Log.Apps": "the apps, in Derive",
-	"API.Ledger": "the node", "Edge.Ledger": "the node", "Socket.Ledger": "the node", "Streams.Ledger": "the node", "XHR.Ledger": "the node",
+	"API.Ledger": "the node", "Edge.Ledger": "the node", "Edge.Hooks": "the node", "Socket.Ledger": "the node", "Streams.Ledger": "the node", "XHR.Ledger": "the node",
 	"Socket.Budget": "the node", "Streams.Budget": "the node", "XHR.Budget": "the node", "Socket.TLS": "the node", "Socket.TrustedProxies": "the node",
 	"API.Now": "its default", "Cluster.TLS": "the node",
 	"NATS.MinPayload": "the apps, in Derive", "Log.Shared": "cluster_name, in Derive",

@@ -13,6 +13,7 @@ import (
 	"reecho/edge/app"
 	"reecho/edge/socket"
 	"reecho/edge/sse"
+	"reecho/edge/webhook"
 	"reecho/edge/xhr"
 	"reecho/replay"
 	"reecho/replay/receipt"
@@ -131,6 +132,14 @@ var settings = []setting[Config]{
 	{key: "linger", def: span(edge.DefaultLinger), help: "how long a channel without subscribers is kept warm", positive: true, bind: func(c *Config) any { return &c.Edge.Linger }},
 	{key: "linger_memory", def: size(edge.DefaultLingerMemory), help: "bytes of channels without subscribers; those longest without go first", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.Edge.LingerMemory) }},
 	{key: "channel_memory", def: size(edge.DefaultChannelMemory), help: "bytes of channels with subscribers, about 5.5 KiB for each and 400 bytes for each further subscription; subscriptions above are refused, those to new channels above seven eighths, and the sooner the more channels the connection has", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.Edge.ChannelMemory) }},
+	{key: "webhook_grace", def: span(webhook.DefaultGrace), help: "how long a channel may be empty, or a member away, until channel_vacated or member_removed", positive: true, bind: func(c *Config) any { return &c.Webhooks.Grace }},
+	{key: "webhook_return_time", def: span(webhook.DefaultReturn), help: "how long clients have to come back after all servers were started, until channel_vacated and member_removed tell who has not", positive: true, bind: func(c *Config) any { return &c.Webhooks.Return }},
+	{key: "webhook_retry_time", def: span(webhook.DefaultRetryTime), help: "how long delivering a webhook is tried, then it is dropped", positive: true, bind: func(c *Config) any { return &c.Webhooks.RetryTime }},
+	{key: "webhook_timeout", def: span(webhook.DefaultTimeout), help: "how long one try may take", positive: true, bind: func(c *Config) any { return &c.Webhooks.Timeout }},
+	{key: "webhook_queue_age", def: span(webhook.DefaultQueueAge), help: "how long a webhook is kept while no server runs to deliver it", positive: true, bind: func(c *Config) any { return &c.Webhooks.QueueAge }},
+	{key: "webhook_queue_bytes", def: size(webhook.DefaultQueueBytes), help: "bytes of all webhooks that are not delivered, on disk and in memory; the oldest are dropped first. One endpoint has a quarter of them", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.Webhooks.QueueBytes) }},
+	{key: "webhook_memory", def: size(webhook.DefaultMemory), help: "bytes of client_event, cache_miss and subscription_count that wait to be stored; those above are dropped", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.Webhooks.Memory) }},
+	{key: "webhook_state_bytes", def: size(webhook.DefaultStateBytes), help: "bytes kept of which channels are occupied and who is on them, about 200 for each; those unchanged for longest are forgotten first", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.Webhooks.StateBytes) }},
 	{key: "drain_time", def: span(DefaultDrainTime), help: "time over which more than 1,000 clients are told to reconnect at a shutdown", bind: func(c *Config) any { return &c.DrainTime }},
 	{key: "shutdown_timeout", def: span(DefaultShutdownTimeout), help: "time for a clean stop", positive: true, bind: func(c *Config) any { return &c.ShutdownTimeout }},
 	{key: "shards", def: "0", help: "goroutines that write to clients; 0: one per core", bind: func(c *Config) any { return &c.Edge.Shards }},
@@ -240,6 +249,7 @@ func Options() []Option {
 		{Name: flagAppID, Env: "REECHO_APP_ID", Help: "`ID` of the one app"},
 		{Name: flagAppKey, Env: "REECHO_APP_KEY", Help: "`KEY` of the one app"},
 		{Name: flagAppSecret, Env: "REECHO_APP_SECRET", Help: "`SECRET` of the one app; others on this machine can see flags, prefer the environment"},
+		{Name: flagWebhooks, Env: envWebhooks, Help: "`WEBHOOKS` of the one app: a URL, or a list as in the file"},
 	}
 	for _, s := range settings {
 		var c Config
@@ -267,6 +277,10 @@ func Markdown() string {
 	for _, s := range retentionSettings {
 		fmt.Fprintf(&b, "| `retention[].%s` | %s | %s |\n", s.key, code(s.def), plain(s.help))
 	}
+	for _, s := range webhookSettings {
+		fmt.Fprintf(&b, "| `webhooks[].%s` | %s | %s |\n", s.key, code(s.def), plain(s.help))
+	}
+	b.WriteString("| `webhooks[].headers` |  | map of headers that are sent beside Pusher's |\n")
 	return b.String()
 }
 

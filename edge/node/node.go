@@ -27,6 +27,7 @@ import (
 	"reecho/edge/pusher"
 	"reecho/edge/socket"
 	"reecho/edge/sse"
+	"reecho/edge/webhook"
 	"reecho/edge/xhr"
 	"reecho/replay/client"
 )
@@ -41,6 +42,7 @@ type Node struct {
 	broker   *broker.Broker
 	hub      *edge.Hub
 	fallback *xhr.Handler
+	hooks    *webhook.Service // nil if no app has webhooks
 	front    *front
 	server   *socket.Server
 	ledger   *limit.Ledger
@@ -94,6 +96,13 @@ func (n *Node) start(ctx context.Context) error {
 	}
 	if err := n.openBroker(ctx); err != nil {
 		return err
+	}
+	n.hooks, err = webhook.New(ctx, n.cfg.Webhooks, apps, n.broker, n.log)
+	if err != nil {
+		return fmt.Errorf("start the webhooks: %w", err)
+	}
+	if n.hooks != nil {
+		n.cfg.Edge.Hooks = n.hooks
 	}
 	n.hub, err = edge.NewHub(ctx, n.cfg.Edge, apps, n.broker, n.log)
 	if err != nil {
@@ -302,6 +311,9 @@ func (n *Node) Peers() []cluster.Peer { return n.broker.Nodes().Peers() }
 // Hub is the connected side, for what the HTTP API does not ask.
 func (n *Node) Hub() *edge.Hub { return n.hub }
 
+// Webhooks counts what became of the webhooks; nil if no app has any.
+func (n *Node) Webhooks() *webhook.Service { return n.hooks }
+
 // Ledger counts what ran into limits.
 func (n *Node) Ledger() *limit.Ledger { return n.ledger }
 
@@ -321,6 +333,11 @@ func (n *Node) Close(ctx context.Context) error {
 		n.log.Warn("clients were cut off, they had not finished in time", slog.Any("error", err))
 	}
 	problems := []error{n.served}
+	hooks, cancelHooks := context.WithTimeout(ctx, remaining(ctx)/2)
+	defer cancelHooks()
+	if err := n.hooks.Close(hooks); err != nil {
+		n.log.Warn("webhooks are left that could not be stored", slog.Any("error", err))
+	}
 	if n.broker != nil {
 		problems = append(problems, n.broker.Close(ctx))
 	}
