@@ -4,7 +4,8 @@
 // those who come back (replay, replay/session), publishes with a key (replay/receipt),
 // and the log (broker). Above it are its doors, which it does not know: the HTTP API
 // (api), event streams (sse) and the fallback transports (xhr), whose sessions come in
-// by the WebSocket's own door, handshake.go.
+// by the WebSocket's own door, handshake.go; and webhooks (webhook), which hear what
+// happens.
 //
 // # A publish
 //

@@ -328,6 +328,7 @@ func (n *Node) Failed() <-chan struct{} { return n.failed }
 func (n *Node) Close(ctx context.Context) error {
 	front, cancel := context.WithTimeout(ctx, remaining(ctx)/2)
 	defer cancel()
+	n.hooks.Hold()
 	n.leaveCluster(front)
 	if err := n.closeFront(front); err != nil {
 		n.log.Warn("clients were cut off, they had not finished in time", slog.Any("error", err))

@@ -126,15 +126,22 @@ func (r *receiver) until(what string, test func(posts []*post) bool) []*post {
 	return slices.Clone(r.posts)
 }
 
-// want waits for events, by their names, and nothing else, in any number of requests.
-// Repeats, by their ids, are not counted.
+// want waits for events, by their names, and nothing else, in any number of requests: in
+// this order for each channel. Repeats, by their ids, are not counted.
 func (r *receiver) want(names ...string) []*post {
 	r.t.Helper()
 	posts := r.until(fmt.Sprintf("%q", names), func(posts []*post) bool { return len(namesOf(posts)) >= len(names) })
-	if got := namesOf(posts); !slices.Equal(got, names) {
+	if got := namesOf(posts); !slices.Equal(byChannel(got), byChannel(names)) {
 		r.t.Fatalf("got %q, want %q", got, names)
 	}
 	return posts
+}
+
+// byChannel sorts names by channel alone.
+func byChannel(names []string) []string {
+	names = slices.Clone(names)
+	slices.SortStableFunc(names, func(a, b string) int { return strings.Compare(strings.Fields(a)[1], strings.Fields(b)[1]) })
+	return names
 }
 
 func namesOf(posts []*post) (names []string) {

@@ -38,7 +38,7 @@ const (
 	kindMiss    = "c"
 )
 
-// key is where a record is stored. None of the parts has a byte 0.
+// key is where a record is stored. No part but the user has a byte 0.
 type key struct {
 	kind string
 	place
@@ -63,7 +63,7 @@ func (k key) String() string {
 var errKey = errors.New("not the key of a record")
 
 func parseKey(text string) (key, error) {
-	parts := strings.Split(text, "\x00")
+	parts := strings.SplitN(text, "\x00", 4)
 	k := key{kind: parts[0]}
 	switch {
 	case len(parts) == 4 && k.kind == kindMember:

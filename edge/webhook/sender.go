@@ -172,7 +172,7 @@ func (s *sender) take(r result) {
 func (s *sender) drop(why Reason, entries []*entry) {
 	events := 0
 	for _, e := range entries {
-		events += max(len(e.item.Events), 1)
+		events += len(e.item.Events)
 	}
 	if events == 0 {
 		return

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"reecho/broker"
@@ -36,6 +37,7 @@ type Service struct {
 	tracker   *tracker
 	teller    *teller
 	presence  *presence
+	holding   atomic.Bool // see Hold
 
 	working sync.WaitGroup // workers
 	stopAll context.CancelFunc
@@ -100,16 +102,26 @@ func (s *Service) expire(ctx context.Context) {
 	for {
 		select {
 		case now := <-ticker.C:
-			s.tracker.expire(now)
+			if !s.holding.Load() {
+				s.tracker.expire(now)
+			}
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// Close stores what there is to tell, at most until ctx ends, and stops. Who is gone at
-// the end stays recorded: others, or the next start, tell of them if they do not come
-// back.
+// Hold says that this node is about to stop and sends its clients away: from now on who
+// goes stays recorded as being here. Other nodes, or the next start, tell of those that do
+// not come back.
+func (s *Service) Hold() {
+	if s != nil {
+		s.holding.Store(true)
+	}
+}
+
+// Close stores what there is to tell, at most until ctx ends, and stops. Who is gone and
+// still in its grace stays recorded, as after Hold.
 func (s *Service) Close(ctx context.Context) error {
 	if s == nil {
 		return nil

@@ -204,6 +204,22 @@ func TestRestart(t *testing.T) {
 	n.stop()
 }
 
+// Who goes once the node sends its clients away is not told of as gone, however long that
+// takes.
+func TestHold(t *testing.T) {
+	t.Parallel()
+	r := newReceiver(t, nil)
+	n := startNode(t, Config{Grace: time.Millisecond}, r.webhook())
+	c := n.channel("a")
+	c.Occupied(true)
+	r.want("channel_occupied a")
+	n.Hold()
+	c.Occupied(false)
+	_ = broker.Pause(t.Context(), 5*expirePeriod) // a mark would not wait for the grace
+	n.channel("b").Occupied(true)
+	r.want("channel_occupied a", "channel_occupied b")
+}
+
 // Closing tells of nobody as gone: clients come back to another node, or to the next start.
 func TestClose(t *testing.T) {
 	t.Parallel()

@@ -227,6 +227,7 @@ func TestRecord(t *testing.T) {
 func FuzzRecord(f *testing.F) {
 	f.Add("o\x0077\x00a", `{"h":["x"],"p":[{"i":"1","n":"channel_occupied","t":7}],"b":"x"}`)
 	f.Add("m\x0077\x00presence-a\x00ada", `{}`)
+	f.Add("m\x0077\x00presence-a\x00a\x00da", ``)
 	f.Add("c\x0077\x00cache-a", ``)
 	f.Add("l\x00line", `x`)
 	f.Fuzz(func(t *testing.T, name, text string) {

@@ -146,7 +146,6 @@ func (w *window) drop(e *entry) {
 func (w *window) finish(e *entry) {
 	e.done = true
 	w.bytes -= e.size
-	e.item = item{}
 }
 
 // late drops what has waited too long while the endpoint took nothing, and returns it.
@@ -156,8 +155,8 @@ func (w *window) late(now time.Time) (dropped []*entry) {
 		if e == nil || now.Sub(e.read) < w.retryTime {
 			break
 		}
-		dropped = append(dropped, &entry{sequence: e.sequence, item: e.item})
 		w.drop(e)
+		dropped = append(dropped, e)
 	}
 	return dropped
 }
@@ -244,6 +243,7 @@ func (w *window) failed(b *batch, now time.Time) (again bool) {
 func (w *window) end(b *batch) {
 	for _, e := range b.entries {
 		w.finish(e)
+		e.item = item{} // it may have to stay until what is before it is done
 	}
 	for _, q := range b.queues {
 		q.held = false
@@ -279,7 +279,9 @@ func (w *window) removable() (upTo uint64, others []uint64) {
 func (w *window) pending() int {
 	n := 0
 	for _, e := range w.entries {
-		n += len(e.item.Events)
+		if !e.done {
+			n += len(e.item.Events)
+		}
 	}
 	return n
 }
