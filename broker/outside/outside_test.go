@@ -2,6 +2,7 @@ package outside_test
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -99,9 +100,52 @@ func useAll(t *testing.T, brokers []*broker.Broker) {
 		if v, err := store.Get(t.Context(), "ada"); err != nil || string(v.Text) != "1" {
 			t.Errorf("the store has %q, %v", v.Text, err)
 		}
+		useQueue(t, b)
 	}
 	if a, b := brokers[0].Log(ref), brokers[1].Log(ref); a.Epoch() != b.Epoch() || a.Runs().Current() != b.Runs().Current() {
 		t.Errorf("epochs %s and %s, runs %v and %v", a.Epoch(), b.Epoch(), a.Runs(), b.Runs())
+	}
+}
+
+// useQueue has a broker do all that is done with queues, and with values that expire.
+func useQueue(t *testing.T, b *broker.Broker) {
+	t.Helper()
+	states, err := b.OpenStore(t.Context(), broker.StoreConfig{Name: "states", Expiring: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := states.PutFor(t.Context(), "ada", []byte("1"), broker.AnyRevision, time.Minute); err != nil {
+		t.Error(err)
+	}
+	seen := 0
+	if err := states.Each(t.Context(), func(string, broker.Value) { seen++ }); err != nil || seen != 1 {
+		t.Errorf("%d values: %v", seen, err)
+	}
+	q, err := b.OpenQueue(t.Context(), broker.QueueConfig{Name: "hooks", MaxAge: time.Hour, MaxBytes: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		if err := q.Put(t.Context(), "a", rand.Text(), fmt.Append(nil, i)); err != nil {
+			t.Error(err)
+		}
+	}
+	reading, enough := context.WithTimeout(t.Context(), 20*time.Second)
+	defer enough()
+	var items []broker.Item
+	_ = q.Read(reading, "a", func(i broker.Item) {
+		if items = append(items, i); len(items) == 3 {
+			enough()
+		}
+	})
+	if len(items) != 3 {
+		t.Fatalf("%d items", len(items))
+	}
+	if err := q.RemoveOne(t.Context(), items[2].Sequence); err != nil {
+		t.Error(err)
+	}
+	if err := q.Remove(t.Context(), "a", items[1].Sequence); err != nil {
+		t.Error(err)
 	}
 }
 

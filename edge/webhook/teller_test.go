@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"reecho/broker"
+	"reecho/broker/brokertest/seed"
 	"reecho/edge/app"
 )
 
@@ -97,9 +98,7 @@ func (m *mortal) Put(ctx context.Context, _, id string, text []byte) error {
 // is always occupied and vacated in turn, and in the end what is true.
 func TestTellers(t *testing.T) {
 	t.Parallel()
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	rng := rand.New(rand.NewPCG(seed, 0))
+	rng := rand.New(rand.NewPCG(seed.First(t), 0))
 	h := newHooked(newApp(app.Webhook{URL: "http://127.0.0.1:1", BatchEvents: 1}))
 	for round := range 300 {
 		w := newWorld()

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"reecho/broker/brokertest/seed"
 	"reecho/edge/pusher"
 )
 
@@ -25,9 +26,7 @@ func doAll(t *tracker, done func(p place, s step)) {
 // grace; of each it is told in turn that it is, and is not.
 func TestTrackerModel(t *testing.T) {
 	t.Parallel()
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	rng := rand.New(rand.NewPCG(seed, 0))
+	rng := rand.New(rand.NewPCG(seed.First(t), 0))
 	const grace = 10 * time.Second
 	tr := newTracker(grace, 1<<20)
 	now := time.Unix(1, 0)

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"reecho/broker/brokertest/seed"
 )
 
 func newWindow() *window {
@@ -27,9 +29,7 @@ func idsOf(b *batch) (ids []string) {
 // time as another, each until it is taken or given up, and then the line is empty.
 func TestWindowModel(t *testing.T) {
 	t.Parallel()
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	rng := rand.New(rand.NewPCG(seed, 0))
+	rng := rand.New(rand.NewPCG(seed.First(t), 0))
 	for range 50 {
 		w := newWindow()
 		w.batchTime = time.Duration(rng.IntN(2)) * time.Second

@@ -10,6 +10,7 @@ import { test } from 'node:test';
 import { client, subscribed } from './lib/clients.mjs';
 import { Load } from './lib/load.mjs';
 import { isReady, Mesh, SECRET, steadyPort } from './lib/mesh.mjs';
+import { hooked, Receiver } from './lib/receiver.mjs';
 import { publish, record, refuses, says } from './lib/scores.mjs';
 import { Server } from './lib/server.mjs';
 import { pause, Recorder, within } from './lib/wait.mjs';
@@ -180,4 +181,24 @@ test('TLS between nodes with and without storage', async (t) => {
     assert.ok(!edge.ready, name);
     await edge.destroy();
   }
+});
+
+test('what happens at nodes without storage is told by webhooks, once', async (t) => {
+  const receiver = await Receiver.start(t);
+  const args = [...SETTINGS, '--webhook-grace', '500ms'];
+  const cluster = await Cluster.start(t, { apps: [hooked({ url: receiver.url, events: ['channel_occupied', 'channel_vacated', 'member_added', 'member_removed', 'client_event', 'cache_miss'] })], args });
+  const pushers = cluster.nodes.map((node) => client(t, node, { user: { id: 'ada' } }));
+  const rooms = await Promise.all(pushers.map((pusher) => subscribed(pusher, 'presence-room')));
+  await Promise.all(pushers.map((pusher) => subscribed(pusher, 'cache-a')));
+  rooms.at(-1).trigger('client-x', 1);
+  const names = ['channel_occupied presence-room', 'member_added presence-room ada', 'client_event presence-room ada client-x', 'channel_occupied cache-a', 'cache_miss cache-a'];
+  await receiver.names(names, { anyOrder: true });
+  // A node that delivers may be one of them: it dies, and another does.
+  const [first, second] = cluster.edges;
+  await first.stop('SIGKILL');
+  for (const pusher of pushers) pusher.disconnect();
+  names.push('member_removed presence-room ada', 'channel_vacated presence-room', 'channel_vacated cache-a');
+  await receiver.names(names, { anyOrder: true });
+  await subscribed(client(t, second), 'last');
+  await receiver.names([...names, 'channel_occupied last'], { anyOrder: true });
 });

@@ -1,10 +1,12 @@
 // Webhooks: real processes, a real endpoint, and the official libraries' own verifiers.
+// REECHO_WEBHOOK_SEED repeats a run of what is random.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { client, connected, subscribed } from './lib/clients.mjs';
 import { Mesh } from './lib/mesh.mjs';
 import { eventsOf, FAILED, hooked, nameOf, phpLibrary, Receiver, TAKEN, verifyWithPHP, verifyWithPython } from './lib/receiver.mjs';
 import { freePort, NODES, Server } from './lib/server.mjs';
+import { random } from './replay/random.mjs';
 import { once, pause } from './lib/wait.mjs';
 
 const GRACE = '500ms';
@@ -155,6 +157,28 @@ test('kill -9 between what happens and its delivery loses nothing', async (t) =>
     throw new Error(`${error.message}\nmissing: ${wanted.filter((name) => !came().includes(name)).join(', ')}`);
   });
   assert.deepEqual(came().sort(), wanted.sort());
+});
+
+test('kill -9 at any moment: each channel is told of as occupied, once', async (t) => {
+  const seed = Number(process.env.REECHO_WEBHOOK_SEED ?? Math.floor(Math.random() * 1e9));
+  t.diagnostic(`REECHO_WEBHOOK_SEED=${seed}`);
+  const { below } = random(seed);
+  const receiver = await Receiver.start(t);
+  const server = await Server.start(t, { apps: [hooked({ url: receiver.url, events: ['channel_occupied', 'channel_vacated'], batch_events: 1 })] });
+  const pusher = client(t, server);
+  const names = [];
+  for (let round = 0; round < 4; round++) {
+    await connected(pusher);
+    const fresh = numbered(20, `round-${round}`);
+    names.push(...fresh);
+    for (const name of fresh) pusher.subscribe(name);
+    await pause(below(150));
+    await server.stop('SIGKILL');
+    await server.run();
+  }
+  await receiver.names(names.map((name) => `channel_occupied ${name}`), { anyOrder: true });
+  await mark(t, server, receiver);
+  assert.equal(receiver.events.length, names.length + 1);
 });
 
 test('three nodes: each transition once, and a node that dies takes its members along', { skip: NODES > 1 && 'it has a cluster of its own' }, async (t) => {
