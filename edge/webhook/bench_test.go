@@ -46,6 +46,7 @@ func tellOf(channels int) func(s *Service, a *app.App, i int) {
 }
 
 func benchmarkDurable(b *testing.B, over *broker.Broker, do func(s *Service, a *app.App, i int)) {
+	b.Helper()
 	delivered := int64(0) // when it was looked
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
 	defer server.Close()
