@@ -69,8 +69,13 @@ func (q *Queue) Put(ctx context.Context, key, id string, text []byte) error {
 	return nil
 }
 
-// queueAhead is how many items are fetched before they are wanted.
-const queueAhead = 128
+const (
+	// queueAhead is how many items are fetched before they are wanted.
+	queueAhead = 128
+	// queueDoubt is after how long without an item the leader is asked for the next: that
+	// a consumer has none proves nothing.
+	queueDoubt = 10 * time.Second
+)
 
 // Read calls take with each item of a line, from its beginning, and with those that come
 // later, until ctx ends, whose error it returns. It waits for take. What is removed
@@ -117,7 +122,14 @@ func (r *queueReader) read(ctx context.Context) error {
 	}
 	defer items.Stop()
 	for {
-		m, err := items.Next(jetstream.NextContext(ctx))
+		waiting, cancel := context.WithTimeout(ctx, queueDoubt)
+		m, err := items.Next(jetstream.NextContext(waiting))
+		cancel()
+		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+			if err = r.isEnd(ctx); err == nil {
+				continue
+			}
+		}
 		if err != nil {
 			return err
 		}
@@ -131,6 +143,20 @@ func (r *queueReader) read(ctx context.Context) error {
 		r.next = meta.Sequence.Stream + 1
 		r.take(Item{Sequence: meta.Sequence.Stream, Text: m.Data(), Put: meta.Timestamp})
 	}
+}
+
+// isEnd returns nil if the leader has nothing that was not read.
+func (r *queueReader) isEnd(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
+	defer cancel()
+	_, err := r.queue.store.stream.GetMsg(ctx, r.next, jetstream.WithGetMsgSubject(r.subject))
+	switch {
+	case errors.Is(err, jetstream.ErrMsgNotFound):
+		return nil
+	case err != nil:
+		return err
+	}
+	return errBehind
 }
 
 // Remove removes the items of a line up to a sequence, this one too. Answers that mean

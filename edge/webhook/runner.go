@@ -24,7 +24,7 @@ type runner struct {
 	endpoint *endpoint
 	states   states
 	queue    *broker.Queue
-	revision uint64 // of the lease, while this node has it
+	claimed  bool // the lease may name this node
 }
 
 // leaseKey is where a lease is. It is no key of a record.
@@ -39,7 +39,12 @@ func (r *runner) run(ctx context.Context) {
 	ticker := time.NewTicker(runPeriod)
 	defer ticker.Stop()
 	for {
-		if r.mine() && r.acquire(ctx) {
+		switch {
+		case !r.mine():
+			// What could not be given up before, others would wait for as long as this
+			// node lives.
+			r.giveBack(ctx)
+		case r.acquire(ctx):
 			r.deliver(ctx)
 			r.giveBack(ctx)
 		}
@@ -106,7 +111,8 @@ func (r *runner) acquire(ctx context.Context) bool {
 		return false
 	}
 	if err == nil {
-		r.revision, err = r.states.PutFor(try, r.leaseKey(), []byte(self), lease.Revision, 0)
+		r.claimed = true
+		_, err = r.states.PutFor(try, r.leaseKey(), []byte(self), lease.Revision, 0)
 	}
 	if err != nil && !errors.Is(err, broker.ErrConflict) && ctx.Err() == nil {
 		r.service.lines.Warn("cannot find out who delivers webhooks, trying again", slog.Any("error", err))
@@ -114,9 +120,17 @@ func (r *runner) acquire(ctx context.Context) bool {
 	return err == nil
 }
 
-// giveBack gives up the lease. Else it ends with the life of this node.
+// giveBack gives up the lease, if this node may have it. If that fails it is to be tried
+// again.
 func (r *runner) giveBack(ctx context.Context) {
+	if !r.claimed {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
 	defer cancel()
-	_, _ = r.states.PutFor(ctx, r.leaseKey(), nil, r.revision, forgetAfter)
+	lease, err := r.states.Get(ctx, r.leaseKey())
+	if err == nil && string(lease.Text) == r.service.nodes.Self().Life {
+		_, err = r.states.PutFor(ctx, r.leaseKey(), nil, lease.Revision, forgetAfter)
+	}
+	r.claimed = err != nil
 }
