@@ -161,12 +161,20 @@ func (s *Server) launch(ctx context.Context, again bool) error {
 	if err = s.waitReady(ctx, i); err == nil {
 		err = s.folder.remember()
 	}
+	if again && errors.Is(err, errEnded) {
+		// Until the next try it carries what the nodes of a cluster say to each other.
+		return err
+	}
 	if err != nil {
 		return errors.Join(err, s.halt(context.WithoutCancel(ctx)))
 	}
 	i.log.hush(false)
 	return nil
 }
+
+// errEnded is that JetStream has failed while it was awaited. It does not come back by
+// itself.
+var errEnded = errors.New("JetStream has failed during the start")
 
 // halt ends the current life of the server, if any, and waits until the folder
 // is let go, at most until ctx ends; then the next halt goes on waiting.
@@ -331,8 +339,7 @@ func (s *Server) waitReady(ctx context.Context, i *instance) error {
 			}
 		}
 		if err := i.log.firstFailure(); err != nil && !i.ns.JetStreamEnabled() {
-			// It does not come back by itself, and who waits for a majority may wait long.
-			return fmt.Errorf("start JetStream: %w", err)
+			return fmt.Errorf("%w: %w", errEnded, err)
 		}
 		if s.cfg.Mesh != nil && time.Since(said) >= sayPeriod {
 			said = time.Now()
