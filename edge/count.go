@@ -25,6 +25,7 @@ type subscriptionCount struct {
 	bucket limit.Bucket
 	sent   int64 // Unix nanoseconds
 	due    bool  // it will be sent, whatever it is then
+	untold int64 // Unix nanoseconds: when it was left to another node to tell webhooks of it
 }
 
 // changed says whether to tell the count now. If not, and wait is not 0, it is

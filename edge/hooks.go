@@ -1,6 +1,8 @@
 package edge
 
 import (
+	"time"
+
 	"reecho/edge/app"
 	"reecho/edge/pusher"
 )
@@ -72,8 +74,23 @@ func (ch *channel) hookCountLocked() {
 	if ch.shared != nil {
 		other := ch.shared.Lowest()
 		if other != "" && (ch.subs == 0 || other < ch.app.node.nodes.Self().Life) {
+			ch.count.untold = time.Now().UnixNano()
 			return
 		}
 	}
 	ch.hooks.Tell(pusher.WebhookEvent{Name: pusher.WebhookSubscriptionCount, Count: ch.subscribersLocked()})
+}
+
+// emptyTogether is how long it may take until nodes know of each other that the last
+// subscribers have left.
+const emptyTogether = 2 * time.Second
+
+// hookEmptyLocked tells that there is no subscriber any more if the last ones left on
+// several nodes at once: each believed then that another had some yet. It may be told
+// by more than one of them.
+func (ch *channel) hookEmptyLocked(now time.Time) {
+	if ch.hooks != nil && now.UnixNano()-ch.count.untold < int64(emptyTogether) {
+		ch.count.untold = 0
+		ch.hooks.Tell(pusher.WebhookEvent{Name: pusher.WebhookSubscriptionCount})
+	}
 }

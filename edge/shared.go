@@ -150,6 +150,8 @@ func (ch *channel) change(do func(*shared) []presence.Change) {
 		ch.members.Unheard()
 	case ch.members == nil && ch.subs > 0 && ch.shared.Subs() != subs:
 		ch.countChangedLocked(now)
+	case ch.members == nil && ch.shared.Subs() == 0 && subs > 0:
+		ch.hookEmptyLocked(now)
 	}
 }
 
