@@ -41,7 +41,7 @@ func TestTrackerModel(t *testing.T) {
 		ids = append(ids, id{p, subject{}}, id{p, subject{member: true, user: "ada"}}, id{p, subject{member: true, user: ""}})
 	}
 	for range 20_000 {
-		now = now.Add(time.Duration(rng.IntN(int(grace / 4))))
+		now = now.Add(time.Duration(rng.Int64N(int64(grace / 4))))
 		i := ids[rng.IntN(len(ids))]
 		if rng.IntN(2) == 0 {
 			if present[i] {
