@@ -38,7 +38,6 @@ type health struct {
 	answer error         // of Ready, while cause is nil
 	proven time.Time
 	proof  *proof // under way
-	caught bool   // since the start the server has had all there was
 }
 
 const (

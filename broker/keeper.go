@@ -23,9 +23,6 @@ type Keeper interface {
 	// long ago if never. What it was asked then it may have answered without what
 	// is in the file.
 	Blind() time.Time
-	// Behind is why the server does not have all that others of its cluster keep in
-	// common with it, nil if it does.
-	Behind() error
 	// Restart ends the server, lets connections come back to a new one over the
 	// same data, and may be tried again after an error.
 	Restart(ctx context.Context) error

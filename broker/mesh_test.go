@@ -134,28 +134,3 @@ func TestMeshStreamMadeAnew(t *testing.T) {
 	mustPublish(t, m.Nodes[2].Broker, record("match.1", "0"))
 	wantEvents(t, m.Nodes[0].Broker, "match.1", 1)
 }
-
-// A node that was away is ready when it has what was stored meanwhile: who restarts one
-// after the other waits for that.
-func TestMeshReadyWhenCaughtUp(t *testing.T) {
-	t.Parallel()
-	const events = 6000
-	m := brokertest.StartMesh(t, 3, broker.Config{Partitions: 1, EventsPerChannel: events})
-	away := m.Nodes[2]
-	m.Stop(away)
-	frame := strings.Repeat("x", 10<<10)
-	for range events / 100 {
-		records := make([]broker.Record, 100)
-		for i := range records {
-			records[i] = record(fmt.Sprint("match.", i), frame)
-		}
-		if err := m.Nodes[0].Publish(t.Context(), records); err != nil {
-			t.Fatal(err)
-		}
-	}
-	m.Start(away)
-	poll(t, "it to be ready", func() bool { return away.Ready(t.Context()) == nil })
-	if err := away.Server.Behind(); err != nil {
-		t.Errorf("it is ready, and behind: %v", err)
-	}
-}

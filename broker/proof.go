@@ -69,30 +69,8 @@ func (h *health) prove(p *proof) {
 	if p.err == nil {
 		p.err = errors.Join(h.refusals(time.Now()), h.broker.pulse.failure(time.Now()), h.ask(ctx))
 	}
-	if p.err == nil {
-		p.err = h.catchUp()
-	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.answer, h.proven, h.proof = p.err, time.Now(), nil
 	close(p.done)
-}
-
-// catchUp is why the server has not had all of what the cluster stores since the start:
-// the next node must not be stopped before it has. One that falls behind later serves as
-// before.
-func (h *health) catchUp() error {
-	h.mu.Lock()
-	caught := h.caught || h.broker.keeper == nil
-	h.mu.Unlock()
-	if caught {
-		return nil
-	}
-	if err := h.broker.keeper.Behind(); err != nil {
-		return fmt.Errorf("%w: this node still takes over what the others have stored: %w", ErrUnavailable, err)
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.caught = true
-	return nil
 }

@@ -257,21 +257,6 @@ func (s *Server) Blind() time.Time {
 	return i.log.lastBlind()
 }
 
-// Behind is why this server does not have all of the streams that it has a part in,
-// nil if it does, or is alone.
-func (s *Server) Behind() error {
-	s.mu.Lock()
-	i := s.current
-	s.mu.Unlock()
-	if s.cfg.Mesh == nil || i == nil {
-		return nil
-	}
-	if h := i.ns.Healthz(&server.HealthzOptions{}); h.Error != "" {
-		return errors.New(h.Error)
-	}
-	return nil
-}
-
 // Restart ends the server and starts it anew over the same data folder, which
 // stays locked. Connections made by Connect come back by themselves; what is
 // kept in memory only is lost. After an error there may be no server until the
