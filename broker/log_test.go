@@ -1,6 +1,8 @@
 package broker_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -154,5 +156,18 @@ func TestScan(t *testing.T) {
 		if len(got[name]) != rounds || got[name][7] != "7" {
 			t.Errorf("%q: %v", name, got[name])
 		}
+	}
+}
+
+// A pause ends with its context, and says so.
+func TestPause(t *testing.T) {
+	t.Parallel()
+	if err := broker.Pause(t.Context(), 0); err != nil {
+		t.Errorf("a pause that nobody ends: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := broker.Pause(ctx, time.Hour); !errors.Is(err, context.Canceled) {
+		t.Errorf("a pause outlasted its context: %v", err)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"reecho/broker"
 	"reecho/broker/cluster"
 	"reecho/edge/pusher"
 	"reecho/edge/socket"
@@ -252,21 +253,9 @@ func (l *relay) bring(ctx context.Context, life string, q *question, body []byte
 		case answer != answerBusy:
 			return errors.New(answer)
 		}
-		if !pause(ctx, relayPause) {
+		if broker.Pause(ctx, relayPause) != nil {
 			return socket.ErrClosed
 		}
-	}
-}
-
-// pause reports false if ctx ended first.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
 
@@ -339,8 +328,8 @@ func (o *remote) ask(ctx context.Context, what string, part []byte) error {
 		case err == nil && answer != answerBusy, err != nil && !o.relay.nodes.Alive(o.life):
 			return socket.ErrLost
 		}
-		if !pause(ctx, relayPause) {
-			return ctx.Err()
+		if err := broker.Pause(ctx, relayPause); err != nil {
+			return err
 		}
 	}
 }

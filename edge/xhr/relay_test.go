@@ -2,7 +2,6 @@ package xhr
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"net/http"
 	"strings"
@@ -184,15 +183,6 @@ func TestParts(t *testing.T) {
 	if got := l.take(&question{Ask: askWrite, Receiver: "2", Part: 1}, nil); got != answerGone {
 		t.Errorf("got %s", got)
 	}
-	if pause(t.Context(), 0); pauseEnded() {
-		t.Error("a pause outlasted its context")
-	}
-}
-
-func pauseEnded() bool {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	return pause(ctx, time.Hour)
 }
 
 // Any question: no panic, and what is understood is what was asked.
