@@ -94,9 +94,11 @@ func start(t *testing.T, shards int) *Pool[*peer] {
 	return pool
 }
 
-// settle waits until a member's shard has done what was pushed before.
+// settle waits until a member's shard has done what was pushed before, and has
+// given it to the connections. A function given to Do comes before what is lined up
+// with it is written.
 func (m *Member) settle() {
 	done := make(chan struct{})
-	m.Do(func() { close(done) })
+	m.Answer(nil, done)
 	<-done
 }
