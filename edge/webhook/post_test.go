@@ -85,7 +85,11 @@ func TestPostErrors(t *testing.T) {
 	defer close(hanging)
 	for do, want := range map[string]string{"cut": "EOF", "hang": "exceeded", "3": "the answer is 302", "4": "the answer is 410", "large": "", "": ""} {
 		e := &endpoint{Webhook: &app.Webhook{URL: server.URL + "/secret?do=" + do, Concurrency: 1, AllowPrivate: true}, app: newApp()}
-		p := newPoster(e, time.Second)
+		timeout := time.Minute
+		if do == "hang" {
+			timeout = time.Second
+		}
+		p := newPoster(e, timeout)
 		err := p.post(t.Context(), newBatch())
 		p.close()
 		if (err == nil) != (want == "") || err != nil && (!strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret")) {
@@ -95,7 +99,7 @@ func TestPostErrors(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	e := &endpoint{Webhook: &app.Webhook{URL: server.URL, Concurrency: 1, AllowPrivate: true}, app: newApp()}
-	p := newPoster(e, time.Second)
+	p := newPoster(e, time.Minute)
 	defer p.close()
 	if err := p.post(ctx, newBatch()); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
