@@ -4,7 +4,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { client, connected, subscribed } from './lib/clients.mjs';
 import { Mesh } from './lib/mesh.mjs';
-import { eventsOf, FAILED, hooked, nameOf, phpLibrary, Receiver, TAKEN, verifyWithPHP, verifyWithPython } from './lib/receiver.mjs';
+import { eventsOf, FAILED, hooked, nameOf, phpLibrary, Receiver, TAKEN, verifies, verifyWithPHP } from './lib/receiver.mjs';
+import { libraries, library } from './lib/program.mjs';
 import { freePort, NODES, Server } from './lib/server.mjs';
 import { random } from './replay/random.mjs';
 import { once, pause } from './lib/wait.mjs';
@@ -50,7 +51,7 @@ test('every kind of event, and every library takes it (148, 149, 150, 152, 158)'
     assert.ok(raw.includes('X-Pusher-Key') && raw.includes('X-Pusher-Signature') && raw.includes('X-Reecho-Event-Ids'), raw.join(' '));
     assert.ok(Math.abs(at - made) < 60_000, `made ${made}, came ${at}`);
   }
-  assert.deepEqual(await verifyWithPython(posts), posts.map(({ events }) => events));
+  await verifies(library(t, libraries.Python, server), posts);
   if (!phpLibrary) {
     t.diagnostic('without PHP: set REECHO_E2E_PHP_PUSHER to a folder with pusher/pusher-php-server');
     return;

@@ -84,15 +84,27 @@ export const nameOf = ({ name, channel, user_id: user, event, subscription_count
 // hooked is an app with endpoints.
 export const hooked = (...webhooks) => ({ ...app, subscription_counts: true, webhooks: webhooks.map((w) => ({ allow_private: true, ...w })) });
 
-// verify has a library in another language verify webhooks. It gets each as a line of JSON
-// and answers with a line.
-export async function verify(command, args, posts) {
-  const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'inherit'] });
-  for (const { raw, body } of posts) {
-    const headers = {};
-    for (let i = 0; i < raw.length; i += 2) headers[raw[i]] = raw[i + 1];
-    child.stdin.write(`${JSON.stringify({ key: app.key, secret: app.secret, headers, body })}\n`);
+const headersOf = ({ raw }) => Object.fromEntries(Array.from({ length: raw.length / 2 }, (_, i) => raw.slice(2 * i, 2 * i + 2)));
+
+// verifies has a program with a library (see program.mjs) take webhooks, and refuse them when
+// they were changed.
+export async function verifies(program, posts) {
+  for (const post of posts) {
+    const headers = headersOf(post);
+    assert.deepEqual(await program.call('webhook', { headers, body: post.body }), post.events);
+    await assert.rejects(program.call('webhook', { headers, body: `${post.body} ` }), /valid/i);
   }
+}
+
+// phpLibrary is where pusher/pusher-php-server is, undefined if it is not here: it is on
+// Packagist alone. The variable names a folder of it, or one with Composer's vendor.
+export const phpLibrary = [process.env.REECHO_E2E_PHP_PUSHER].find((dir) => dir && existsSync(dir));
+
+// verifyWithPHP has it verify webhooks, and returns the events of each. It gets each as a
+// line of JSON and answers with a line.
+export async function verifyWithPHP(posts) {
+  const child = spawn('php', [fileURLToPath(new URL('../webhook.php', import.meta.url)), phpLibrary], { stdio: ['pipe', 'pipe', 'inherit'] });
+  for (const post of posts) child.stdin.write(`${JSON.stringify({ key: app.key, secret: app.secret, headers: headersOf(post), body: post.body })}\n`);
   child.stdin.end();
   let said = '';
   child.stdout.on('data', (chunk) => { said += chunk; });
@@ -100,13 +112,3 @@ export async function verify(command, args, posts) {
   assert.equal(status, 0, said);
   return said.trim().split('\n').map((line) => JSON.parse(line));
 }
-
-const beside = (name) => fileURLToPath(new URL(`../${name}`, import.meta.url));
-
-export const verifyWithPython = (posts) => verify(process.env.REECHO_E2E_PYTHON, [beside('webhook.py')], posts);
-
-// phpLibrary is where pusher/pusher-php-server is, undefined if it is not here: it is on
-// Packagist alone. The variable names a folder of it, or one with Composer's vendor.
-export const phpLibrary = [process.env.REECHO_E2E_PHP_PUSHER].find((dir) => dir && existsSync(dir));
-
-export const verifyWithPHP = (posts) => verify('php', [beside('webhook.php'), phpLibrary], posts);
