@@ -1,10 +1,9 @@
 // Laravel's own broadcast() and channel authorisation, and Laravel Echo.
 import assert from 'node:assert/strict';
-import { once as emitted } from 'node:events';
-import http from 'node:http';
 import { test } from 'node:test';
 import Echo2 from 'laravel-echo';
 import Echo1 from 'laravel-echo-1';
+import { authEndpoint } from './lib/auth.mjs';
 import { backend, client, versions } from './lib/clients.mjs';
 import { laravel, post } from './lib/laravel.mjs';
 import { app, Server } from './lib/server.mjs';
@@ -13,31 +12,6 @@ import { once, Recorder } from './lib/wait.mjs';
 const echoes = { 2: Echo2, 1: Echo1 };
 
 const inEnvironment = (server) => ({ PUSHER_APP_ID: app.id, PUSHER_APP_KEY: app.key, PUSHER_APP_SECRET: app.secret, PUSHER_HOST: '127.0.0.1', PUSHER_PORT: String(server.port) });
-
-// authEndpoint is a backend in Node with the official library, for what needs no
-// PHP.
-async function authEndpoint(t, server) {
-  const signer = backend(server);
-  const service = http.createServer((request, response) => {
-    let body = '';
-    request.on('data', (chunk) => { body += chunk; });
-    request.on('end', () => {
-      const form = new URLSearchParams(body);
-      const channel = form.get('channel_name');
-      const id = request.headers['x-user'];
-      if (channel.endsWith('secret')) {
-        response.writeHead(403).end('{}');
-        return;
-      }
-      const data = channel.startsWith('presence-') ? { user_id: id, user_info: { name: `name of ${id}` } } : undefined;
-      response.setHeader('Content-Type', 'application/json');
-      response.end(JSON.stringify(signer.authorizeChannel(form.get('socket_id'), channel, data)));
-    });
-  }).listen(0, '127.0.0.1');
-  await emitted(service, 'listening');
-  t.after(() => { service.closeAllConnections(); service.close(); });
-  return `http://127.0.0.1:${service.address().port}/broadcasting/auth`;
-}
 
 function echo(t, server, { version = 2, broadcaster = 'reverb', user = '7', ...options }) {
   const Echo = echoes[version].default ?? echoes[version];

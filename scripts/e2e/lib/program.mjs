@@ -23,6 +23,12 @@ export const libraries = {
   Java: javaProgram('Library'),
 };
 
+// clients are programs with a client.
+export const clients = {
+  Python: [python, beside('python/client.py')],
+  Java: javaProgram('Client'),
+};
+
 // without says why a test of a program is left out.
 export const without = (program) => !program && 'there is no JDK or no Maven on this machine';
 
@@ -35,9 +41,12 @@ export class Program {
     this.child.stderr.on('data', (chunk) => { errors += chunk; });
     createInterface({ input: this.child.stdout }).on('line', (line) => this.take(JSON.parse(line)));
     this.exited = once(this.child, 'close').then(([status, signal]) => {
-      for (const { reject } of this.answers) reject(new Error(`ended with ${status ?? signal}: ${errors}`));
+      this.ended = new Error(`the program ended with ${status ?? signal}: ${errors}`);
+      for (const { reject } of this.answers) reject(this.ended);
       return status;
     });
+    this.failed = this.exited.then(() => { throw this.ended; });
+    this.failed.catch(() => {});
     this.child.stdin.on('error', () => {}); // it ended, which the calls are told
     t.after(() => this.child.kill('SIGKILL'));
   }
@@ -62,7 +71,7 @@ export class Program {
   // hears waits until something was told that has these properties, and returns it.
   hears(wanted) {
     const has = (told) => Object.entries(wanted).every(([name, value]) => told[name] === value);
-    return this.told.until((all) => all.find(has), JSON.stringify(wanted));
+    return Promise.race([this.told.until((all) => all.find(has), JSON.stringify(wanted)), this.failed]);
   }
 
   // end lets it end by itself, and returns its status.
