@@ -1,16 +1,13 @@
 // A person's view: the demo page in a real browser.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { chromium } from 'playwright-core';
+import { launch } from './lib/browser.mjs';
 import { backend } from './lib/clients.mjs';
 import { app, Server } from './lib/server.mjs';
 
-const flags = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
-
 test('the demo: a live score is broadcast, a whisper passes between two pages', async (t) => {
   const server = await Server.start(t, { args: ['--demo'] });
-  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: flags });
-  t.after(() => browser.close());
+  const browser = await launch(t);
   const pages = await Promise.all([browser.newPage(), browser.newPage()]);
   const problems = [];
   for (const page of pages) {
