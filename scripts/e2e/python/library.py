@@ -11,7 +11,7 @@ from lines import serve
 
 port, app_id, key, secret, master_key = sys.argv[1:]
 hub = pusher.Pusher(app_id=app_id, key=key, secret=secret, host="127.0.0.1", port=int(port), ssl=False,
-                    encryption_master_key_base64=master_key)
+                    encryption_master_key_base64=master_key, timeout=60)
 
 
 def authorize(socket_id, channel, user=None):
