@@ -40,6 +40,10 @@ class Pusher
     {
         $text = "$socketId:$channel".($custom === null ? '' : ":$custom");
         $answer = ['auth' => $this->key.':'.hash_hmac('sha256', $text, $this->secret)];
+        if (str_starts_with($channel, 'private-encrypted-')) {
+            $master = base64_decode($this->options['encryption_master_key_base64']);
+            $answer['shared_secret'] = base64_encode(hash('sha256', $channel.$master, true));
+        }
 
         return json_encode($custom === null ? $answer : $answer + ['channel_data' => $custom]);
     }

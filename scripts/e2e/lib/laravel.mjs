@@ -17,7 +17,13 @@ export async function laravel(t, env) {
   let log = '';
   php.stderr.on('data', (chunk) => { log += chunk; });
   t.after(() => php.kill());
-  await within((async () => {
+  await listening(port, () => log);
+  return `http://127.0.0.1:${port}`;
+}
+
+// listening waits until somebody listens on a port; log() is what it said.
+export function listening(port, log) {
+  return within((async () => {
     for (;;) {
       const socket = net.connect(port, '127.0.0.1');
       const [outcome] = await Promise.race([emitted(socket, 'connect').then(() => [true]), emitted(socket, 'error').then(() => [false])]).catch(() => [false]);
@@ -25,8 +31,7 @@ export async function laravel(t, env) {
       if (outcome) return;
       await new Promise((resolve) => { setTimeout(resolve, 50); });
     }
-  })(), `php -S: ${log}`);
-  return `http://127.0.0.1:${port}`;
+  })(), 'PHP to listen').catch((error) => { throw new Error(`${error.message}: ${log()}`); });
 }
 
 export async function post(url, body, headers = {}) {
