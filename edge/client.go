@@ -27,11 +27,15 @@ type client struct {
 	// Owned by the shard.
 	pingAt   uint32 // seconds of the hub's clock: when the next ping is due
 	openedAt uint32 // ms of the hub's clock, of which the upper bits are cut; never changes
+	place    uint64 // see placeOf; never changes
 	pinged   bool
 	protocol uint8 // never changes
 
 	// authorized is set once and read by the shard.
 	authorized atomic.Bool
+	// standing is nil while the client has not asked for grants. It is set by the
+	// goroutine that handles the connection's messages.
+	standing atomic.Pointer[standing]
 
 	// Owned by the goroutine that handles the connection's messages.
 	subs     []*subscription
@@ -78,6 +82,7 @@ func (c *client) forget(err error) {
 	if c.signedIn != nil {
 		c.app.users.signOut(c, c.signedIn)
 	}
+	c.leaveLeads()
 	c.app.connections.Add(-1)
 	node := c.app.node
 	node.pool.Remove(c)
@@ -119,6 +124,7 @@ func (c *client) Tick(now time.Time) {
 		c.Conn().Ping()
 	}
 	c.breakSilence(now)
+	c.renewGrant(now)
 	if c.acks != nil {
 		c.acks.tick(now)
 	}

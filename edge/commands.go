@@ -125,9 +125,8 @@ func (c *client) signin(data []byte) (wait func()) {
 		c.fail(pusher.Errorf(0, "Invalid sign-in: %v", err))
 		return nil
 	}
-	who, refusal := c.app.CheckSignin(c.ID(), in)
-	if refusal != nil {
-		c.fail(refusal)
+	who, authorized := c.authorizeUser(in)
+	if !authorized {
 		return nil
 	}
 	if c.signedIn != nil {
@@ -137,6 +136,30 @@ func (c *client) signin(data []byte) (wait func()) {
 	return c.signIn(who, in.UserData)
 }
 
+// authorizeUser checks a sign-in for this connection, or for the one that the client goes
+// on from, which must have been the user's; what is refused is answered.
+func (c *client) authorizeUser(in pusher.Signin) (who pusher.User, authorized bool) {
+	earlier := in.Grant != nil && in.Grant.Earlier
+	id, refused := c.authorizedID(in.Grant)
+	if refused != "" {
+		c.refuseGrant("", refused)
+		return who, false
+	}
+	who, refusal := c.app.CheckSignin(id, in)
+	switch {
+	case refusal != nil && earlier:
+		c.refuseGrant("", refusal.Message)
+	case refusal != nil:
+		c.fail(refusal)
+	case earlier && who.ID != c.standing.Load().from.User:
+		c.refuseGrant("", "Nobody, or another user, was signed in on the connection of the grant")
+		return who, false
+	case earlier:
+		c.Reply(textFrame(pusher.AppendGranted(nil, "", pusher.UserAuthFor(c.app, c.ID(), in))))
+	}
+	return who, refusal == nil
+}
+
 // signIn is the first sign-in of a connection. It waits for other nodes if the client
 // watches users whom nobody here watched.
 func (c *client) signIn(who pusher.User, userData string) (wait func()) {
@@ -144,6 +167,7 @@ func (c *client) signIn(who pusher.User, userData string) (wait func()) {
 	watchlist, excess := c.watchlist(who)
 	var watch bool
 	c.signedIn, watch = c.app.users.signIn(c, who, userData, watchlist)
+	c.standAs(who.ID)
 	// Behind it, so that a termination finds the connection or is found.
 	if now := time.Now(); c.app.terminations.catches(who.ID, c.opened(now), now) {
 		c.closeWith(terminatedByApp())

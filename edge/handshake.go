@@ -73,7 +73,7 @@ func (h *Hub) Open(conn socket.Conn, r *socket.Request) socket.Receiver {
 		return r
 	}
 	c := newClient(a, conn, pusher.NewSocketID(), r.Client)
-	c.protocol, c.pingAt = protocol, a.firstPing(c.ID())
+	c.protocol, c.pingAt, c.place = protocol, a.firstPing(c.ID()), placeOf(r.Origin, path.Session)
 	var scratch [160]byte // stays on the stack
 	_ = conn.Send([][]byte{textFrame(pusher.AppendConnectionEstablished(scratch[:0], c.ID(), int(a.ActivityTimeout.Seconds())))})
 	if path.HasSession {

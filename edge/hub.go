@@ -201,6 +201,7 @@ func newHub(cfg Config, from sources, log *slog.Logger) *Hub {
 		node.nodes = from.broker.Nodes()
 	}
 	node.neighbours = newNeighbours(node.nodes, log)
+	node.leadTeller, node.grants = newLeadTeller(node.nodes), newGrantTimes(cfg.Sessions.Time)
 	node.memory.limit = int64(cfg.ChannelMemory)
 	node.lingering.limit, node.lingering.ledger = int64(cfg.LingerMemory), cfg.Ledger
 	node.replay = replay.Open(from.logs, replay.Config{
@@ -315,5 +316,6 @@ func (h *Hub) join() {
 	h.answerOccupancy()
 	h.shareConnections()
 	h.shareTerminations()
+	h.shareLeads()
 	h.node.neighbours.share(h)
 }

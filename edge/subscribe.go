@@ -51,9 +51,8 @@ func (c *client) subscribeTo(in pusher.Subscribe, confirm Confirm) (wait func())
 		c.refuse(in.Channel, c.overLimit(0, limit.Subscriptions, "The limit of %d channels per connection is reached (%s)", n), http.StatusForbidden)
 		return nil
 	}
-	member, refusal := c.authorize(in)
-	if refusal != nil {
-		c.refuse(in.Channel, refusal, http.StatusUnauthorized)
+	member, authorized := c.authorizeOrRefuse(in)
+	if !authorized {
 		return nil
 	}
 	ch := c.app.channels.admit(in.Channel, len(c.subs))
@@ -81,9 +80,33 @@ func (c *client) subscribeAgain(known *subscription) {
 	c.fail(pusher.Errorf(0, "Existing subscription to channel %s", known.ch.name))
 }
 
-// authorize checks that the client may subscribe and returns who it is on a
-// presence channel.
-func (c *client) authorize(in pusher.Subscribe) (pusher.Member, *pusher.Error) {
+// authorizeOrRefuse is authorize for this connection, or for the one that the client goes
+// on from; what is refused is answered.
+func (c *client) authorizeOrRefuse(in pusher.Subscribe) (member pusher.Member, authorized bool) {
+	earlier := in.Grant != nil && in.Grant.Earlier
+	id, refused := c.authorizedID(in.Grant)
+	if refused == "" && earlier && !c.mayGoOn() {
+		refused = "Not signed in as on the connection of the grant"
+	}
+	if refused != "" {
+		c.refuseGrant(in.Channel, refused)
+		return member, false
+	}
+	member, refusal := c.authorize(id, in)
+	switch {
+	case refusal != nil && earlier:
+		c.refuseGrant(in.Channel, refusal.Message)
+	case refusal != nil:
+		c.refuse(in.Channel, refusal, http.StatusUnauthorized)
+	case earlier && pusher.KindOf(in.Channel).Has(pusher.Private):
+		c.Reply(textFrame(pusher.AppendGranted(nil, in.Channel, pusher.AuthFor(c.app, c.ID(), in))))
+	}
+	return member, refusal == nil
+}
+
+// authorize checks that the client may subscribe, with what was signed for a socket id,
+// and returns who it is on a presence channel.
+func (c *client) authorize(id pusher.SocketID, in pusher.Subscribe) (pusher.Member, *pusher.Error) {
 	kind := pusher.KindOf(in.Channel)
 	if kind.Has(pusher.ServerToUser) {
 		if id, _ := pusher.UserOfChannel(in.Channel); c.signedIn == nil || c.signedIn.user.id != id {
@@ -94,7 +117,7 @@ func (c *client) authorize(in pusher.Subscribe) (pusher.Member, *pusher.Error) {
 	if !kind.Has(pusher.Private) {
 		return pusher.Member{}, nil
 	}
-	if refusal := pusher.CheckChannelAuth(c.app, c.ID(), in); refusal != nil {
+	if refusal := pusher.CheckChannelAuth(c.app, id, in); refusal != nil {
 		return pusher.Member{}, refusal
 	}
 	if !kind.Has(pusher.Presence) {

@@ -31,6 +31,7 @@ type Tenant struct {
 	// reads is what its clients may read of the past.
 	reads        limit.Budget
 	terminations terminations
+	leads        leads
 }
 
 // services is what the apps of a node share.
@@ -55,6 +56,9 @@ type services struct {
 	// neighbours knows of users on other nodes.
 	neighbours *neighbours
 	later      later
+	// leadTeller and grants are of clients that go on from earlier connections.
+	leadTeller *leadTeller
+	grants     grantTimes
 	// memory and lingering bound the channels.
 	memory    channelMemory
 	lingering lingering
@@ -127,6 +131,9 @@ func (t *Tenant) Terminated(userID string, id pusher.SocketID) bool {
 func (t *Tenant) issued(id pusher.SocketID) time.Time {
 	return id.StreamExpiry().Add(-t.StreamTime())
 }
+
+// authorizationTime is how long what was authorised may outlive its connection.
+func (t *Tenant) authorizationTime() time.Duration { return max(t.StreamTime(), t.node.grants.keep()) }
 
 // remaining is how long ev is still remembered by a cache channel, and whether
 // it is at all. The zero event is not.

@@ -60,7 +60,7 @@ func (h *Hub) Terminate(ctx context.Context, a *app.App, userID string) {
 		return
 	}
 	// The ids of one node are refused by all.
-	t.terminations.addIDs(told.Call, theirs, false, t.StreamTime())
+	t.terminations.addIDs(told.Call, theirs, false, t.authorizationTime())
 	told.IDs = theirs
 	h.askToTerminate(ctx, told)
 }
@@ -86,13 +86,13 @@ func (h *Hub) askToTerminate(ctx context.Context, told toldTermination) (ids []p
 // user had here. A call that is known has no more to do than to end more ids.
 func (t *Tenant) terminate(told toldTermination, own bool) []pusher.SocketID {
 	// First, so that a client that signs in meanwhile is refused or is found.
-	at, isNew := t.terminations.add(termination{call: told.Call, own: own, userID: told.User, ids: told.IDs}, told.Ago, t.StreamTime())
+	at, isNew := t.terminations.add(termination{call: told.Call, own: own, userID: told.User, ids: told.IDs}, told.Ago, t.authorizationTime())
 	if !isNew {
-		t.terminations.addIDs(told.Call, told.IDs, false, t.StreamTime())
+		t.terminations.addIDs(told.Call, told.IDs, false, t.authorizationTime())
 		return nil
 	}
 	clients, ids := t.users.signedInBefore(told.User, at)
-	t.terminations.addIDs(told.Call, ids, true, t.StreamTime())
+	t.terminations.addIDs(told.Call, ids, true, t.authorizationTime())
 	for _, c := range clients {
 		c.closeWith(terminatedByApp())
 	}

@@ -21,8 +21,8 @@ const (
 )
 
 // terminations knows which authorisations were ended by terminate_connections
-// before their time, for socket ids that outlive their connection: those of a
-// user that are older, and those of the ids that it had. They are forgotten when the ids have
+// before their time, for grants and socket ids that outlive their connection: those of a
+// user that are older, and those of the ids that it had. They are forgotten when these have
 // expired, and when the node ends, which asks the others for theirs when it starts. It
 // is safe for concurrent use.
 type terminations struct {
@@ -140,6 +140,16 @@ func (t *terminations) refuses(userID string, id pusher.SocketID, issued time.Ti
 	}
 	at, ended := t.users[userID]
 	return ended && !issued.After(at)
+}
+
+// endsGrant reports whether a grant of a user, given at the time given, was ended. One
+// that another node has given soon after may seem older than it is; who has it is
+// authorised once more.
+func (t *terminations) endsGrant(userID string, given time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	at, ended := t.users[userID]
+	return ended && given.Before(at.Add(clockSkew))
 }
 
 // catches reports whether a user who signs in now, over a connection that was opened at

@@ -31,6 +31,10 @@ type App struct {
 	UnsubscribedClientEvents bool
 	// UserAuthentication allows pusher:signin (PROTOCOL §2.7).
 	UserAuthentication bool
+	// ResumeGrants lets a client that comes back in time, and can prove that it is the
+	// one that was there, have what it was authorised for without being authorised again
+	// (PROTOCOL §12).
+	ResumeGrants bool
 	// AuthorizedConnections closes, with 4009, a connection that has neither
 	// signed in nor subscribed with authorisation within AuthorizationTimeout.
 	AuthorizedConnections bool

@@ -287,6 +287,7 @@ apps:
     unsubscribed_client_events: true
     client_events_per_second: 0
     user_authentication: false
+    resume_grants: false
     subscription_counts: true
     watchlist: true
     max_connections: 7

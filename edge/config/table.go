@@ -153,6 +153,7 @@ var appSettings = []setting[app.App]{
 	{key: "unsubscribed_client_events", def: "false", help: "also to private and presence channels that they have not subscribed to: whoever knows the key may send there", bind: func(a *app.App) any { return &a.UnsubscribedClientEvents }},
 	{key: "client_events_per_second", def: fmt.Sprint(app.DefaultClientEventsPerSecond), help: "client events a connection may send (4301 above); 0: no limit", bind: func(a *app.App) any { return &a.Limits.ClientEventsPerSecond }},
 	{key: "user_authentication", def: "true", help: "clients may sign in", bind: func(a *app.App) any { return &a.UserAuthentication }},
+	{key: "resume_grants", def: "true", help: "clients with the plugin that come back within session_time are not authorised, nor signed in, by the application again; false: on every connection", bind: func(a *app.App) any { return &a.ResumeGrants }},
 	{key: "subscription_counts", def: "false", help: "send subscription_count events", bind: func(a *app.App) any { return &a.SubscriptionCounts }},
 	{key: "watchlist", def: "false", help: "send online and offline events of watched users", bind: func(a *app.App) any { return &a.Watchlist }},
 	{key: "max_connections", def: "0", help: "connections of the app (4004 above); 0: no limit", bind: func(a *app.App) any { return &a.Limits.MaxConnections }},

@@ -63,16 +63,17 @@ type Subscribe struct {
 	ChannelData string
 	// HasChannelData distinguishes an empty channel_data from none.
 	HasChannelData bool
-	// Replay is nil for a stock client.
+	// Replay and Grant are nil for a stock client.
 	Replay *Replay
+	Grant  *Claim
 }
 
-var subscribeFields = fields{"channel", "auth", "channel_data", "replay"}
+var subscribeFields = fields{"channel", "auth", "channel_data", "replay", "grant"}
 
 // DecodeSubscribe reads the data of pusher:subscribe (PROTOCOL §2.3). An absent
 // or null auth is "". The error is fit for the client.
 func DecodeSubscribe(data []byte) (Subscribe, error) {
-	var v [4][]byte
+	var v [5][]byte
 	if err := decodeData(data, subscribeFields, v[:]); err != nil {
 		return Subscribe{}, err
 	}
@@ -83,7 +84,11 @@ func DecodeSubscribe(data []byte) (Subscribe, error) {
 	if err != nil {
 		return Subscribe{}, err
 	}
-	in := Subscribe{HasChannelData: !isNull(v[2]), Replay: replay}
+	grant, err := decodeClaim(v[4])
+	if err != nil {
+		return Subscribe{}, err
+	}
+	in := Subscribe{HasChannelData: !isNull(v[2]), Replay: replay, Grant: grant}
 	if in.Channel, err = nameValue(v[0], "channel"); err != nil {
 		return Subscribe{}, err
 	}
@@ -106,13 +111,14 @@ func DecodeUnsubscribe(data []byte) (channel string, err error) {
 type Signin struct {
 	Auth     string
 	UserData string
+	Grant    *Claim // nil for a stock client
 }
 
-var signinFields = fields{"auth", "user_data"}
+var signinFields = fields{"auth", "user_data", "grant"}
 
 // DecodeSignin reads the data of pusher:signin (PROTOCOL §2.7).
 func DecodeSignin(data []byte) (Signin, error) {
-	var v [2][]byte
+	var v [3][]byte
 	if err := decodeData(data, signinFields, v[:]); err != nil {
 		return Signin{}, err
 	}
@@ -123,8 +129,12 @@ func DecodeSignin(data []byte) (Signin, error) {
 	if err != nil {
 		return Signin{}, err
 	}
+	grant, err := decodeClaim(v[2])
+	if err != nil {
+		return Signin{}, err
+	}
 	userData, err := stringValue(v[1], "user_data")
-	return Signin{Auth: auth, UserData: userData}, err
+	return Signin{Auth: auth, UserData: userData, Grant: grant}, err
 }
 
 // Member is who a client is on a presence channel.

@@ -59,17 +59,23 @@ type Secrets interface {
 // Whether a presence channel may go without is for the caller to decide. The
 // error reveals the text to sign, never its signature.
 func CheckChannelAuth(s Secrets, id SocketID, in Subscribe) *Error {
+	return checkAuth(s, in.Auth, channelText(id, in), "subscription to "+cut(in.Channel, maxSigned))
+}
+
+func channelText(id SocketID, in Subscribe) string {
 	text := id.String() + ":" + in.Channel
 	if in.HasChannelData {
 		text += ":" + in.ChannelData
 	}
-	return checkAuth(s, in.Auth, text, "subscription to "+cut(in.Channel, maxSigned))
+	return text
 }
 
 // CheckUserAuth verifies the auth of a sign-in (PROTOCOL §2.7).
 func CheckUserAuth(s Secrets, id SocketID, in Signin) *Error {
-	return checkAuth(s, in.Auth, id.String()+"::user::"+in.UserData, "sign-in")
+	return checkAuth(s, in.Auth, userText(id, in), "sign-in")
 }
+
+func userText(id SocketID, in Signin) string { return id.String() + "::user::" + in.UserData }
 
 func checkAuth(s Secrets, auth, text, purpose string) *Error {
 	key, given, colon := strings.Cut(auth, ":")
