@@ -32,13 +32,36 @@ export interface ReplaySettings {
    * to one page. Without it positions live as long as the page.
    */
   storage?: Pick<Storage, 'getItem' | 'setItem' | 'removeItem'>;
+  /**
+   * Where the application is asked for many channels at once, with POST (see
+   * replay/README.md); false: nowhere. Without it that is the endpoint for one channel
+   * with /batch behind it, unless that is a handler of the application's own.
+   */
+  authBatch?: string | false;
 }
 
-/** Settings, or a function that gives them for a channel (without storage). */
-export type Replay = ReplaySettings | ((channel: string) => Omit<ReplaySettings, 'storage'> | undefined);
+/** Settings, or a function that gives them for a channel (without storage and authBatch). */
+export type Replay = ReplaySettings | ((channel: string) => Omit<ReplaySettings, 'storage' | 'authBatch'> | undefined);
+
+/** A channel in what authBatch answers: status is that of an answer for it alone. */
+export interface ChannelAnswer {
+  status: number;
+  auth?: string;
+  channel_data?: string;
+  shared_secret?: string;
+}
 
 /**
- * Adds replay to pusher-js 7 or 8.
+ * What authBatch answers, with status 200, to socket_id=…&channel_names[]=…: by channel.
+ * What it leaves out is asked for alone.
+ */
+export interface BatchAnswer {
+  channels: Record<string, ChannelAnswer>;
+}
+
+/**
+ * Adds replay to pusher-js 7 or 8. The application is not asked again for the channels
+ * and the user of a client that comes back.
  *
  * target is the options for `new Pusher(key, withReplay(options))`, of which a
  * copy is returned, or a Pusher instance, which is returned itself; wrap it

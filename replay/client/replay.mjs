@@ -1,5 +1,6 @@
 // Keeps positions for a stock pusher-js (7 or 8), so that a client that comes
 // back gets exactly what it missed. See replay/README.md.
+import { authorization } from './authorize.mjs';
 
 // storagePeriod is how often, in ms, what is kept is renewed while messages
 // arrive: a position that was good a moment ago says more than an old one.
@@ -44,7 +45,7 @@ function catching(options, settings) {
         set(value) {
           untrap();
           this.config = value;
-          queueMicrotask(() => wrap(this, settings));
+          queueMicrotask(() => wrap(this, settings, options));
         },
       });
       queueMicrotask(untrap);
@@ -79,11 +80,13 @@ const apart = (action) => {
   }
 };
 
-function wrap(pusher, settings = {}) {
+// options are those of the constructor, which version 7 does not keep.
+function wrap(pusher, settings = {}, options = pusher.options) {
   if (wrapped.has(pusher)) return pusher;
   wrapped.add(pusher);
   const { storage } = settings;
   const { send_event: send, unsubscribe, connection: manager } = pusher;
+  const authorized = authorization(pusher, options, settings.authBatch);
   // What a page keeps is one item, under a name that is new with each load, so
   // that it is never another page's. sessionStorage, which is the tab's, knows the
   // name of the load before, with a copy of whose item this one begins; a
@@ -250,10 +253,14 @@ function wrap(pusher, settings = {}) {
     };
   };
 
-  pusher.send_event = (event, data, channel) =>
-    send.call(pusher, event, event == 'pusher:subscribe' ? { ...data, replay: ask(data.channel) } : data, channel);
+  pusher.send_event = (event, data, channel) => {
+    if (event == 'pusher:subscribe') data = { ...data, replay: ask(data.channel), grant: authorized.claim(data.channel) };
+    if (event == 'pusher:signin') data = { ...data, grant: authorized.claim('') };
+    return send.call(pusher, event, data, channel);
+  };
   pusher.unsubscribe = (channel) => {
     entries.delete(channel);
+    authorized.drop(channel);
     heard.delete(channel);
     stop(wishes.get(channel) || {});
     wishes.delete(channel);
@@ -279,6 +286,10 @@ function wrap(pusher, settings = {}) {
     };
     const receive = (message) => {
       let moved;
+      if (/"reecho:grant"/.test(message.data)) {
+        const told = JSON.parse(message.data);
+        if (told.event == 'reecho:grant') return void authorized.hear(told);
+      }
       if (busy.size || /position|reecho:gap/.test(message.data)) {
         const { event, channel, position, data } = JSON.parse(message.data);
         const known = entries.get(channel);
