@@ -143,6 +143,10 @@ func NewHub(ctx context.Context, cfg Config, apps *app.Registry, b *broker.Broke
 	if err != nil {
 		return nil, err
 	}
+	table, terminated, err := openTerminations(ctx, cfg, apps, b)
+	if err != nil {
+		return nil, err
+	}
 	h := newHub(cfg, sources{ //nolint:contextcheck // the context bounds the start only
 		broker: b, logs: replay.LogsOf(b), records: records, others: othersOf(b), rings: ringsOf(b),
 		// What expires must have been compared before.
@@ -155,6 +159,8 @@ func NewHub(ctx context.Context, cfg Config, apps *app.Registry, b *broker.Broke
 	for _, a := range apps.All() {
 		h.tenants[a] = newTenant(h.node, a)
 	}
+	h.node.terminated = table
+	h.remember(terminated)
 	h.join()
 	tasks, stopTask := context.WithCancel(context.WithoutCancel(ctx))
 	h.stopTask = stopTask

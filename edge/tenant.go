@@ -58,6 +58,7 @@ type services struct {
 	later      later
 	// leadTeller and grants are of clients that go on from earlier connections.
 	leadTeller *leadTeller
+	terminated *broker.Store
 	grants     grantTimes
 	// memory and lingering bound the channels.
 	memory    channelMemory

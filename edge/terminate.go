@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"time"
 
+	"reecho/broker"
 	"reecho/broker/cluster"
 	"reecho/edge/app"
 	"reecho/edge/pusher"
@@ -25,6 +27,10 @@ const (
 	// maxRetold bounds what a beat has of them, maxTerminationBytes what an answer has.
 	maxRetold           = 500
 	maxTerminationBytes = 4 << 20
+	// maxTerminationsStored bounds the table of them, in bytes; the oldest go first.
+	maxTerminationsStored = 16 << 20
+	// storeTerminationTimeout bounds how long a call waits for that.
+	storeTerminationTimeout = time.Second
 )
 
 // toldTermination is a termination as nodes tell it each other: its time by no clock.
@@ -35,6 +41,13 @@ type toldTermination struct {
 	User string            `json:"user"`
 	IDs  []pusher.SocketID `json:"ids,omitempty"`
 	Ago  time.Duration     `json:"ago"`
+}
+
+// storedTermination is a termination in its table, of which the time is by the clock of
+// the node that was called: Unix milliseconds.
+type storedTermination struct {
+	toldTermination
+	At int64 `json:"at"`
 }
 
 // size is about how many bytes it has as JSON.
@@ -49,20 +62,67 @@ func (t *toldTermination) size() int { return 100 + len(t.App) + len(t.User) + 6
 func (h *Hub) Terminate(ctx context.Context, a *app.App, userID string) {
 	t := h.tenants[a]
 	told := toldTermination{Call: rand.Text(), App: a.ID, User: userID}
+	at := time.Now()
 	told.IDs = t.terminate(told, true)
-	if h.node.nodes.Single() {
-		return
-	}
 	// What has begun here must not depend on whether the caller waits.
 	ctx = context.WithoutCancel(ctx)
-	theirs := h.askToTerminate(ctx, told)
-	if len(theirs) == 0 {
-		return
+	all := told
+	if !h.node.nodes.Single() {
+		if theirs := h.askToTerminate(ctx, told); len(theirs) > 0 {
+			// The ids of one node are refused by all.
+			t.terminations.addIDs(told.Call, theirs, false, t.authorizationTime())
+			told.IDs, all.IDs = theirs, append(all.IDs, theirs...)
+			h.askToTerminate(ctx, told)
+		}
 	}
-	// The ids of one node are refused by all.
-	t.terminations.addIDs(told.Call, theirs, false, t.authorizationTime())
-	told.IDs = theirs
-	h.askToTerminate(ctx, told)
+	h.storeTermination(ctx, storedTermination{toldTermination: all, At: at.UnixMilli()})
+}
+
+// openTerminations opens the table of terminations, and reads those of before all nodes
+// were stopped: whoever was terminated has a grant, or a socket id of an event stream,
+// that is good after the next start.
+func openTerminations(ctx context.Context, cfg Config, apps *app.Registry, b *broker.Broker) (*broker.Store, []storedTermination, error) {
+	keep := newGrantTimes(cfg.Sessions.Time).keep()
+	for _, a := range apps.All() {
+		keep = max(keep, a.StreamTime())
+	}
+	table, err := b.OpenStore(ctx, broker.StoreConfig{Name: "terminations", MaxAge: keep, MaxBytes: maxTerminationsStored})
+	if err != nil {
+		return nil, nil, fmt.Errorf("open the store of terminations: %w", err)
+	}
+	var all []storedTermination
+	err = table.Each(ctx, func(_ string, v broker.Value) {
+		var stored storedTermination
+		if json.Unmarshal(v.Text, &stored) == nil {
+			all = append(all, stored)
+		}
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("read the store of terminations: %w", err)
+	}
+	return table, all, nil
+}
+
+// remember takes over terminations that were stored.
+func (h *Hub) remember(all []storedTermination) {
+	now := time.Now()
+	for _, stored := range all {
+		if t := h.tenantOf(stored.App); t != nil {
+			ago := max(0, now.Sub(time.UnixMilli(stored.At)))
+			t.terminations.add(termination{call: stored.Call, userID: stored.User, ids: stored.IDs}, ago, t.authorizationTime())
+		}
+	}
+}
+
+// storeTermination keeps it for the next start of all nodes.
+func (h *Hub) storeTermination(ctx context.Context, stored storedTermination) {
+	ctx, cancel := context.WithTimeout(ctx, storeTerminationTimeout)
+	defer cancel()
+	text, _ := json.Marshal(stored) // strings and numbers
+	if _, err := h.node.terminated.Put(ctx, stored.Call, text, broker.AnyRevision); err != nil {
+		h.node.log.Warn("a termination is not stored: if all servers stop now, clients of the user may come back by their grants",
+			slog.String("app", stored.App), slog.Any("error", err))
+	}
 }
 
 // askToTerminate returns the ids that the user had on other nodes.

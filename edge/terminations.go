@@ -23,7 +23,7 @@ const (
 // terminations knows which authorisations were ended by terminate_connections
 // before their time, for grants and socket ids that outlive their connection: those of a
 // user that are older, and those of the ids that it had. They are forgotten when these have
-// expired, and when the node ends, which asks the others for theirs when it starts. It
+// expired. A node that starts reads those that are stored and asks the others for theirs. It
 // is safe for concurrent use.
 type terminations struct {
 	mu    sync.Mutex

@@ -327,6 +327,38 @@ func TestGrantEndsWithTermination(t *testing.T) {
 	try(grant, "private-chat", "", auth, "ended by the application")
 }
 
+// Nor can it after a restart of all servers.
+func TestGrantEndsWithTerminationBeforeRestart(t *testing.T) {
+	t.Parallel()
+	const user = `{"id":"alice"}`
+	dir := t.TempDir()
+	edit := func(c *config.Config) { c.Store.Dir = dir }
+	s := startServerWith(t, edit, grantingApp())
+	grants := make(map[string]told)
+	auths := make(map[string]string)
+	for _, id := range []string{"alice", "bob"} {
+		c := s.connect(t)
+		text := strings.ReplaceAll(user, "alice", id)
+		auths[id] = key + ":" + pusher.Sign(secret, c.socketID+"::user::"+text)
+		c.ask("", text, auths[id], map[string]any{})
+		c.wantGrant()
+		c.want("pusher:signin_success")
+		grants[id] = c.wantGrant()
+	}
+	s.wantCall("POST", base+"/users/alice/terminate_connections", nil, "{}", 200, "{}")
+	if err := s.close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s = startServerWith(t, edit, grantingApp())
+	alice, bob := s.connect(t), s.connect(t)
+	alice.ask("", user, auths["alice"], alice.claimOf(grants["alice"], true))
+	alice.wantGrant()
+	alice.wantRefused("", "ended by the application")
+	bob.ask("", `{"id":"bob"}`, auths["bob"], bob.claimOf(grants["bob"], true))
+	bob.wantGrant()
+	bob.wantGranted("")
+}
+
 // A grant ends with its key, and with its time.
 func TestGrantEndsWithKeyAndTime(t *testing.T) {
 	t.Parallel()

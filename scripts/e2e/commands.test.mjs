@@ -158,7 +158,7 @@ commandTest('status: of a whole cluster, without one node, without two', async (
   assert.deepEqual([all.cluster, all.copies, all.problems], ['test', 3, []]);
   assert.deepEqual(all.nodes.map(({ name, member, alive, ready }) => [name, member, alive, ready]), ['n1', 'n2', 'n3'].map((name) => [name, true, true, true]));
   assert.ok(all.nodes.some(({ name }) => name === all.leader));
-  assert.deepEqual(all.streams.map(({ name }) => name), ['EVENTS-0', 'EVENTS-1', 'EVENTS-2', 'EVENTS-3', 'EVENTS-4', 'EVENTS-5', 'EVENTS-6', 'EVENTS-7', 'STORE-receipts', 'STORE-session-ids', 'STORE-sessions']);
+  assert.deepEqual(all.streams.map(({ name }) => name), ['EVENTS-0', 'EVENTS-1', 'EVENTS-2', 'EVENTS-3', 'EVENTS-4', 'EVENTS-5', 'EVENTS-6', 'EVENTS-7', 'STORE-receipts', 'STORE-session-ids', 'STORE-sessions', 'STORE-terminations']);
   for (const { name, replicas, copies, leader, events } of all.streams) {
     assert.deepEqual([replicas, copies.map(({ node, alive, current }) => [node, alive, current])], [3, ['n1', 'n2', 'n3'].map((node) => [node, true, true])], name);
     assert.ok(leader && (!name.startsWith('EVENTS') || events > 0), name);
