@@ -449,8 +449,7 @@ func TestMeshGrant(t *testing.T) {
 			late := s.connect(t)
 			defer func() { _ = late.conn.Close() }()
 			late.ask("private-chat", "", auth, late.claimOf(grant, true))
-			late.wantGrant()
-			return late.want(grantEvent).told(t).Refused != ""
+			return late.refusal() != ""
 		})
 	}
 
@@ -465,8 +464,7 @@ func TestMeshGrant(t *testing.T) {
 		late := servers[2].connect(t)
 		defer func() { _ = late.conn.Close() }()
 		late.ask("private-chat", "", "x", late.claimOf(before, true))
-		late.wantGrant()
-		return strings.Contains(late.want(grantEvent).told(t).Refused, "another connection")
+		return strings.Contains(late.refusal(), "another connection")
 	})
 	servers[1].wantCall("POST", base+"/users/alice/terminate_connections", nil, "{}", 200, "{}")
 	for _, s := range servers {
@@ -482,16 +480,63 @@ func TestMeshGrant(t *testing.T) {
 	for _, c := range both {
 		c.ask("private-chat", "", auth, c.claimOf(grant, true))
 	}
+	// The other is closed, or refused if its node has heard of the first.
+	over := make(map[*client]bool)
 	poll(t, "one of two to be left", func() bool {
-		left := 0
 		for _, c := range both {
-			select {
-			case end := <-c.closed:
-				c.closed <- end
-			default:
-				left++
-			}
+			over[c] = over[c] || c.lostGrant()
 		}
-		return left == 1
+		return over[both[0]] != over[both[1]]
 	})
+	for _, c := range both {
+		if !over[c] {
+			c.wantNoLoss()
+		}
+	}
+}
+
+// refusal is why the grant is refused; "" if it was taken, or another one was closer.
+func (c *client) refusal() string {
+	c.t.Helper()
+	for {
+		select {
+		case f, open := <-c.frames:
+			if !open {
+				return ""
+			}
+			if f.Event != grantEvent {
+				continue
+			}
+			if data := f.told(c.t); data.Token == "" {
+				return data.Refused
+			}
+		case <-time.After(patience):
+			c.t.Fatal("no answer in time")
+		}
+	}
+}
+
+// lostGrant reports whether the connection was closed, or its grant refused, by now.
+func (c *client) lostGrant() bool {
+	for {
+		select {
+		case f, open := <-c.frames:
+			if !open || f.Event == grantEvent && f.told(c.t).Refused != "" {
+				return true
+			}
+		default:
+			return false
+		}
+	}
+}
+
+// wantNoLoss is that the connection stands and has its channel.
+func (c *client) wantNoLoss() {
+	c.t.Helper()
+	c.sendText(`{"event":"pusher:ping","data":{}}`)
+	for f := c.next(); f.Event != "pusher:pong"; f = c.next() {
+		if f.Event == grantEvent && f.told(c.t).Refused != "" {
+			c.t.Fatalf("got %s", f.raw)
+		}
+	}
 }
