@@ -495,7 +495,7 @@ func TestMeshGrant(t *testing.T) {
 	}
 }
 
-// refusal is why the grant is refused; "" if it was taken, or another one was closer.
+// refusal is why the grant is refused; "" if it was taken, or the connection closed.
 func (c *client) refusal() string {
 	c.t.Helper()
 	for {
