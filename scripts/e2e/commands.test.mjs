@@ -229,7 +229,7 @@ commandTest('from one server to three: positions and sessions go on, nothing is 
   await mesh.run();
   const [first, second, third] = mesh.nodes;
   const manifest = await does(lone, 'export', file);
-  assert.deepEqual([manifest.partitions, manifest.streams.length, manifest.cluster], [8, 11, undefined]);
+  assert.deepEqual([manifest.partitions, manifest.streams.length, manifest.cluster], [8, 12, undefined]);
   await refuses(lone, /is there already/, 'export', file);
   assert.equal((await stat(file)).mode & 0o777, 0o600);
 
@@ -267,7 +267,7 @@ commandTest('from one server to three: positions and sessions go on, nothing is 
   await broken.ended;
   const done = await types(second, 'test\n', 'import', file);
   assert.equal(done.status, 0, done.shown);
-  assert.match(done.shown, /\[#+\.*\] +\d+ % [^]*Done: 11 streams with 70 events are in the cluster/);
+  assert.match(done.shown, /\[#+\.*\] +\d+ % [^]*Done: 12 streams with 70 events are in the cluster/);
   await healthy(third);
   // The run, which a position names too, is another one: that of the cluster.
   const placed = (events) => events.map(({ position, ...event }) => ({ ...event, epoch: position.slice(0, 10), sequence: position.split('-').at(-1) }));
@@ -378,7 +378,7 @@ commandTest('three become five, and three again', async (t) => {
     await node.run();
   }
   const still = await healthy(first);
-  assert.equal(still.streams.length, 19);
+  assert.equal(still.streams.length, 20);
   for (const { name, copies } of still.streams) assert.equal(copies.length, 5, name);
   await same(mesh.nodes, 'match.1', numbers(1, 40));
   // Two may be lost at once now.

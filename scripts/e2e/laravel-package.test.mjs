@@ -6,11 +6,12 @@ import { createHmac, randomBytes } from 'node:crypto';
 import { chmodSync, copyFileSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
+import { withReplay } from '../../replay/client/replay.mjs';
 import { Application, PACKAGE, roots, versionOf } from './lib/application.mjs';
 import { backend, client, connected, masterKey, subscribed } from './lib/clients.mjs';
 import { hooked } from './lib/receiver.mjs';
 import { app, freePort, Server } from './lib/server.mjs';
-import { once } from './lib/wait.mjs';
+import { once, Recorder } from './lib/wait.mjs';
 
 const appKey = `APP_KEY=base64:${randomBytes(32).toString('base64')}`;
 const GRACE = '500ms';
@@ -326,6 +327,31 @@ for (const root of roots) {
     assert.match(await refused(form('1.2:x', ['private-chat.1'])), /socket_id must be/);
     assert.match(await refused(JSON.stringify({ socket_id: socketId, channel_names: [['x']] })), /channel_names must be names/);
     assert.match(await refused('{'), /socket_id must be/);
+  });
+
+  test(`${name}: a page with the plugin asks once, and not again after a restart of the server`, async (t) => {
+    const laravel = new Application(t, root, configured);
+    await laravel.serve();
+    const server = await Server.start(t);
+    // Node's XMLHttpRequest sends no cookies.
+    const channelAuthorization = { transport: 'ajax', endpoint: `${laravel.url}/stateless/broadcasting/auth`, headers: { 'X-User': 'bob' } };
+    const pusher = withReplay(client(t, server, { channelAuthorization }));
+    const names = ['private-chat.1', 'presence-room.1', 'private-encrypted-vault'];
+    const subscriptions = new Recorder('subscriptions');
+    for (const channel of [...names, 'private-chat.secret']) {
+      for (const event of ['subscription_succeeded', 'subscription_error']) {
+        pusher.subscribe(channel).bind(`pusher:${event}`, ({ status }) => subscriptions.push(`${channel} ${status ?? 'succeeded'}`));
+      }
+    }
+    await subscriptions.count(4);
+    assert.deepEqual(subscriptions.items.sort(), ['presence-room.1 succeeded', 'private-chat.1 succeeded', 'private-chat.secret 403', 'private-encrypted-vault succeeded']);
+    await server.stop('SIGKILL');
+    await server.run();
+    await subscriptions.until((items) => names.every((channel) => items.filter((item) => item === `${channel} succeeded`).length === 2));
+    assert.deepEqual(pusher.channel('presence-room.1').members.me, { id: 'bob', info: { name: 'name of bob' } });
+    // The one that was refused is asked for alone.
+    const posts = laravel.read('storage/posts').split('\n').filter((post) => post && post !== '/stateless/broadcasting/auth');
+    assert.deepEqual(posts, ['/stateless/broadcasting/auth/batch']);
   });
 
   test(`${name}: routes are where the configuration says, and cached`, async (t) => {
