@@ -42,8 +42,9 @@ type epollConn struct {
 }
 
 var (
-	_ Conn = (*epollConn)(nil)
-	_ wire = (*epollConn)(nil)
+	_ Conn     = (*epollConn)(nil)
+	_ Deflated = (*epollConn)(nil)
+	_ wire     = (*epollConn)(nil)
 )
 
 // adopt takes over the descriptor of u and serves it. It reports false, with
@@ -55,7 +56,7 @@ func (ps *pollers) adopt(u *upgrade) bool {
 	}
 	_ = u.raw.Close()
 	c := &epollConn{fd: fd, paused: true}
-	c.init(ps.server, c, u.request.Remote)
+	c.init(ps.server, c, u)
 	ps.server.tasks.Add(1) // the handshake's goroutine is still counted
 	ps.all[ps.next.Add(1)%uint32(len(ps.all))].add(c)
 	c.receiver = ps.server.acceptor.Open(c, u.request)

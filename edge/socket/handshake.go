@@ -326,12 +326,14 @@ type upgrade struct {
 	*opening
 	request *Request // its Header needs the opening
 	rest    []byte   // what came behind the request; part of the opening
+	// deflated says that permessage-deflate is negotiated.
+	deflated bool
 }
 
 // upgrade answers the opening handshake and gives the connection to a
 // transport.
 func (s *Server) upgrade(u *upgrade, h *head, key []byte) {
-	u.out = appendSwitching(u.out[:0], key, h.subprotocol())
+	u.out = appendSwitching(u.out[:0], key, h.subprotocol(), s.negotiate(u, h))
 	if _, err := u.conn.Write(u.out); err != nil {
 		u.release()
 		s.drop(u.raw)
@@ -361,8 +363,9 @@ func remoteAddr(conn net.Conn) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// appendSwitching appends the 101 response.
-func appendSwitching(dst, key, subprotocol []byte) []byte {
+// appendSwitching appends the 101 response. extension answers what was offered, ""
+// declines it.
+func appendSwitching(dst, key, subprotocol []byte, extension string) []byte {
 	var text [24 + len(acceptGUID)]byte
 	sum := sha1.Sum(append(append(text[:0], key...), acceptGUID...)) //nolint:gosec // see the import
 	dst = append(dst, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "...)
@@ -370,6 +373,10 @@ func appendSwitching(dst, key, subprotocol []byte) []byte {
 	if subprotocol != nil {
 		dst = append(dst, "\r\nSec-WebSocket-Protocol: "...)
 		dst = append(dst, subprotocol...)
+	}
+	if extension != "" {
+		dst = append(dst, "\r\nSec-WebSocket-Extensions: "...)
+		dst = append(dst, extension...)
 	}
 	return append(dst, "\r\n\r\n"...)
 }

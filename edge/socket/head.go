@@ -184,7 +184,7 @@ func (h *head) isUpgrade() bool { return h.hasToken("Upgrade", "websocket") }
 
 // checkUpgrade judges the opening handshake (RFC 6455 §4.2.1) of a request that
 // checkRequest let pass, and returns its key. Extension offers, also malformed
-// ones, are declined by silence.
+// ones, are no reason to refuse it: see negotiate.
 func (h *head) checkUpgrade() (key []byte, err error) {
 	if string(h.proto) != "HTTP/1.1" {
 		return nil, reject(http.StatusHTTPVersionNotSupported,

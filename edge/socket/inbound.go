@@ -46,6 +46,7 @@ func (l *link) receive(data []byte) (wait func()) {
 	in := l.in
 	if in == nil {
 		in = &fresh
+		in.parser.deflated = l.deflated
 	}
 	rest := in.join(data)
 	consumed, whole := false, false
@@ -58,6 +59,10 @@ func (l *link) receive(data []byte) (wait func()) {
 		m, n, err := in.parser.next(rest, l.server.cfg.MaxMessageBytes)
 		rest = rest[n:]
 		consumed = consumed || n > 0
+		if err == nil && m.isData() {
+			whole = true
+			wait, err = l.deliver(m)
+		}
 		if err != nil || m.op == ws.OpClose {
 			l.pong(pongs)
 			l.peerDone(m, err)
@@ -66,8 +71,6 @@ func (l *link) receive(data []byte) (wait func()) {
 		}
 		switch m.op {
 		case ws.OpText, ws.OpBinary:
-			whole = true
-			wait = l.deliver(m)
 			continue
 		case ws.OpPing, ws.OpPong:
 			if m.op == ws.OpPing {
@@ -88,11 +91,20 @@ func (l *link) receive(data []byte) (wait func()) {
 	return wait
 }
 
-// deliver hands a message to the receiver, unless the connection is closing.
-func (l *link) deliver(m message) (wait func()) {
-	if l.current() != stateOpen {
-		return nil
+// deliver hands a message to the receiver, unless the connection is closing. An
+// error is a *CloseError for the peer.
+func (l *link) deliver(m message) (wait func(), err error) {
+	switch {
+	case l.current() != stateOpen:
+		return nil, nil
+	case m.packed:
+		return l.deliverPacked(m)
 	}
+	return l.hand(m), nil
+}
+
+// hand gives a message to the receiver.
+func (l *link) hand(m message) (wait func()) {
 	if m.op == ws.OpText {
 		return l.receiver.Message(m.payload)
 	}

@@ -78,18 +78,24 @@ func TestHostileFrames(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			eachTransport(t, func(t on) {
 				c, p := mustConnect(t, mustHost(t, t.transport, Config{MaxMessageBytes: limit}))
-				// The ping before is answered, what comes after is not.
-				c.send(append(append(masked(0x89, "before"), tc.frames...), text("after")...))
-				c.wantFrame(ws.OpPong, "before")
-				c.wantClose(tc.code)
-				c.wantEnd()
-				_ = c.Close()
-				wantCode(t, p.wantClosed(t), tc.code, false)
-				if len(p.messages) != 0 {
-					t.Fatalf("got message %q", <-p.messages)
-				}
+				wantViolation(t, c, p, tc.frames, tc.code)
 			})
 		})
+	}
+}
+
+// wantViolation sends frames that close the connection with a code: the ping before is
+// answered, what comes after is not.
+func wantViolation(t testing.TB, c *client, p *peer, frames []byte, code int) {
+	t.Helper()
+	c.send(append(append(masked(0x89, "before"), frames...), text("after")...))
+	c.wantFrame(ws.OpPong, "before")
+	c.wantClose(code)
+	c.wantEnd()
+	_ = c.Close()
+	wantCode(t, p.wantClosed(t), code, false)
+	if len(p.messages) != 0 {
+		t.Fatalf("got message %q", <-p.messages)
 	}
 }
 

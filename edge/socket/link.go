@@ -19,6 +19,7 @@ type link struct {
 	wire     wire
 	receiver Receiver
 	remote   netip.AddrPort
+	deflated bool // permessage-deflate is negotiated
 
 	// Server clock.
 	lastReceived atomic.Int64
@@ -59,13 +60,16 @@ type wire interface {
 	shutLocked(reset bool)
 }
 
-func (l *link) init(s *Server, w wire, remote netip.AddrPort) {
-	l.server, l.wire, l.remote = s, w, remote
+func (l *link) init(s *Server, w wire, u *upgrade) {
+	l.server, l.wire, l.remote, l.deflated = s, w, u.request.Remote, u.deflated
 	l.lastReceived.Store(s.clock())
 }
 
 // Remote implements Conn.
 func (l *link) Remote() netip.AddrPort { return l.remote }
+
+// Deflated implements Deflated.
+func (l *link) Deflated() bool { return l.deflated }
 
 // Queued implements Conn.
 func (l *link) Queued() int {

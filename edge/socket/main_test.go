@@ -111,6 +111,8 @@ type host struct {
 	peers chan *peer
 	wait  func(p *peer, message string) func()
 	open  func(p *peer)
+	// own replaces what Open returns.
+	own func(p *peer) Receiver
 	// accept replaces Open.
 	accept func(c Conn) Receiver
 	// web replaces ServeHTTP.
@@ -118,6 +120,9 @@ type host struct {
 }
 
 func (h *host) Serves(path string) bool { return strings.HasPrefix(path, "/app/") }
+
+// Deflates implements DeflateAcceptor.
+func (h *host) Deflates(path string) bool { return path == "/app/packed" }
 
 func (h *host) Open(c Conn, r *Request) Receiver {
 	if h.accept != nil {
@@ -132,6 +137,9 @@ func (h *host) Open(c Conn, r *Request) Receiver {
 		h.open(p)
 	}
 	h.peers <- p
+	if h.own != nil {
+		return h.own(p)
+	}
 	return p
 }
 

@@ -17,16 +17,28 @@ const maxFragments = 1024
 type message struct {
 	op      ws.OpCode
 	payload []byte
+	packed  bool // the payload is compressed
 }
 
+// isData reports whether it is a text or a binary message.
+func (m *message) isData() bool { return m.op == ws.OpText || m.op == ws.OpBinary }
+
 // parser turns the bytes of a client into messages, by the rules of RFC 6455
-// for a server without extensions. It does no I/O and buffers only the
-// fragments of an unfinished message. The zero value is ready.
+// for a server without extensions, or with permessage-deflate (RFC 7692 §6). It
+// does no I/O, inflates nothing and buffers only the fragments of an unfinished
+// message. The zero value is ready.
 type parser struct {
 	fragments []byte
 	op        ws.OpCode // of the unfinished message; 0 when there is none
+	packed    bool      // it is compressed
+	deflated  bool      // messages may be
 	count     int
 }
+
+// rsv1 is the bit of a header that says that the message is compressed.
+const rsv1 = 0x4
+
+var errNotUTF8 = violation(codeInvalidText, "text is not valid UTF-8")
 
 // next takes the first message off data and says how many bytes it took, which
 // may be some even when there is no whole message. The payload is unmasked in
@@ -111,6 +123,9 @@ func (p *parser) check(h ws.Header, limit int) error {
 	if p.op != 0 {
 		state = state.Set(ws.StateFragmented)
 	}
+	if p.deflated && (h.OpCode == ws.OpText || h.OpCode == ws.OpBinary) {
+		h.Rsv &^= rsv1
+	}
 	if err := ws.CheckHeader(h, state); err != nil {
 		return violation(codeProtocol, err.Error())
 	}
@@ -131,25 +146,25 @@ func (p *parser) check(h ws.Header, limit int) error {
 func (p *parser) take(h ws.Header, payload []byte) (message, error) {
 	if h.OpCode.IsControl() {
 		if h.OpCode == ws.OpClose {
-			return message{h.OpCode, payload}, checkClose(payload)
+			return message{op: h.OpCode, payload: payload}, checkClose(payload)
 		}
-		return message{h.OpCode, payload}, nil
+		return message{op: h.OpCode, payload: payload}, nil
 	}
-	m := message{h.OpCode, payload}
+	m := message{h.OpCode, payload, h.Rsv&rsv1 != 0}
 	if !h.Fin || p.op != 0 {
 		if p.op == 0 {
-			p.op = h.OpCode
+			p.op, p.packed = h.OpCode, m.packed
 		}
 		p.fragments = append(p.fragments, payload...)
 		p.count++
 		if !h.Fin {
 			return message{}, nil
 		}
-		m = message{p.op, p.fragments}
-		*p = parser{}
+		m = message{p.op, p.fragments, p.packed}
+		*p = parser{deflated: p.deflated}
 	}
-	if m.op == ws.OpText && !utf8.Valid(m.payload) {
-		return message{}, violation(codeInvalidText, "text is not valid UTF-8")
+	if m.op == ws.OpText && !m.packed && !utf8.Valid(m.payload) {
+		return message{}, errNotUTF8
 	}
 	return m, nil
 }

@@ -11,9 +11,9 @@ import (
 
 // parse feeds stream in pieces, whose sizes follow from cuts, and lists what
 // came out.
-func parse(stream, cuts []byte, limit int) []string {
+func parse(stream, cuts []byte, limit int, deflated bool) []string {
 	var got []string
-	in := &inbound{}
+	in := &inbound{parser: parser{deflated: deflated}}
 	for i := 0; len(stream) > 0; i++ {
 		size := len(stream)
 		if len(cuts) > 0 {
@@ -37,7 +37,7 @@ func parse(stream, cuts []byte, limit int) []string {
 			if m.op == 0 {
 				break
 			}
-			got = append(got, fmt.Sprintf("%d %q", m.op, m.payload))
+			got = append(got, fmt.Sprintf("%d %q packed=%v", m.op, m.payload, m.packed))
 			if m.op == ws.OpClose {
 				return got
 			}
@@ -54,14 +54,17 @@ func FuzzParser(f *testing.F) {
 	f.Add(closing(1000, "bye"), []byte{3})
 	f.Add(masked(0x81, string(make([]byte, 300))), []byte{200})
 	f.Add([]byte{0x81, 0x80 | 127, 0, 0, 0, 0, 0, 1, 0, 0, 1, 2, 3, 4}, []byte{})
+	f.Add(append(masked(0x41, "\xf2\x48"), masked(0x80, "\xcd\xc9\xc9\x07\x00")...), []byte{4})
 	f.Fuzz(func(t *testing.T, stream, cuts []byte) {
 		const limit = 512
-		whole := parse(stream, nil, limit)
-		if diff := cmp.Diff(whole, parse(stream, cuts, limit)); diff != "" {
-			t.Errorf("pieces give another result (-whole +pieces):\n%s", diff)
-		}
-		if diff := cmp.Diff(whole, parse(stream, []byte{0}, limit)); diff != "" {
-			t.Errorf("single bytes give another result (-whole +bytes):\n%s", diff)
+		for _, deflated := range []bool{false, true} {
+			whole := parse(stream, nil, limit, deflated)
+			if diff := cmp.Diff(whole, parse(stream, cuts, limit, deflated)); diff != "" {
+				t.Errorf("deflated %v: pieces give another result (-whole +pieces):\n%s", deflated, diff)
+			}
+			if diff := cmp.Diff(whole, parse(stream, []byte{0}, limit, deflated)); diff != "" {
+				t.Errorf("deflated %v: single bytes give another result (-whole +bytes):\n%s", deflated, diff)
+			}
 		}
 	})
 }

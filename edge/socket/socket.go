@@ -64,6 +64,14 @@ type Conn interface {
 	Remote() netip.AddrPort
 }
 
+// Deflated is implemented by a Conn that may have negotiated permessage-deflate
+// (RFC 7692).
+type Deflated interface {
+	// Deflated reports whether it has, which never changes: then it can be sent
+	// frames of Compression.Frame, beside others.
+	Deflated() bool
+}
+
 // Receiver is the owner's side of one connection. Its methods are called by
 // one goroutine at a time and in order. Many connections share a goroutine:
 // Message and Binary should not block, what must wait belongs into wait.
@@ -84,6 +92,14 @@ type Receiver interface {
 type BinaryReceiver interface {
 	// Binary is called in the place of Message, and like it.
 	Binary(bytes int) (wait func())
+}
+
+// LimitedReceiver is implemented by a Receiver with a limit of its own for the size
+// of a message. A compressed message is inflated up to that, and beyond it the
+// connection closes with 1009.
+type LimitedReceiver interface {
+	// MessageLimit is in bytes; 0, and at most, is Config.MaxMessageBytes.
+	MessageLimit() int
 }
 
 // ControlReceiver is implemented by a Receiver that bounds the pings and pongs
@@ -114,6 +130,14 @@ type Acceptor interface {
 	// any message. It may Send and Close. r is valid until return; its strings
 	// may be kept. Open may block, which delays this connection only.
 	Open(c Conn, r *Request) Receiver
+}
+
+// DeflateAcceptor is implemented by an Acceptor some of whose connections may be
+// compressed.
+type DeflateAcceptor interface {
+	// Deflates reports whether those of a path that is served may: whether
+	// permessage-deflate is negotiated if the client offers it.
+	Deflates(path string) bool
 }
 
 // Request is what the opening handshake said.

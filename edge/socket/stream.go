@@ -28,14 +28,15 @@ type stream struct {
 }
 
 var (
-	_ Conn = (*stream)(nil)
-	_ wire = (*stream)(nil)
+	_ Conn     = (*stream)(nil)
+	_ Deflated = (*stream)(nil)
+	_ wire     = (*stream)(nil)
 )
 
 // serveStream serves u until the connection is gone.
 func (s *Server) serveStream(u *upgrade) {
 	c := &stream{conn: u.conn, raw: u.raw, wake: make(chan struct{}, 1)}
-	c.init(s, c, u.request.Remote)
+	c.init(s, c, u)
 	s.addStream(c)
 	defer s.removeStream(c)
 	_ = c.conn.SetDeadline(time.Time{})
