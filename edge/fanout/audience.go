@@ -2,14 +2,22 @@ package fanout
 
 // audience is the members of a group on one shard, which owns it.
 type audience struct {
-	plain      []entry // get Event.Frame
-	positioned []entry // get Event.Positioned
-	partial    []entry // get no events yet (see Seat.Partial)
+	listeners
+	// packed are those whose connections take compressed frames; nil before the
+	// first of them.
+	packed  *listeners
+	partial []entry // get no events yet (see Seat.Partial)
 	// written is the sequence of the newest event that was written to all of
 	// them but the partial ones.
 	written uint64
 	// restarts is how often sequences began anew.
 	restarts int
+}
+
+// listeners get what is published.
+type listeners struct {
+	plain      []entry // get Event.Frame
+	positioned []entry // get Event.Positioned
 }
 
 // entry is a place in an audience.
@@ -19,16 +27,23 @@ type entry struct {
 }
 
 func (a *audience) list(s *Seat) *[]entry {
+	all := &a.listeners
 	switch {
 	case s.Partial:
 		return &a.partial
-	case s.Positioned:
-		return &a.positioned
+	case s.packed:
+		all = a.packed
 	}
-	return &a.plain
+	if s.Positioned {
+		return &all.positioned
+	}
+	return &all.plain
 }
 
 func (a *audience) add(m *Member, s *Seat) {
+	if s.packed = m.packed; s.packed && a.packed == nil {
+		a.packed = &listeners{}
+	}
 	list := a.list(s)
 	*list = append(*list, entry{member: m, seat: s})
 	s.place = int32(len(*list))
@@ -67,7 +82,14 @@ func (a *audience) complete(m *Member, s *Seat) {
 func (a *audience) restart(sequence uint64) {
 	a.written = sequence
 	a.restarts++
-	for _, list := range [][]entry{a.plain, a.positioned} {
+	a.listeners.restart(sequence)
+	if a.packed != nil {
+		a.packed.restart(sequence)
+	}
+}
+
+func (l *listeners) restart(sequence uint64) {
+	for _, list := range [][]entry{l.plain, l.positioned} {
 		for _, e := range list {
 			e.seat.Joined = sequence
 		}

@@ -22,19 +22,29 @@ type crowd struct {
 func newCrowd(n int) *crowd {
 	c := &crowd{shard: newShard(0)}
 	c.group = newGroup(&shards{c.shard})
+	c.add(n, func(s *sinkConn) socket.Conn { return s })
+	return c
+}
+
+// packedConn is one that takes compressed frames.
+type packedConn struct{ *sinkConn }
+
+func (packedConn) Deflated() bool { return true }
+
+// add lets n members in.
+func (c *crowd) add(n int, conn func(*sinkConn) socket.Conn) {
 	for range n {
-		conn := &sinkConn{}
-		c.conns = append(c.conns, conn)
+		sink := &sinkConn{}
+		c.conns = append(c.conns, sink)
 		owner := &struct {
 			Member
 			_ [168]byte // as a client has: members are not neighbours in memory
-		}{Member: NewMember(conn, pusher.NewSocketID())}
+		}{Member: NewMember(conn(sink), pusher.NewSocketID())}
 		owner.shard = c.shard
 		c.members = append(c.members, &owner.Member)
 		c.group.Join(&owner.Member, &Seat{}, nil, nil)
 	}
 	c.shard.drain(nil)
-	return c
 }
 
 // events are n ops of frames of about 250 bytes; except marks each as not for
@@ -76,6 +86,27 @@ func TestFanOutAllocations(t *testing.T) {
 		c.deliver(tt.ops) // scratch buffers grow once
 		if n := testing.AllocsPerRun(20, func() { c.deliver(tt.ops) }); n > tt.allows {
 			t.Errorf("%s to %d members: %v allocations, want %v", tt.name, members, n, tt.allows)
+		}
+	}
+}
+
+// Members that take compressed frames cost as little as others do: a buffer more, when
+// several events are joined.
+func TestPackedAllocations(t *testing.T) {
+	const members = 500
+	c := newCrowd(members)
+	c.add(members, func(s *sinkConn) socket.Conn { return packedConn{s} })
+	for _, tt := range []struct {
+		except pusher.SocketID
+		allows float64
+	}{{noSocket, 2}, {noOne, 0}} {
+		ops := c.events(8, tt.except)
+		for i := range ops {
+			ops[i].more = &more{packed: &packed{compress: shout}}
+		}
+		c.deliver(ops)
+		if n := testing.AllocsPerRun(20, func() { c.deliver(ops) }); n > tt.allows {
+			t.Errorf("except %v: %v allocations, want %v", tt.except, n, tt.allows)
 		}
 	}
 }

@@ -9,12 +9,15 @@ import "reecho/edge/pusher"
 // did not make has nobody in it and takes nobody.
 type Group struct {
 	shards *shards
+	// compress is set before the group is used; nil: nothing is compressed.
+	compress func(frame []byte) []byte
 	// audiences[i] belongs to shard i.
 	audiences []audience
 
 	// Guarded by the owner's lock.
 	counts     []int32 // members by shard
 	positioned int     // members that want positions, now or once they are whole
+	packed     int     // members that take compressed frames, the same
 }
 
 // Event is what goes to a whole group. Its frames are kept and must never change.
@@ -38,17 +41,37 @@ func newGroup(all *shards) Group {
 	return Group{shards: all, audiences: make([]audience, len(*all)), counts: make([]int32, len(*all))}
 }
 
+// Compress says how frames are compressed (see socket.Compression) for members whose
+// connections take that (see socket.Deflated): each once, by the first shard that has
+// such a member. With nil, and without it, all get the frames as they are. It is called
+// before the group is used.
+func (g *Group) Compress(compress func(frame []byte) []byte) { g.compress = compress }
+
 // Publish writes an event to all members but those it is not for.
-func (g *Group) Publish(e Event) { g.push(&op{kind: opPublish, Event: e, group: g}) }
+func (g *Group) Publish(e Event) {
+	o := op{kind: opPublish, Event: e, group: g}
+	if p := g.pack(); p != nil {
+		o.more = &more{packed: p}
+	}
+	g.push(&o)
+}
 
 // TellOthers writes a frame to the seats of another name.
-func (g *Group) TellOthers(frame []byte, name string) { g.tell(frame, filter{but: name}) }
+func (g *Group) TellOthers(frame []byte, name string) { g.tell(frame, &filter{but: name}) }
 
 // Alert writes a frame to the seats with Alerts.
-func (g *Group) Alert(frame []byte) { g.tell(frame, filter{alerts: true}) }
+func (g *Group) Alert(frame []byte) { g.tell(frame, &filter{alerts: true}) }
 
-func (g *Group) tell(frame []byte, only filter) {
-	g.push(&op{kind: opPublish, Event: Event{Frame: frame}, group: g, more: &more{only: only}})
+func (g *Group) tell(frame []byte, only *filter) {
+	g.push(&op{kind: opPublish, Event: Event{Frame: frame}, group: g, more: &more{only: only, packed: g.pack()}})
+}
+
+// pack makes room for the compressed frames of an event; nil if nobody takes them.
+func (g *Group) pack() *packed {
+	if g.packed == 0 || g.compress == nil {
+		return nil
+	}
+	return &packed{compress: g.compress}
 }
 
 // push gives an op to every shard that has members.
@@ -90,6 +113,9 @@ func (g *Group) count(m *Member, s *Seat, n int) {
 	g.counts[m.shard.index] += int32(n)
 	if s.Positioned {
 		g.positioned += n
+	}
+	if m.packed {
+		g.packed += n
 	}
 }
 

@@ -1,6 +1,7 @@
 package fanout
 
 import (
+	"bytes"
 	"sync"
 	"testing"
 	"time"
@@ -23,7 +24,11 @@ type keepConn struct {
 	asked  []byte   // what of it were answers
 	writes []string // each one
 	owed   int      // bytes announced and not yet answered
+	packed bool     // takes compressed frames
 }
+
+// Deflated implements socket.Deflated.
+func (c *keepConn) Deflated() bool { return c.packed }
 
 func (c *keepConn) Send(frames [][]byte) error {
 	c.mu.Lock()
@@ -76,11 +81,15 @@ type peer struct {
 	ticks int
 }
 
+// shout stands for compressing.
+func shout(frame []byte) []byte { return bytes.ToUpper(frame) }
+
 func (p *peer) Tick(time.Time) { p.ticks++ }
 
 // newPeer adds a peer to a pool.
-func newPeer(pool *Pool[*peer]) *peer {
-	conn := &keepConn{}
+func newPeer(pool *Pool[*peer]) *peer { return newPeerOn(pool, &keepConn{}) }
+
+func newPeerOn(pool *Pool[*peer], conn *keepConn) *peer {
 	p := &peer{Member: NewMember(conn, pusher.NewSocketID()), conn: conn}
 	pool.Add(p)
 	return p

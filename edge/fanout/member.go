@@ -18,10 +18,15 @@ type Member struct {
 	firstRef, lastRef int32 // frames lined up in the current batch
 	index             int32 // among the owners of the shard
 	excluded          bool  // while an event is linked that is not for it
+
+	packed bool // the connection takes compressed frames; never changes
 }
 
 // NewMember makes a member of a connection, for its Owner to hold.
-func NewMember(conn socket.Conn, id pusher.SocketID) Member { return Member{conn: conn, id: id} }
+func NewMember(conn socket.Conn, id pusher.SocketID) Member {
+	d, ok := conn.(socket.Deflated)
+	return Member{conn: conn, id: id, packed: ok && d.Deflated()}
+}
 
 // Conn returns the connection. What is sent on it directly does not wait for what
 // is on its way through the shard.

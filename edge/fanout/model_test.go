@@ -20,7 +20,9 @@ type world struct {
 	all    []*guest
 	gone   []*guest
 	texts  int
-	fail   func(format string, args ...any)
+	// packing says how many take compressed frames: nobody, half of them, all.
+	packing int
+	fail    func(format string, args ...any)
 }
 
 // room is a group as it should be.
@@ -30,6 +32,7 @@ type room struct {
 	seats    map[*guest]*place
 	sequence uint64
 	written  map[*shard]uint64 // the newest stored event while somebody was there
+	packs    bool              // frames are compressed
 }
 
 // place is a seat as it should be.
@@ -52,14 +55,24 @@ func newWorld(t *testing.T, random *rand.Rand) *world {
 	t.Helper()
 	w := &world{Rand: random, pool: start(t, 1+random.IntN(3))}
 	for i := range 1 + random.IntN(4) {
-		w.groups = append(w.groups, &room{
+		r := &room{
 			Group: w.pool.NewGroup(), name: string(rune('a' + i)), seats: make(map[*guest]*place), written: make(map[*shard]uint64),
-		})
+		}
+		r.packs = w.IntN(3) > 0
+		if r.packs {
+			r.Compress(shout)
+		}
+		w.groups = append(w.groups, r)
 	}
+	w.packing = w.IntN(3)
 	for range 1 + random.IntN(12) {
-		w.all = append(w.all, &guest{peer: newPeer(w.pool)})
+		w.all = append(w.all, w.newGuest())
 	}
 	return w
+}
+
+func (w *world) newGuest() *guest {
+	return &guest{peer: newPeerOn(w.pool, &keepConn{packed: w.IntN(4) < 2*w.packing})}
 }
 
 // frame is a new text.
@@ -132,9 +145,9 @@ func (w *world) publish(r *room) {
 		switch {
 		case at.empty || at.partial || e.Except != noSocket && g.is(e.Except):
 		case at.Positioned && e.Positioned != nil:
-			g.text.Write(e.Positioned)
+			g.heard(r, e.Positioned)
 		default:
-			g.text.Write(e.Frame)
+			g.heard(r, e.Frame)
 		}
 	}
 }
@@ -170,7 +183,7 @@ func (w *world) comeBack(g *guest) {
 	synctest.Wait()
 	w.pool.Remove(g.peer)
 	w.gone = append(w.gone, g)
-	w.all[slices.Index(w.all, g)] = &guest{peer: newPeer(w.pool)}
+	w.all[slices.Index(w.all, g)] = w.newGuest()
 }
 
 // tell sends what is for some only.
@@ -183,9 +196,21 @@ func (w *world) tell(r *room) {
 	}
 	for g, at := range r.seats {
 		if !at.empty && (alert && at.Alerts && !at.partial || !alert && at.Name != name) {
-			g.text.Write(frame)
+			if at.partial {
+				g.text.Write(frame)
+			} else {
+				g.heard(r, frame)
+			}
 		}
 	}
+}
+
+// heard is what a guest gets of what is for many.
+func (g *guest) heard(r *room, frame []byte) {
+	if r.packs && g.conn.packed {
+		frame = shout(frame)
+	}
+	g.text.Write(frame)
 }
 
 func (w *world) name() string { return fmt.Sprintf("user-%d", w.IntN(3)) }
@@ -271,15 +296,19 @@ func (w *world) compare() {
 	}
 	for _, r := range w.groups {
 		counts := make([]int32, len(r.counts))
-		positioned := 0
+		positioned, packed := 0, 0
 		for g, at := range r.seats {
 			counts[g.shard.index]++
 			if at.Positioned {
 				positioned++
 			}
+			if g.conn.packed {
+				packed++
+			}
 		}
-		if fmt.Sprint(counts) != fmt.Sprint(r.counts) || positioned != r.positioned {
-			w.fail("group %s counts %v and %d with positions, want %v and %d", r.name, r.counts, r.positioned, counts, positioned)
+		if fmt.Sprint(counts) != fmt.Sprint(r.counts) || positioned != r.positioned || packed != r.packed {
+			w.fail("group %s counts %v, %d with positions and %d packed, want %v, %d and %d",
+				r.name, r.counts, r.positioned, r.packed, counts, positioned, packed)
 		}
 	}
 }

@@ -25,7 +25,8 @@ const (
 
 // more is what few ops have. Which fields count depends on the op's kind.
 type more struct {
-	only   filter          // opPublish, which without more is for all of the group
+	only   *filter         // opPublish; nil: it is for all of the group
+	packed *packed         // opPublish; nil: nobody takes compressed frames
 	seat   *Seat           // opJoin, opComplete, opLeave
 	frames [][]byte        // opJoin, opComplete, opSend; nil ones are left out
 	done   chan<- struct{} // opJoin, opComplete, opSend: closed when the frames are given to the connection; may be nil
@@ -46,7 +47,9 @@ func (f *filter) takes(s *Seat) bool {
 }
 
 // plain reports whether the op is an event for all of its group.
-func (o *op) plain() bool { return o.kind == opPublish && o.more == nil && o.Except == noSocket }
+func (o *op) plain() bool {
+	return o.kind == opPublish && o.Except == noSocket && (o.more == nil || o.more.only == nil)
+}
 
 func (o *op) bytes() int {
 	n := len(o.Frame)

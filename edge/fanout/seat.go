@@ -3,7 +3,9 @@ package fanout
 // Seat is the place of a member in one group. Its exported fields are set before
 // Group.Join and never change, but for those that Group.Complete ends.
 type Seat struct {
-	place int32 // in the audience's list, from 1; 0: in none; owned by the shard
+	// Owned by the shard.
+	place  int32 // in the audience's list, from 1; 0: in none
+	packed bool  // in a list of audience.packed, once it is not Partial
 
 	// Positioned: it gets Event.Positioned.
 	Positioned bool

@@ -131,8 +131,21 @@ func (s *shard) broadcast(ops []op) {
 	if len(a.positioned) > 0 {
 		s.sendAll(a.positioned, ops, (*op).positionedFrame)
 	}
+	if a.packed != nil {
+		s.broadcastPacked(a.packed, ops)
+	}
 	for i := range ops {
 		a.passed(ops[i].Sequence)
+	}
+}
+
+// broadcastPacked is broadcast for those who take compressed frames.
+func (s *shard) broadcastPacked(to *listeners, ops []op) {
+	if len(to.plain) > 0 {
+		s.sendAll(to.plain, ops, (*op).packedFrame)
+	}
+	if len(to.positioned) > 0 {
+		s.sendAll(to.positioned, ops, (*op).packedPositionedFrame)
 	}
 }
 
@@ -174,10 +187,10 @@ func (s *shard) batch(ops []op) int {
 	for n < len(ops) && events < maxBatchEvents && frames < maxBatchFrames && len(s.refs) < maxBatchRefs {
 		o := &ops[n]
 		switch {
-		case o.more != nil:
-			frames += len(o.more.frames)
 		case o.kind == opPublish:
 			events++
+		case o.more != nil:
+			frames += len(o.more.frames)
 		}
 		s.do(o)
 		n++
@@ -218,24 +231,59 @@ func (s *shard) do(o *op) {
 
 func (s *shard) publish(o *op) {
 	a := &o.group.audiences[s.index]
-	if o.more != nil {
-		s.linkSome(a.plain, o)
-		s.linkSome(a.positioned, o)
-		s.linkSome(a.partial, o)
+	if o.more != nil && o.more.only != nil {
+		s.publishSome(a, o)
 		return
 	}
 	if o.Except == noSocket {
-		s.linkAll(a.plain, o.Frame)
-		s.linkAll(a.positioned, o.positionedFrame())
+		s.publishAll(a, o)
 	} else {
 		had := s.earlier.members[o.Except]
 		exclude(had, true)
-		s.linkOthers(a.plain, o.Except, o.Frame)
-		s.linkOthers(a.positioned, o.Except, o.positionedFrame())
+		s.publishOthers(a, o)
 		exclude(had, false)
 	}
 	// Also for those who were left out: they have got all that is for them.
 	a.passed(o.Sequence)
+}
+
+// publishAll links an event for all of an audience.
+func (s *shard) publishAll(a *audience, o *op) {
+	s.linkAll(a.plain, o.Frame)
+	s.linkAll(a.positioned, o.positionedFrame())
+	if p := a.packed; p != nil {
+		if len(p.plain) > 0 {
+			s.linkAll(p.plain, o.packedFrame())
+		}
+		if len(p.positioned) > 0 {
+			s.linkAll(p.positioned, o.packedPositionedFrame())
+		}
+	}
+}
+
+// publishOthers links an event for all but those it is not for.
+func (s *shard) publishOthers(a *audience, o *op) {
+	s.linkOthers(a.plain, o.Except, o.Frame)
+	s.linkOthers(a.positioned, o.Except, o.positionedFrame())
+	if p := a.packed; p != nil {
+		if len(p.plain) > 0 {
+			s.linkOthers(p.plain, o.Except, o.packedFrame())
+		}
+		if len(p.positioned) > 0 {
+			s.linkOthers(p.positioned, o.Except, o.packedPositionedFrame())
+		}
+	}
+}
+
+// publishSome links what is for some of an audience, which has no position.
+func (s *shard) publishSome(a *audience, o *op) {
+	s.linkSome(a.plain, o, o.Frame)
+	s.linkSome(a.positioned, o, o.Frame)
+	s.linkSome(a.partial, o, o.Frame)
+	if p := a.packed; p != nil && len(p.plain)+len(p.positioned) > 0 {
+		s.linkSome(p.plain, o, o.packedFrame())
+		s.linkSome(p.positioned, o, o.packedFrame())
+	}
 }
 
 func (s *shard) linkAll(members []entry, frame []byte) {
@@ -260,10 +308,10 @@ func exclude(members []*Member, excluded bool) {
 	}
 }
 
-func (s *shard) linkSome(members []entry, o *op) {
+func (s *shard) linkSome(members []entry, o *op, frame []byte) {
 	for _, e := range members {
 		if o.more.only.takes(e.seat) {
-			s.link(e.member, o.Frame, false)
+			s.link(e.member, frame, false)
 		}
 	}
 }
