@@ -57,6 +57,7 @@ var (
 
 func newChannel(a *Tenant, name string) *channel {
 	ch := &channel{app: a, name: name, kind: pusher.KindOf(name), group: a.node.pool.NewGroup()}
+	ch.group.Compress(a.compress)
 	ch.shared = a.share(ch.kind)
 	if hooks := a.node.cfg.Hooks; hooks != nil && !ch.kind.Has(pusher.ServerToUser) {
 		ch.hooks = hooks.Channel(a.App, name)

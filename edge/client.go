@@ -60,6 +60,7 @@ var (
 	_ socket.Receiver        = (*client)(nil)
 	_ socket.BinaryReceiver  = (*client)(nil)
 	_ socket.ControlReceiver = (*client)(nil)
+	_ socket.LimitedReceiver = (*client)(nil)
 )
 
 // Closed implements socket.Receiver: everything the client was part of forgets

@@ -109,7 +109,7 @@ func (c *client) Binary(bytes int) (wait func()) {
 			return c.closeAboveRate(over)
 		}
 		c.fail(over)
-		return c.afterRefusal()
+		return c.afterRefusal(bytes)
 	}
 	c.fail(pusher.Errorf(0, "Binary messages are not supported, send JSON text"))
 	return nil

@@ -40,12 +40,22 @@ func checkSessionID(id string) bool {
 // clientVersion is what a client library's version looks like.
 var clientVersion = regexp.MustCompile(`^[0-9]+(\.[0-9]+)*([-+._][0-9A-Za-z.+_-]*)?$`)
 
-var _ socket.Acceptor = (*Hub)(nil)
+var (
+	_ socket.Acceptor        = (*Hub)(nil)
+	_ socket.DeflateAcceptor = (*Hub)(nil)
+)
 
 // Serves implements socket.Acceptor: the paths of ParsePath.
 func (h *Hub) Serves(path string) bool {
 	_, ok := ParsePath(h.cfg.PathPrefix, path)
 	return ok
+}
+
+// Deflates implements socket.DeflateAcceptor: the clients of apps with compression.
+func (h *Hub) Deflates(path string) bool {
+	p, _ := ParsePath(h.cfg.PathPrefix, path)
+	a := h.apps.ByKey(p.Key)
+	return a != nil && a.Compression
 }
 
 // Open implements socket.Acceptor. A refusal is said in a frame and in the

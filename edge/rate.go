@@ -17,10 +17,12 @@ const (
 	// nearly as much as doing what was asked. So the clients of one address get
 	// refusalsPerSecond of these errors, refusalBurst at once (about a second of
 	// one core); above it nothing is read from a connection for refusalPause
-	// after each.
+	// after each. One of a message of more than refusalBytes counts as several: it
+	// takes as long, and may have been a thousandth of that on its way.
 	refusalsPerSecond = 2000
 	refusalBurst      = 100_000
 	refusalPause      = 10 * time.Millisecond
+	refusalBytes      = 4 << 10
 )
 
 // overRate takes a message of so many bytes from the connection's rates. If
@@ -64,6 +66,9 @@ func (c *client) tooLarge(bytes int) bool {
 	c.closeWith(pusher.Errorf(codeTooBig, "message is too big: %d bytes, limit %d (message_bytes)", bytes, n))
 	return true
 }
+
+// MessageLimit implements socket.LimitedReceiver.
+func (c *client) MessageLimit() int { return c.app.Limits.MessageBytes }
 
 // codeTooBig is that of RFC 6455, for a message above a limit.
 const codeTooBig = 1009
@@ -113,7 +118,7 @@ func (c *client) limitRate(payload []byte, over *pusher.Error) (wait func()) {
 	default:
 		c.fail(over)
 	}
-	return c.afterRefusal()
+	return c.afterRefusal(len(payload))
 }
 
 // closeAboveRate closes the connection with a code that lets the client come back
@@ -123,9 +128,10 @@ func (c *client) closeAboveRate(over *pusher.Error) (wait func()) {
 	return nil
 }
 
-// afterRefusal is what to wait for before the next message is read.
-func (c *client) afterRefusal() (wait func()) {
-	if c.app.node.errors.Take(c.address, 1, refusalsPerSecond, refusalBurst, time.Now()) {
+// afterRefusal is what to wait for before the next message is read, after one of so
+// many bytes.
+func (c *client) afterRefusal(bytes int) (wait func()) {
+	if c.app.node.errors.Take(c.address, 1+bytes/refusalBytes, refusalsPerSecond, refusalBurst, time.Now()) {
 		return nil
 	}
 	return func() { c.pause(refusalPause) }

@@ -14,6 +14,7 @@ import (
 	"reecho/edge/fanout"
 	"reecho/edge/limit"
 	"reecho/edge/pusher"
+	"reecho/edge/socket"
 	"reecho/replay"
 	"reecho/replay/receipt"
 	"reecho/replay/session"
@@ -28,6 +29,8 @@ type Tenant struct {
 	elsewhere   atomic.Int64 // connections on other nodes, as they last said
 	channels    *channels
 	users       *users
+	// compress makes a frame for clients with compression; nil if the app has none.
+	compress func(frame []byte) []byte
 	// reads is what its clients may read of the past.
 	reads        limit.Budget
 	terminations terminations
@@ -73,6 +76,9 @@ func newTenant(node *services, a *app.App) *Tenant {
 	t := &Tenant{App: a, node: node}
 	t.channels = &channels{app: t, seed: maphash.MakeSeed()}
 	t.users = newUsers(t)
+	if a.Compression {
+		t.compress = socket.Compression{MinBytes: a.CompressionMinBytes}.Frame
+	}
 	return t
 }
 

@@ -50,6 +50,11 @@ type App struct {
 	SubscriptionErrors bool
 	// Watchlist allows watchlists at sign-in (PROTOCOL §2.8).
 	Watchlist bool
+	// Compression negotiates permessage-deflate with clients that offer it (RFC 7692).
+	Compression bool
+	// CompressionMinBytes is the size of a frame's text from which it is compressed;
+	// 0: all are.
+	CompressionMinBytes int
 	// LenientProtocol takes a missing or unknown protocol version as 7 and
 	// does not look at the client version.
 	LenientProtocol bool

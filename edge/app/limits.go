@@ -11,6 +11,10 @@ const (
 	// bounds how long a signature that leaked opens streams.
 	DefaultStreamAuthorizationTime = time.Hour
 
+	// DefaultCompressionMinBytes is where compressing makes an event about a third
+	// smaller; below it takes as much of the CPU as a delivery and saves little.
+	DefaultCompressionMinBytes = 256
+
 	DefaultChannelNameLength     = 200   // characters
 	DefaultEventNameLength       = 200   // characters
 	DefaultEventDataBytes        = 10240 // bytes of the data string

@@ -302,6 +302,8 @@ apps:
     subscription_errors: false
     lenient_protocol: true
     lenient_subscribe: true
+    compression: true
+    compression_min_bytes: 1KiB
     limits: {event_data_bytes: 100KiB, cache_ttl: 1h, presence_members: 1000, message_bytes: 5KiB, messages_per_interval: 60, message_interval: 5m}
 `)
 	c, err := Load(source(map[string]string{"config": file}, nil))
@@ -319,7 +321,7 @@ apps:
 	want := &app.App{
 		ID: "5", Credentials: []app.Credential{{Key: "old", Secret: "s1"}, {Key: "new", Secret: "s2"}},
 		TLSOnly: true, AuthorizedConnections: true, AuthorizationTimeout: 5 * time.Second, StreamAuthorizationTime: 10 * time.Minute, SubscriptionCounts: true, Watchlist: true,
-		LenientProtocol: true, LenientSubscribe: true, AllowedOrigins: origins,
+		LenientProtocol: true, LenientSubscribe: true, Compression: true, CompressionMinBytes: 1 << 10, AllowedOrigins: origins,
 		ActivityTimeout: 30 * time.Second, PingInterval: 20 * time.Second, CloseAboveRate: true, UnsubscribedClientEvents: true, Limits: limits,
 	}
 	if diff := cmp.Diff(want, c.Apps[0]); diff != "" {

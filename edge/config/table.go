@@ -167,6 +167,8 @@ var appSettings = []setting[app.App]{
 	{key: "close_above_rate", def: "false", help: "connections above a rate of their messages are closed with 4100 and may come back; false: what they send is answered with an error", bind: func(a *app.App) any { return &a.CloseAboveRate }},
 	{key: "retention_share", def: "0", help: "percent of retention_bytes that the app may fill while other apps need theirs, beyond which its own oldest events go; 0: an equal part of what they leave", bind: func(a *app.App) any { return &a.RetentionShare }},
 	{key: "subscription_errors", def: "true", help: "refused subscriptions get pusher:subscription_error beside pusher:error", bind: func(a *app.App) any { return &a.SubscriptionErrors }},
+	{key: "compression", def: "false", help: "WebSocket clients that offer permessage-deflate get events compressed, each once for all of them, and may send compressed messages", bind: func(a *app.App) any { return &a.Compression }},
+	{key: "compression_min_bytes", def: size(app.DefaultCompressionMinBytes), help: "bytes of an event's frame from which it is compressed; smaller ones gain little; 0: all", bind: func(a *app.App) any { return (*byteSize)(&a.CompressionMinBytes) }},
 	{key: "lenient_protocol", def: "false", help: "accept connections without a valid protocol or client version", bind: func(a *app.App) any { return &a.LenientProtocol }},
 	{key: "lenient_subscribe", def: "false", help: "answer a second subscription with success", bind: func(a *app.App) any { return &a.LenientSubscribe }},
 }

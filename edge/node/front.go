@@ -22,7 +22,10 @@ type doors struct {
 	routes http.Handler
 }
 
-var _ socket.Acceptor = (*front)(nil)
+var (
+	_ socket.Acceptor        = (*front)(nil)
+	_ socket.DeflateAcceptor = (*front)(nil)
+)
 
 // newFront is closed, and says why.
 func newFront(prefix, why string) *front { return &front{waiting: api.Waiting(prefix, why)} }
@@ -40,6 +43,9 @@ func (f *front) Serves(path string) bool {
 func (f *front) Open(conn socket.Conn, r *socket.Request) socket.Receiver {
 	return f.doors.Load().hub.Open(conn, r)
 }
+
+// Deflates implements socket.DeflateAcceptor. It was found open by Serves.
+func (f *front) Deflates(path string) bool { return f.doors.Load().hub.Deflates(path) }
 
 // ServeHTTP implements http.Handler.
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {

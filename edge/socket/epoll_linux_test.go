@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -143,5 +144,17 @@ func TestWaitWithMoreInput(t *testing.T) {
 	p.want(t, "wait")
 	for i := range messages {
 		p.want(t, fmt.Sprintf("%0*d", 1000, i))
+	}
+}
+
+// Idle connections are what a server has most of, and 176 bytes is what the allocator
+// has a size for.
+func TestConnectionSize(t *testing.T) {
+	t.Parallel()
+	if unsafe.Sizeof(uintptr(0)) != 8 {
+		t.Skip("the size is that of 64 bits")
+	}
+	if got := unsafe.Sizeof(epollConn{}); got > 176 {
+		t.Errorf("a connection is %d bytes, want 176 at most", got)
 	}
 }

@@ -19,7 +19,6 @@ type link struct {
 	wire     wire
 	receiver Receiver
 	remote   netip.AddrPort
-	deflated bool // permessage-deflate is negotiated
 
 	// Server clock.
 	lastReceived atomic.Int64
@@ -32,6 +31,9 @@ type link struct {
 	state   state
 	waiting bool // the reading side runs a wait
 	pressed bool // that wait is awaitRelief
+	// deflated: permessage-deflate is negotiated. It is static, and here because
+	// anywhere else it takes eight bytes.
+	deflated bool
 	// own is what answers to the peer's messages cost that are on their way
 	// here (see Owe) or queued. It is read and added to without mu.
 	own      atomic.Int32
