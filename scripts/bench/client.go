@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	mathrand "math/rand/v2"
 	"net"
 	"runtime"
 	"strconv"
@@ -33,6 +34,9 @@ type bench struct {
 
 	sessions bool // give connections a session
 	xhr      bool // see overXHR
+	json     bool // data is JSON, which can be compressed
+	deflate  bool // connections offer permessage-deflate
+	received atomic.Int64
 	pool     chan *publisher
 	poolOnce sync.Once
 
@@ -112,8 +116,12 @@ func (b *bench) open(nc net.Conn, r *bufio.Reader) (socketID string, err error) 
 	if b.sessions {
 		path = "/session/" + rand.Text()
 	}
+	offer := ""
+	if b.deflate {
+		offer = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
+	}
 	if _, err := fmt.Fprintf(nc, "GET %s/app/%s?protocol=7&client=js&version=8.6.0&flash=false HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\n"+
-		"Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n", path, b.o.key, b.t.addr); err != nil {
+		"Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n%s\r\n", path, b.o.key, b.t.addr, offer); err != nil {
 		return "", err
 	}
 	if status, err := r.ReadString('\n'); err != nil || !strings.Contains(status, " 101 ") {
@@ -310,6 +318,7 @@ func (r *reader) read(c *conn, buffer []byte) {
 		_ = unix.EpollCtl(r.epoll, unix.EPOLL_CTL_DEL, c.fd, nil)
 		return
 	}
+	r.b.received.Add(int64(n))
 	var rest []byte
 	if c.path != "" {
 		rest = r.b.lines(buffer[:kept+n])
@@ -318,6 +327,9 @@ func (r *reader) read(c *conn, buffer []byte) {
 	}
 	c.rest = append(c.rest[:0], rest...)
 }
+
+// packed is the bit of a compressed message; only events are.
+const packed = 0x40
 
 // frames handles whole frames and returns what is left.
 func (b *bench) frames(c *conn, data []byte) []byte {
@@ -339,7 +351,11 @@ func (b *bench) frames(c *conn, data []byte) []byte {
 		if len(data) < size+n {
 			return data
 		}
-		b.frame(c, data[0]&0xf, data[size:size+n], now)
+		if data[0]&packed != 0 {
+			b.events.Add(1) // to inflate each would take more than the server does
+		} else {
+			b.frame(c, data[0]&0xf, data[size:size+n], now)
+		}
 		data = data[size+n:]
 	}
 	return data
@@ -387,5 +403,20 @@ func (b *bench) frame(c *conn, opcode byte, payload []byte, now int64) {
 // data is an event's data of the wanted size, with the time of now.
 func (b *bench) data() string {
 	text := mark + fmt.Sprintf("%019d", time.Now().UnixNano())
+	if b.json {
+		return b.items(text)
+	}
 	return text + strings.Repeat("x", max(0, b.o.payload-len(text)))
+}
+
+// items is data of the wanted size that begins with text, as applications have it:
+// JSON in a string, of numbers and words that are others each time.
+func (b *bench) items(text string) string {
+	data := fmt.Appendf(nil, `{\"sent\":\"%s\",\"items\":[`, text)
+	for len(data) < b.o.payload-60 {
+		n := mathrand.IntN(1 << 30) //nolint:gosec // nobody has to guess it
+		word := []string{"Blue shirt", "Red shoes", "Green hat", "Socks"}[n%4]
+		data = fmt.Appendf(data, `{\"sku\":\"SKU-%05d\",\"name\":\"%s\",\"price\":%d.%02d},`, n/4%100_000, word, n%499, n/499%100)
+	}
+	return string(append(data, `{}]}`...))
 }

@@ -70,9 +70,11 @@ type result struct {
 	GeneratorCore float64 `json:"generator_cores_busy"`
 	RSSMiB        float64 `json:"server_rss_mib"`
 	BytesPerConn  float64 `json:"rss_bytes_per_connection,omitempty"`
-	Lost          int64   `json:"lost"`
-	Errors        int64   `json:"errors"`
-	Note          string  `json:"note,omitempty"`
+	// BytesPerDelivery is what came over the connections.
+	BytesPerDelivery float64 `json:"bytes_per_delivery,omitempty"`
+	Lost             int64   `json:"lost"`
+	Errors           int64   `json:"errors"`
+	Note             string  `json:"note,omitempty"`
 }
 
 func (r *result) setLatency(h *histogram) {

@@ -23,6 +23,8 @@ var scenarios = []scenario{
 	{"fanout-1000", fanout(1000, 1, 100)},
 	{"fanout-1000-positions", fanoutTo(1000, 1, 100, positioned, false)},
 	{"fanout-1000-sessions", fanoutTo(1000, 1, 100, public, true)},
+	{"json-1000", steady(false)},
+	{"json-1000-deflate", steady(true)},
 	{"fanout-1000-xhr", overXHR(fanout(1000, 1, 100))},
 	{"fanout-100", fanout(100, 1, 2000)},
 	{"fanout-100-batch", fanout(100, 10, 2000)},
@@ -134,6 +136,31 @@ func fanoutTo(subscribers, batch int, from float64, subscribe func(string) strin
 		})
 		r.Note = fmt.Sprintf("%d subscribers, %.0f events/s, %d per request", subscribers, r.Offered, batch)
 		return r, err
+	}
+}
+
+// steady is 1,000 subscribers that get 50 events a second of JSON, compressed or not:
+// what a delivery costs, in CPU and in bytes.
+func steady(deflate bool) func(context.Context, *bench) (result, error) {
+	return func(_ context.Context, b *bench) (result, error) {
+		const subscribers, rate = 1000, 50
+		b.json, b.deflate = true, deflate
+		if _, err := b.subscribe(subscribers, func(int, *conn) string { return public("match.1") }); err != nil {
+			return result{}, err
+		}
+		publishers, err := b.publishers(1)
+		if err != nil {
+			return result{}, err
+		}
+		var failed error
+		received := b.received.Load()
+		r := b.measure(&b.events, func(until time.Time) int64 {
+			n, err := paced(rate, 1, until, func(int, int) error { return publishers[0].publish("match.1", 1) })
+			failed = err
+			return n * subscribers
+		})
+		r.BytesPerDelivery = float64(b.received.Load()-received) / (r.Rate * b.o.duration.Seconds())
+		return r, failed
 	}
 }
 

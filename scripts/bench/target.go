@@ -32,6 +32,8 @@ const appFile = `apps:
     key: %s
     secret: %s
     client_events_per_second: 0
+    compression: true
+    compression_min_bytes: 0
     limits:
       presence_members: 100000
       channels_per_connection: 0
