@@ -17,6 +17,10 @@ import (
 	"reecho/edge/limit"
 )
 
+// acmeProtocol is what certificate authorities speak that validate a name, if Config.TLS
+// answers them (RFC 8737 §6.2).
+const acmeProtocol = "acme-tls/1"
+
 // tlsHandshakeByte is the first byte of a TLS connection; no HTTP method
 // begins with it.
 const tlsHandshakeByte = 0x16
@@ -180,6 +184,9 @@ func (s *Server) secure(in *incoming, o *opening) net.Conn {
 	if err := conn.Handshake(); err != nil { //nolint:noctx // raw has a deadline, and Shutdown closes it
 		s.log.Debug("TLS handshake failed", slog.Any("remote", in.raw.RemoteAddr()), slog.Any("error", err))
 		return nil
+	}
+	if conn.ConnectionState().NegotiatedProtocol == acmeProtocol {
+		return nil // the handshake was all (RFC 8737 §4)
 	}
 	in.peer.secure = true
 	return conn

@@ -207,6 +207,31 @@ func TestTLSWithoutCertificate(t *testing.T) {
 	}
 }
 
+// Nobody who has shaken hands as a certificate authority is served: it might have been
+// led here from another server (RFC 8737 §4).
+func TestAuthorityIsNotServed(t *testing.T) {
+	t.Parallel()
+	cert, _ := mustCertificate(t)
+	h := mustHost(t, transport{}, Config{TLS: &tls.Config{
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			return &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{acmeProtocol, "http/1.1"}}, nil
+		},
+	}})
+	for protocol, served := range map[string]bool{"http/1.1": true, acmeProtocol: false} {
+		conn, err := tls.Dial("tcp", h.addr, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{protocol}})
+		if err != nil {
+			t.Fatalf("%s: %v", protocol, err)
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(patience))
+		_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+		answer, err := io.ReadAll(conn)
+		if errors.Is(err, context.DeadlineExceeded) || (len(answer) > 0) != served {
+			t.Errorf("%s: got %q, %v", protocol, answer, err)
+		}
+	}
+}
+
 func TestPlaintextBesideTLS(t *testing.T) {
 	t.Parallel()
 	h := mustHost(t, transport{tls: true}, Config{})
