@@ -1,11 +1,46 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
+
+// checkACME reports every problem of certificates from an authority, and what else has to
+// be known of where their keys go.
+func checkACME(c *Config) error {
+	a := &c.ACME
+	problems := []error{a.Validate(), checkPath("acme_ca", a.Authority)}
+	if len(a.Domains) == 0 {
+		return errors.Join(problems...)
+	}
+	if c.TLSCert != "" || c.TLSKey != "" {
+		problems = append(problems, errors.New("acme_domains and tls_cert are set: there is one certificate, leave one of them away"))
+	}
+	if a.HTTPListen != "" && a.HTTPListen == c.Listen {
+		problems = append(problems, fmt.Errorf("acme_http_listen and listen are both %s: give acme_http_listen port 80, or leave it away if port 443 leads to listen", quote(c.Listen)))
+	}
+	if c.Cluster.Cluster != "" && c.ClusterTLSCert == "" {
+		c.warnOnce("acme_domains is set and cluster_tls_cert is not: the certificate's private key goes from server to server in the clear")
+	}
+	for _, u := range c.NATS.URLs {
+		if strings.HasPrefix(u, "nats://") {
+			c.warnOnce("acme_domains and nats_url are set: whoever can read the streams of that NATS server has the certificate's private key, and without TLS who sees its network")
+			break
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// warnOnce makes a warning: what has no app is validated twice.
+func (c *Config) warnOnce(warning string) {
+	if !slices.Contains(c.Warnings, warning) {
+		c.Warnings = append(c.Warnings, warning)
+	}
+}
 
 // certificates takes the certificate that a product's variables name, else the one
 // that Herd or Valet made for the host to which the application speaks TLS.
@@ -32,7 +67,7 @@ func (f *foreign) certificates() {
 
 // certified is what has named a certificate already, "" for nothing.
 func (f *foreign) certified() string {
-	for _, key := range []string{"tls_cert", "tls_key"} {
+	for _, key := range []string{"tls_cert", "tls_key", "acme_domains"} {
 		if where, own := f.own[key]; own {
 			return where
 		}

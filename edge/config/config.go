@@ -17,6 +17,7 @@ import (
 	"reecho/broker/natsd"
 	"reecho/broker/outside"
 	"reecho/edge"
+	"reecho/edge/acme"
 	"reecho/edge/api"
 	"reecho/edge/app"
 	"reecho/edge/socket"
@@ -42,6 +43,7 @@ type Config struct {
 	XHR      xhr.Config
 	API      api.Config
 	Webhooks webhook.Config
+	ACME     acme.Config
 
 	Listen         string   // HOST:PORT or unix:PATH
 	UnixSocketMode string   // octal
@@ -179,7 +181,7 @@ func NewApp() *app.App {
 // defaults there.
 func (c *Config) Validate() error {
 	problems := []error{
-		checkListen(c.Listen), checkPrefix(c.Edge.PathPrefix), checkProxies(c), checkCluster(c),
+		checkListen(c.Listen), checkPrefix(c.Edge.PathPrefix), checkProxies(c), checkCluster(c), checkACME(c),
 		checkPath("data_dir", c.Store.Dir), checkPath("tls_cert", c.TLSCert), checkPath("tls_key", c.TLSKey),
 	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {

@@ -135,7 +135,7 @@ func (f *foreign) notHere(p *product) string {
 		return p.away.host + " and " + p.away.port + " are not both there"
 	case !certified && !isHere(host):
 		return "the application's way to another machine, or to a proxy"
-	case f.scheme(p) == "https" && f.c.TLSCert == "":
+	case f.scheme(p) == "https" && f.c.TLSCert == "" && len(f.c.ACME.Domains) == 0:
 		return "the application speaks TLS and there is no certificate here, so a proxy must be at port " + quoteOdd(port)
 	}
 	return ""

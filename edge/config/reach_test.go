@@ -25,6 +25,13 @@ var reach = []struct{ key, text, sets string }{
 	{"path_prefix", "/below", "API.PathPrefix=/below Edge.PathPrefix=/below Streams.PathPrefix=/below XHR.PathPrefix=/below"},
 	{"tls_cert", "cert.pem", "TLSCert=cert.pem"},
 	{"tls_key", "key.pem", "TLSKey=key.pem"},
+	{"acme_domains", "a.example.com, b.example.com", "ACME.Domains=[a.example.com b.example.com]"},
+	{"acme_email", "admin@example.com", "ACME.Email=admin@example.com"},
+	{"acme_directory", "https://ca.example.com/dir", "ACME.Directory=https://ca.example.com/dir"},
+	{"acme_ca", "ca.pem", "ACME.Authority=ca.pem"},
+	{"acme_http_listen", ":80", "ACME.HTTPListen=:80"},
+	{"acme_eab_key_id", "id", "ACME.BindingID=id"},
+	{"acme_eab_key", "a2V5", "ACME.BindingKey=a2V5"},
 	{"trusted_proxies", "loopback, 10.0.0.0/8", "TrustedProxies=[loopback 10.0.0.0/8]"},
 	{"proxy_protocol", "true", "Socket.ProxyProtocol=true"},
 	{"demo", "true", "Demo=true"},
@@ -131,6 +138,9 @@ var cluster = map[string]string{
 // external are flags of a NATS server of others.
 var external = map[string]string{"node-name": "n1", "nats-url": "nats://old:4222", "nats-tls-cert": "old.pem", "nats-tls-key": "old.pem"}
 
+// domains are flags of a certificate of an authority.
+var domains = map[string]string{"acme-domains": "old.example.com"}
+
 // companions are the flags that a setting cannot be set without.
 var companions = map[string]map[string]string{
 	"node_name": cluster, "cluster_listen": cluster, "cluster_peers": cluster, "cluster_secret": cluster,
@@ -140,9 +150,12 @@ var companions = map[string]map[string]string{
 
 	"nats_url": external, "nats_credentials": external, "nats_tls_ca": external,
 	"nats_tls_cert": external, "nats_tls_key": external, "nats_domain": external, "nats_replicas": external,
-	"tls_cert":       {"tls-cert": "old.pem", "tls-key": "key.pem"},
-	"tls_key":        {"tls-cert": "cert.pem", "tls-key": "old.pem"},
-	"proxy_protocol": {"trusted-proxies": "loopback"},
+	"tls_cert":   {"tls-cert": "old.pem", "tls-key": "key.pem"},
+	"tls_key":    {"tls-cert": "cert.pem", "tls-key": "old.pem"},
+	"acme_email": domains, "acme_directory": domains, "acme_ca": domains, "acme_http_listen": domains,
+	"acme_eab_key_id": {"acme-domains": "old.example.com", "acme-eab-key-id": "old", "acme-eab-key": "b2xk"},
+	"acme_eab_key":    {"acme-domains": "old.example.com", "acme-eab-key-id": "old", "acme-eab-key": "b2xk"},
+	"proxy_protocol":  {"trusted-proxies": "loopback"},
 }
 
 // fields are the exported fields of a Config, and of the Configs in it, by path.

@@ -9,6 +9,7 @@ import (
 	"reecho/broker"
 	"reecho/broker/natsd"
 	"reecho/edge"
+	"reecho/edge/acme"
 	"reecho/edge/api"
 	"reecho/edge/app"
 	"reecho/edge/socket"
@@ -61,6 +62,13 @@ var settings = []setting[Config]{
 	{key: "path_prefix", help: "`PATH` before /app and /apps, for a server below a path", bind: func(c *Config) any { return &c.Edge.PathPrefix }},
 	{key: "tls_cert", help: "`FILE` with the certificate chain (PEM); reloaded when it changes", bind: func(c *Config) any { return &c.TLSCert }},
 	{key: "tls_key", help: "`FILE` with the private key (PEM)", bind: func(c *Config) any { return &c.TLSKey }},
+	{key: "acme_domains", help: "`NAMES` of hosts to get a certificate for from an ACME authority, in the place of tls_cert; who sets them accepts its terms of service. Commas between, no wildcards, 100 at most", bind: func(c *Config) any { return &c.ACME.Domains }},
+	{key: "acme_email", help: "`ADDRESS` to which the authority may write about the account", bind: func(c *Config) any { return &c.ACME.Email }},
+	{key: "acme_directory", def: acme.DefaultDirectory, help: "`URL` of the authority's directory; the default is Let's Encrypt", bind: func(c *Config) any { return &c.ACME.Directory }},
+	{key: "acme_ca", help: "`FILE` with the root certificate of the directory's own server (PEM), if the system does not know it", bind: func(c *Config) any { return &c.ACME.Authority }},
+	{key: "acme_http_listen", help: "`HOST:PORT` that answers challenges of the kind HTTP-01, like :80, to which port 80 of all acme_domains leads; if empty they are TLS-ALPN-01 and answered on listen, to which their port 443 leads", bind: func(c *Config) any { return &c.ACME.HTTPListen }},
+	{key: "acme_eab_key_id", help: "`ID` of the key by which an authority binds the account to a customer (external account binding); none for Let's Encrypt", bind: func(c *Config) any { return &c.ACME.BindingID }},
+	{key: "acme_eab_key", help: "that `KEY`, base64url; others on this machine can see flags, prefer the environment", bind: func(c *Config) any { return &c.ACME.BindingKey }},
 	{key: "trusted_proxies", help: "proxies whose word on a client's address and TLS is taken (X-Forwarded-For, X-Forwarded-Proto, Forwarded): addresses, networks like 10.0.0.0/8, loopback, private, unix; none if empty", bind: func(c *Config) any { return &c.TrustedProxies }},
 	{key: "proxy_protocol", def: "false", help: "connections of trusted_proxies begin with a PROXY protocol header, version 1 or 2", bind: func(c *Config) any { return &c.Socket.ProxyProtocol }},
 	{key: "demo", def: "false", help: "serve the demo page at /demo also when apps are configured; it lets anybody publish on its two channels", bind: func(c *Config) any { return &c.Demo }},

@@ -10,6 +10,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -19,6 +21,7 @@ import (
 	"reecho/broker/natsd"
 	"reecho/broker/outside"
 	"reecho/edge"
+	"reecho/edge/acme"
 	"reecho/edge/api"
 	"reecho/edge/app"
 	"reecho/edge/config"
@@ -47,7 +50,8 @@ type Node struct {
 	server   *socket.Server
 	ledger   *limit.Ledger
 
-	certificate *socket.Certificate // nil without TLS
+	certificate *socket.Certificate // nil without a file of one
+	keeper      *acme.Keeper        // nil without an authority for it
 
 	serving sync.WaitGroup
 	// watching looks at the cluster, if there is one, until stopWatch is called.
@@ -88,6 +92,9 @@ func (n *Node) start(ctx context.Context) error {
 	if err := n.listen(ctx); err != nil {
 		return err
 	}
+	if err := n.keeper.Listen(ctx); err != nil {
+		return err
+	}
 	if n.cfg.Log.Shared {
 		// Others may be awaited for long: who comes is answered meanwhile.
 		if err := n.openServer(); err != nil {
@@ -123,6 +130,7 @@ func (n *Node) start(ctx context.Context) error {
 			return err
 		}
 	}
+	n.keeper.Start(ctx, n.broker, n.cfg.Store.Name)
 	if n.cfg.Log.Shared && (n.cfg.Isolation > 0 || n.leaf != nil) {
 		ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
 		n.stopWatch = stop
@@ -226,6 +234,9 @@ func (n *Node) openNATS(ctx context.Context) (server broker.Dialer, newEpoch boo
 	if err != nil {
 		return nil, false, fmt.Errorf("open the data folder %s: %w", n.cfg.Store.Dir, err)
 	}
+	if n.keeper != nil {
+		warnOfReaders(n.cfg.Store.Dir, n.log)
+	}
 	if n.nats.Trusted() || n.cfg.Log.Shared {
 		return n.nats, false, nil
 	}
@@ -234,19 +245,45 @@ func (n *Node) openNATS(ctx context.Context) (server broker.Dialer, newEpoch boo
 }
 
 func (n *Node) loadCertificate() (*tls.Config, error) {
+	var err error
+	if len(n.cfg.ACME.Domains) > 0 {
+		if n.keeper, err = acme.New(n.cfg.ACME, n.log); err != nil {
+			return nil, fmt.Errorf("prepare the TLS certificate: %w", err)
+		}
+		return n.keeper.TLSConfig(), nil
+	}
 	if n.cfg.TLSCert == "" {
 		return nil, nil //nolint:nilnil // no TLS is a valid configuration
 	}
-	var err error
 	if n.certificate, err = socket.LoadCertificate(n.cfg.TLSCert, n.cfg.TLSKey, n.log); err != nil {
 		return nil, fmt.Errorf("load the TLS certificate: %w", err)
 	}
 	return n.certificate.TLSConfig(), nil
 }
 
-// Reload reads anew what can change without a restart, the TLS certificate,
-// and logs what it did. Connections stay.
+// othersMayRead are the permissions of users that are not the folder's.
+const othersMayRead = 0o055
+
+// warnOfReaders says that a data folder, in which there are private keys, can be read by
+// other users. One that is made here is 0700.
+func warnOfReaders(dir string, log *slog.Logger) {
+	info, err := os.Stat(dir)
+	// Windows has other rights, and shows all of these.
+	if err != nil || info.Mode().Perm()&othersMayRead == 0 || runtime.GOOS == "windows" {
+		return
+	}
+	log.Warn("other users can read the data folder, where the private key of the TLS certificate is",
+		slog.String("folder", dir), slog.String("mode", fmt.Sprintf("%04o", info.Mode().Perm())),
+		slog.String("remedy", fmt.Sprintf("chmod 700 %s", dir)))
+}
+
+// Reload reads anew what can change without a restart, the TLS certificate, or
+// orders one that is due at once, and logs what it did. Connections stay.
 func (n *Node) Reload() {
+	if n.keeper != nil {
+		n.keeper.Retry()
+		return
+	}
 	if n.certificate == nil {
 		n.log.Info("nothing to reload: there is no TLS certificate, other settings need a restart")
 		return
@@ -329,6 +366,7 @@ func (n *Node) Close(ctx context.Context) error {
 	front, cancel := context.WithTimeout(ctx, remaining(ctx)/2)
 	defer cancel()
 	n.hooks.Hold()
+	n.keeper.Close()
 	n.leaveCluster(front)
 	if err := n.closeFront(front); err != nil {
 		n.log.Warn("clients were cut off, they had not finished in time", slog.Any("error", err))
