@@ -170,6 +170,7 @@ test('renewal: the old certificate serves until the new one is there, also while
   assert.ok(Date.now() < first.expires, 'it is renewed before it expires');
   await pebble.run();
   const second = await certified(server.port, NAME, pebble.root, { test: ({ serial }) => serial !== first.serial });
+  await serials.until((items) => items.includes(second.serial));
   watching = false;
   await watch;
   assert.deepEqual([...new Set(serials.items)], [first.serial, second.serial]);
