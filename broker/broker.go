@@ -17,11 +17,13 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
 	"reecho/broker/cluster"
+	"reecho/broker/histogram"
 )
 
 // Broker stores and delivers events. It is safe for concurrent use.
@@ -50,6 +52,9 @@ type Broker struct {
 
 	storesMu sync.Mutex
 	stores   []*Store
+
+	published histogram.Histogram
+	removals  atomic.Uint64 // of events of apps with more than their share
 	// again: the streams cannot be trusted, and all get a new epoch.
 	again bool
 

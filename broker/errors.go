@@ -11,6 +11,8 @@ var (
 	// the event log has failed and is being mended; the text says why. Some of
 	// the events may be stored, if they were on their way when it failed.
 	ErrUnavailable = errors.New("the event log is not available")
+	// ErrLate is an ErrUnavailable: PublishTimeout is over.
+	ErrLate = fmt.Errorf("%w: the stream did not answer in time", ErrUnavailable)
 	// ErrOverloaded: the publish queue is full; trying again later helps. None
 	// of the events is stored.
 	ErrOverloaded = errors.New("the publish queue is full")

@@ -40,6 +40,9 @@ func (b *Broker) Publish(ctx context.Context, records []Record) error {
 		return err
 	}
 	<-c.done
+	if c.err == nil {
+		b.published.Observe(time.Since(c.began))
+	}
 	return c.err
 }
 

@@ -35,6 +35,7 @@ type publisher struct {
 	queue    []*pending
 	queued   int    // bytes
 	reserved int    // bytes that may join them
+	waited   uint64 // events that have waited so
 	newest   uint64 // the highest sequence acknowledged
 	// silent: an event was given up, and the stream has answered nothing since.
 	silent bool
@@ -196,6 +197,7 @@ func (p *publisher) addLocked(e *pending) {
 	}
 	p.queue = append(p.queue, e)
 	p.queued += len(e.record.Frame)
+	p.waited++
 }
 
 // finishLocked ends e, which is not stored, and what was to follow it.
@@ -326,7 +328,7 @@ func (p *publisher) pumpLocked() {
 	for len(p.queue) > 0 && len(p.inFlight) < p.broker.cfg.PublishWindow {
 		// A process that was stopped must not send what has been given up elsewhere.
 		if e, now := p.shiftLocked(), time.Now(); now.Sub(e.first) > p.broker.cfg.PublishTimeout {
-			p.finishLocked(e, errLate)
+			p.finishLocked(e, ErrLate)
 		} else {
 			p.firstSendLocked(e, now)
 		}

@@ -69,10 +69,7 @@ func (p *publisher) repair(now time.Time) {
 	p.pumpLocked()
 }
 
-var (
-	errLate    = fmt.Errorf("%w: the stream did not answer in time", ErrUnavailable)
-	errStalled = fmt.Errorf("%w: the stream has no leader", ErrUnavailable)
-)
+var errStalled = fmt.Errorf("%w: the stream has no leader", ErrUnavailable)
 
 // giveUpLocked fails an event that was tried for too long.
 func (p *publisher) giveUpLocked(e *pending, now time.Time) {
@@ -82,7 +79,7 @@ func (p *publisher) giveUpLocked(e *pending, now time.Time) {
 		p.silent = true
 	}
 	if e.refused == nil {
-		p.finishLocked(e, errLate)
+		p.finishLocked(e, ErrLate)
 		return
 	}
 	p.refusal, p.refusedAt = e.refused, now
@@ -110,7 +107,7 @@ func (p *publisher) probe(ctx context.Context) {
 // stored. Those that had waited for room before may be behind younger ones.
 func (p *publisher) expireLocked(now time.Time) {
 	for len(p.queue) > 0 && now.Sub(p.queue[0].first) > p.broker.cfg.PublishTimeout {
-		p.finishLocked(p.shiftLocked(), errLate)
+		p.finishLocked(p.shiftLocked(), ErrLate)
 	}
 	if !p.repairing || len(p.queue) == 0 {
 		return
@@ -119,7 +116,7 @@ func (p *publisher) expireLocked(now time.Time) {
 		late := now.Sub(e.first) > p.broker.cfg.PublishTimeout
 		if late {
 			p.queued -= len(e.record.Frame)
-			p.finishLocked(e, errLate)
+			p.finishLocked(e, ErrLate)
 		}
 		return late
 	})

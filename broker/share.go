@@ -382,6 +382,7 @@ func (s *share) tell(app string, removed int64) {
 	s.mu.Lock()
 	u := s.usageLocked(app)
 	u.removed += removed
+	s.broker.removals.Add(1)
 	removed = u.removed
 	due := time.Since(u.told) >= tellEvery
 	if due {

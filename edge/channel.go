@@ -8,6 +8,7 @@ import (
 
 	"reecho/broker"
 	"reecho/edge/fanout"
+	"reecho/edge/limit"
 	"reecho/edge/pusher"
 	"reecho/edge/roster"
 	"reecho/edge/socket"
@@ -162,11 +163,12 @@ func (ch *channel) complete(m *fanout.Member, sub *subscription, written chan<- 
 // nodes count: those that join there within the time that the news takes may make it
 // more than the limit.
 func (ch *channel) refuseLocked(member pusher.Member) *pusher.Error {
-	limit := ch.app.Limits.PresenceMembers
-	if !ch.kind.Has(pusher.Presence) || ch.members.Len() < limit || ch.members.Has(member.ID) {
+	most := ch.app.Limits.PresenceMembers
+	if !ch.kind.Has(pusher.Presence) || ch.members.Len() < most || ch.members.Has(member.ID) {
 		return nil
 	}
-	return pusher.Errorf(0, "Channel %s is full: a presence channel holds %d members (presence_members)", ch.name, limit)
+	ch.app.node.cfg.Ledger.Count(limit.PresenceMembers)
+	return pusher.Errorf(0, "Channel %s is full: a presence channel holds %d members (presence_members)", ch.name, most)
 }
 
 // enterLocked counts a subscriber, and returns what is new to the others.
@@ -177,6 +179,7 @@ func (ch *channel) enterLocked(member pusher.Member, now time.Time) (news roster
 		ch.shareJoinLocked(member)
 	}
 	ch.subs++
+	ch.app.tally.entered(ch, member.ID)
 	ch.hookEnteredLocked(member.ID)
 	return news
 }
@@ -240,6 +243,7 @@ func (ch *channel) leave(m *fanout.Member, sub *subscription) {
 		ch.tellNewsLocked(sub.Name, news, now)
 		ch.shareLeaveLocked(sub.Name)
 	}
+	ch.app.tally.left(ch, sub.Name)
 	ch.hookLeftLocked(sub.Name)
 	ch.subsChangedLocked(now)
 }

@@ -25,11 +25,12 @@ type client struct {
 	app *Tenant
 
 	// Owned by the shard.
-	pingAt   uint32 // seconds of the hub's clock: when the next ping is due
-	openedAt uint32 // ms of the hub's clock, of which the upper bits are cut; never changes
-	place    uint64 // see placeOf; never changes
-	pinged   bool
-	protocol uint8 // never changes
+	pingAt    uint32 // seconds of the hub's clock: when the next ping is due
+	openedAt  uint32 // ms of the hub's clock, of which the upper bits are cut; never changes
+	place     uint64 // see placeOf; never changes
+	pinged    bool
+	protocol  uint8     // never changes
+	transport Transport // never changes
 
 	// authorized is set once and read by the shard.
 	authorized atomic.Bool
@@ -85,7 +86,9 @@ func (c *client) forget(err error) {
 	}
 	c.leaveLeads()
 	c.app.connections.Add(-1)
+	c.app.tally.open[c.transport].Add(-1)
 	node := c.app.node
+	node.traffic.end(err)
 	node.pool.Remove(c)
 	if c.acks != nil {
 		c.acks.hold.Release(time.Now())
@@ -99,6 +102,9 @@ func (c *client) forget(err error) {
 
 // fail tells the client what was wrong with a message; the connection stays.
 func (c *client) fail(e *pusher.Error) {
+	if e.Limit != "" {
+		c.app.node.cfg.Ledger.Count(limit.Reason(e.Limit))
+	}
 	c.Reply(textFrame(pusher.AppendError(nil, e, "")))
 }
 
@@ -117,6 +123,7 @@ func (c *client) Tick(now time.Time) {
 	idle := c.Conn().Tick(now)
 	switch {
 	case idle >= c.app.ActivityTimeout+c.app.node.cfg.PongTimeout:
+		c.app.node.cfg.Ledger.Count(limit.PongTimeout)
 		c.closeWith(pusher.Errorf(pusher.CodePongTimeout, "Pong reply not received"))
 	case idle < c.app.ActivityTimeout:
 		c.pinged = false
@@ -130,6 +137,7 @@ func (c *client) Tick(now time.Time) {
 		c.acks.tick(now)
 	}
 	if c.app.AuthorizedConnections && !c.authorized.Load() && now.Sub(c.opened(now)) >= c.app.AuthorizationTimeout {
+		c.app.node.cfg.Ledger.Count(limit.AuthTimeout)
 		c.closeWith(pusher.Errorf(pusher.CodeUnauthorized, "Connection not authorized within timeout"))
 	}
 }

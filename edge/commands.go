@@ -23,6 +23,7 @@ var pongFrame = textFrame(pusher.AppendPong(nil))
 // Message implements socket.Receiver.
 func (c *client) Message(payload []byte) (wait func()) {
 	c.app.node.pool.Wait()
+	c.Received(len(payload))
 	if c.tooLarge(len(payload)) {
 		return nil
 	}
@@ -97,6 +98,7 @@ func (c *client) do(m pusher.Message) (wait func()) {
 // messages (PROTOCOL §1.4).
 func (c *client) Binary(bytes int) (wait func()) {
 	c.app.node.pool.Wait()
+	c.Received(bytes)
 	if c.tooLarge(bytes) {
 		return nil
 	}
@@ -150,6 +152,7 @@ func (c *client) authorizeUser(in pusher.Signin) (who pusher.User, authorized bo
 	case refusal != nil && earlier:
 		c.refuseGrant("", refusal.Message)
 	case refusal != nil:
+		c.app.tally.failures[failedSignin].Add(1)
 		c.fail(refusal)
 	case earlier && who.ID != c.standing.Load().from.User:
 		c.refuseGrant("", "Nobody, or another user, was signed in on the connection of the grant")
@@ -173,6 +176,7 @@ func (c *client) signIn(who pusher.User, userData string) (wait func()) {
 		c.closeWith(terminatedByApp())
 	}
 	if excess {
+		c.app.node.cfg.Ledger.Count(limit.Watchlist)
 		c.fail(pusher.Errorf(pusher.CodeWatchlistLimit, "Watchlist limit exceeded: the first %d users are watched (watchlist_users)", len(watchlist)))
 	}
 	if !watch {
@@ -214,6 +218,7 @@ func (c *client) clientEvent(m pusher.Message) {
 		c.fail(refusal)
 		return
 	}
+	c.app.tally.whispers.Add(1)
 	// An unsubscribed sender has no user id, and perhaps no other subscriber here.
 	var userID string
 	var ch *channel
@@ -256,6 +261,7 @@ func (c *client) checkClientEvent(m pusher.Message, data string) (*subscription,
 		return nil, pusher.Errorf(0, "Client event rejected: %v", err)
 	}
 	if len(data) > limits.ClientEventDataBytes {
+		c.app.node.cfg.Ledger.Count(limit.ClientEventData)
 		return nil, pusher.Errorf(0, "Client event rejected: its data is %d bytes, limit %d (client_event_data_bytes)", len(data), limits.ClientEventDataBytes)
 	}
 	sub := c.find(m.Channel)

@@ -202,6 +202,7 @@ func (c *client) mayGoOn() bool {
 // refuseGrant tells the client that it has to be authorised as ever; channel "" is the
 // sign-in.
 func (c *client) refuseGrant(channel, reason string) {
+	c.app.tally.failures[failedGrant].Add(1)
 	c.Reply(textFrame(pusher.AppendGrantRefused(nil, channel, reason)))
 }
 

@@ -35,9 +35,11 @@ type Confirm func(channel string, o pusher.Outcome, returning bool) [][]byte
 // CodeReconnect.
 func (h *Hub) Attach(a *Tenant, p Peer) (*Guest, *pusher.Error) {
 	if refusal := a.count(); refusal != nil {
+		h.node.traffic.refused.add(refusal.Code)
 		return nil, refusal
 	}
 	c := newClient(a, p.Conn, p.ID, p.Address)
+	c.transport = EventStream
 	c.authorized.Store(p.Authorized)
 	h.add(c)
 	return &Guest{client: c}, nil

@@ -78,12 +78,16 @@ func (h *Hub) Open(conn socket.Conn, r *socket.Request) socket.Receiver {
 		_ = conn.Send([][]byte{textFrame(pusher.AppendError(nil, refusal, ""))})
 		conn.Close(refusal.Code, refusal.Message)
 		h.node.census.enterRefused()
+		h.node.traffic.refused.add(refusal.Code)
 		r := &refused{conn: conn, refusals: &h.refusals, census: &h.node.census}
 		h.refusals.watch(r, time.Now())
 		return r
 	}
 	c := newClient(a, conn, pusher.NewSocketID(), r.Client)
 	c.protocol, c.pingAt, c.place = protocol, a.firstPing(c.ID()), placeOf(r.Origin, path.Session)
+	if r.Fallback {
+		c.transport = Fallback
+	}
 	var scratch [160]byte // stays on the stack
 	_ = conn.Send([][]byte{textFrame(pusher.AppendConnectionEstablished(scratch[:0], c.ID(), int(a.ActivityTimeout.Seconds())))})
 	if path.HasSession {
@@ -107,6 +111,8 @@ func newClient(a *Tenant, conn socket.Conn, id pusher.SocketID, address netip.Ad
 
 // add gives a new client its shard.
 func (h *Hub) add(c *client) {
+	c.app.tally.opened[c.transport].Add(1)
+	c.app.tally.open[c.transport].Add(1)
 	h.node.pool.Add(c)
 	if h.node.census.isClosing() {
 		// Admitted just before: the wave it belongs to may have been over.

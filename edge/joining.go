@@ -198,7 +198,9 @@ func (j *joining) frames(p *replay.Part) [][]byte {
 		// Parts were sent already: what comes next does not follow on them.
 		frames = append(frames, j.resumed(p.Outcome))
 	}
+	before := len(frames)
 	frames = p.AppendFrames(frames)
+	j.c.app.node.traffic.replays.events.Add(uint64(len(frames) - before))
 	// A client that came back has the cached event, or gets it again with the
 	// rest, unless there is a gap.
 	if p.Last && p.Len() == 0 && (p.First && !j.returning || p.Outcome.Reason != "") {
@@ -214,6 +216,9 @@ func (j *joining) appendOutcome(frames [][]byte, o replay.Outcome) [][]byte {
 	} else {
 		told := pusher.Outcome{Events: o.Events, Position: o.Position.String(), Reason: string(o.Reason)}
 		if j.confirm != nil {
+			if j.returning {
+				j.c.app.node.traffic.replays.note(o.Reason)
+			}
 			return append(frames, j.confirm(j.ch.name, told, j.returning)...)
 		}
 		frames = append(frames, j.ch.successLocked(j.member.ID, string(pusher.AppendOutcome(nil, told))))
@@ -225,5 +230,6 @@ func (j *joining) appendOutcome(frames [][]byte, o replay.Outcome) [][]byte {
 }
 
 func (j *joining) resumed(o replay.Outcome) []byte {
+	j.c.app.node.traffic.replays.note(o.Reason)
 	return textFrame(pusher.AppendResumed(nil, j.ch.name, o.Events, string(o.Reason)))
 }

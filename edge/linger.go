@@ -80,6 +80,13 @@ func (l *lingering) add(ch *channel, since time.Time) {
 	l.bytes += costOf(ch)
 }
 
+// size is how many bytes they have.
+func (l *lingering) size() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.bytes
+}
+
 // remove takes out a channel that is not idle any more or closed.
 func (l *lingering) remove(ch *channel) {
 	l.mu.Lock()

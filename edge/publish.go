@@ -57,11 +57,16 @@ func (h *Hub) PublishOnce(ctx context.Context, a *app.App, events []pusher.Publi
 	}
 	answer, err := h.node.receipts.Publish(ctx, &receipt.Publish{
 		App: a.ID, Key: once.Key, Content: once.Content, Records: records,
-		Answer: func() []byte { return once.Answer(Stored{h.node.broker, records}) },
+		Answer: func() []byte {
+			// It is called by the try that stored them.
+			h.tenants[a].tally.published.Add(uint64(len(records)))
+			return once.Answer(Stored{h.node.broker, records})
+		},
 	})
 	if errors.Is(err, receipt.ErrFull) {
 		h.cfg.Ledger.Note(limit.Idempotency, slog.String("app", a.ID))
 	}
+	h.countRefused(err)
 	if err != nil {
 		return nil, fmt.Errorf("publish with a key: %w", err)
 	}
@@ -89,7 +94,22 @@ func (h *Hub) store(ctx context.Context, a *app.App, events []pusher.Publish) (S
 	if err != nil {
 		return Stored{}, err
 	}
-	return Stored{h.node.broker, records}, h.node.broker.Publish(context.WithoutCancel(ctx), records)
+	if err := h.node.broker.Publish(context.WithoutCancel(ctx), records); err != nil {
+		h.countRefused(err)
+		return Stored{}, err
+	}
+	h.tenants[a].tally.published.Add(uint64(len(records)))
+	return Stored{h.node.broker, records}, nil
+}
+
+// countRefused counts which limit of the log an error of it is about, if any.
+func (h *Hub) countRefused(err error) {
+	switch {
+	case errors.Is(err, broker.ErrOverloaded):
+		h.cfg.Ledger.Count(limit.PublishQueue)
+	case errors.Is(err, broker.ErrLate):
+		h.cfg.Ledger.Count(limit.PublishTimeout)
+	}
 }
 
 // records checks events and makes what is stored of them.
@@ -98,6 +118,9 @@ func (h *Hub) records(a *app.App, events []pusher.Publish) ([]broker.Record, err
 	for i := range events {
 		if refusal := h.checkPublish(a, &events[i]); refusal != nil {
 			refusal.Event = i
+			if refusal.Limit != "" {
+				h.cfg.Ledger.Count(limit.Reason(refusal.Limit))
+			}
 			return nil, refusal
 		}
 		total += len(events[i].Channels)
@@ -131,9 +154,9 @@ func (h *Hub) checkPublish(a *app.App, ev *pusher.Publish) *pusher.PublishError 
 	}
 	size := pusher.FrameSize("", ev.Name, ev.Data)
 	for _, name := range ev.Channels {
-		if limit := h.node.broker.Log(broker.Ref{App: a.ID, Channel: name}).MaxFrame(); size+len(name) > limit {
+		if most := h.node.broker.Log(broker.Ref{App: a.ID, Channel: name}).MaxFrame(); size+len(name) > most {
 			return pusher.TooLarge("The data content of this event exceeds the allowed maximum: with its JSON escapes it is %d bytes, and channel %s stores events of at most %d bytes",
-				size+len(name), pusher.Cut(name), limit)
+				size+len(name), pusher.Cut(name), most)
 		}
 	}
 	return nil

@@ -63,6 +63,7 @@ func (c *client) tooLarge(bytes int) bool {
 	if n == 0 || bytes <= n {
 		return false
 	}
+	c.app.node.cfg.Ledger.Count(limit.AppMessageSize)
 	c.closeWith(pusher.Errorf(codeTooBig, "message is too big: %d bytes, limit %d (message_bytes)", bytes, n))
 	return true
 }

@@ -97,6 +97,7 @@ func (c *client) authorizeOrRefuse(in pusher.Subscribe) (member pusher.Member, a
 	case refusal != nil && earlier:
 		c.refuseGrant(in.Channel, refusal.Message)
 	case refusal != nil:
+		c.app.tally.failures[failedSubscription].Add(1)
 		c.refuse(in.Channel, refusal, http.StatusUnauthorized)
 	case earlier && pusher.KindOf(in.Channel).Has(pusher.Private):
 		c.Reply(textFrame(pusher.AppendGranted(nil, in.Channel, pusher.AuthFor(c.app, c.ID(), in))))

@@ -35,6 +35,7 @@ type Tenant struct {
 	reads        limit.Budget
 	terminations terminations
 	leads        leads
+	tally        tally
 }
 
 // services is what the apps of a node share.
@@ -70,6 +71,7 @@ type services struct {
 	// of those who want the past.
 	replays, pasts limit.Turns
 	errors         limit.Rates // answers to messages above their rate
+	traffic        traffic
 }
 
 func newTenant(node *services, a *app.App) *Tenant {

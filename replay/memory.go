@@ -13,6 +13,8 @@ import (
 type Memory struct {
 	limit int64
 	bytes atomic.Int64
+	// evicted is how many rings had to go.
+	evicted atomic.Uint64
 
 	mu    sync.Mutex
 	rings list.List // of *Share, coldest first
@@ -64,6 +66,7 @@ func (m *Memory) Reclaim() {
 			return
 		}
 		if s, ok := coldest.Value.(*Share); ok {
+			m.evicted.Add(1)
 			s.Evict()
 		}
 	}

@@ -131,6 +131,12 @@ func (n *Node) Close() {
 	n.history.Close()
 }
 
+// Memory is how many bytes of events are kept in memory for clients that come back, how
+// many may be, and how many channels have lost theirs for that.
+func (n *Node) Memory() (bytes, limit int64, evicted uint64) {
+	return n.memory.Bytes(), n.memory.limit, n.memory.evicted.Load()
+}
+
 // remember compares a channel with the log from now on; false: the node is
 // closed.
 func (n *Node) remember(ch *Channel) bool {

@@ -10,10 +10,12 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"reecho/broker"
 	"reecho/edge"
 	"reecho/edge/app"
+	"reecho/edge/limit"
 	"reecho/edge/pusher"
 	"reecho/edge/socket"
 	"reecho/replay/receipt"
@@ -26,6 +28,8 @@ type API struct {
 	memory *memory
 	ready  func(context.Context) error
 	log    *slog.Logger
+	// tallies are those of routes, and the last of what is none.
+	tallies []tally
 }
 
 // New makes an API over hub. ready tells whether publishes can be taken. The
@@ -37,7 +41,7 @@ func New(cfg Config, hub *edge.Hub, ready func(context.Context) error, log *slog
 	cfg = cfg.withDefaults()
 	return &API{
 		cfg: cfg, hub: hub, log: log, memory: &memory{limit: int64(cfg.RequestMemory), ledger: cfg.Ledger},
-		ready: ready,
+		ready: ready, tallies: make([]tally, len(routes)+1),
 	}, nil
 }
 
@@ -54,14 +58,21 @@ type call struct {
 type failure struct {
 	status int
 	text   string
-	allow  string // 405: the methods there are
+	allow  string       // 405: the methods there are
+	limit  limit.Reason // that it is about, to be counted; "": none
 }
 
 // Error implements error.
 func (f *failure) Error() string { return f.text }
 
 func failf(status int, format string, args ...any) *failure {
-	return &failure{status: status, text: pusher.Sentence(format, args...)}
+	return &failure{status: status, text: pusher.Sentence(format, args...), limit: limit.Reason(pusher.LimitOf(args...))}
+}
+
+// of says which limit it is about.
+func (f *failure) of(reason limit.Reason) *failure {
+	f.limit = reason
+	return f
 }
 
 // badRequest is 400 with what err says.
@@ -77,7 +88,9 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if rest, ok := strings.CutPrefix(path, "/apps/"); ok {
-		a.serveApp(w, r, rest)
+		began, answer := time.Now(), &recorder{ResponseWriter: w, status: http.StatusOK}
+		route := a.serveApp(answer, r, rest)
+		a.tallies[route].note(answer.status, time.Since(began))
 		return
 	}
 	// Health checks that were set up for soketi (/ and /ready), Reverb (/up) or
@@ -94,11 +107,12 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serveApp handles /apps/{id}/…; rest is what follows /apps/, escaped.
-func (a *API) serveApp(w http.ResponseWriter, r *http.Request, rest string) {
+// serveApp handles /apps/{id}/…; rest is what follows /apps/, escaped. It returns which
+// route that was, by its index in API.tallies.
+func (a *API) serveApp(w http.ResponseWriter, r *http.Request, rest string) (route int) {
 	body := newBuffer(a.memory, w)
 	defer body.putBack()
-	answer, err := a.handle(r, rest, body)
+	route, answer, err := a.handle(r, rest, body)
 	if err != nil {
 		// Before the answer: whoever is slow to read it holds no memory.
 		body.release()
@@ -108,54 +122,57 @@ func (a *API) serveApp(w http.ResponseWriter, r *http.Request, rest string) {
 		}
 		a.fail(w, r, err)
 		finish()
-		return
+		return route
 	}
 	if answer == nil {
 		// Only the deprecated publish answers so (PROTOCOL §5.3).
 		w.WriteHeader(http.StatusAccepted)
-		return
+		return route
 	}
 	// With 200 and nothing near it: the library for PHP takes a 201 or 204 for
 	// an exception (PROTOCOL §5.1).
 	w.Header()["Content-Type"] = contentTypeJSON
 	_, _ = w.Write(answer) //nolint:gosec // JSON as application/json; a caller that went away has its event stored
+	return route
 }
 
 // handle makes all the checks that need no body before it reads one: keys are
 // no secrets, but whoever has none does not get that far.
-func (a *API) handle(r *http.Request, rest string, body *buffer) (answer []byte, err error) {
+func (a *API) handle(r *http.Request, rest string, body *buffer) (at int, answer []byte, err error) {
+	at = len(routes)
 	id, path, _ := strings.Cut(rest, "/")
 	if id, err = url.PathUnescape(id); err != nil || id == "." || id == ".." {
-		return nil, errNotFound
+		return at, nil, errNotFound
 	}
 	query, err := a.parseQuery(r.URL.RawQuery)
 	if err != nil {
-		return nil, err
+		return at, nil, err
 	}
 	owner, err := a.findApp(id, query)
 	if err != nil {
-		return nil, err
+		return at, nil, err
 	}
-	route, argument, err := findRoute(r.Method, path)
+	at, route, argument, err := findRoute(r.Method, path)
 	if err != nil {
-		return nil, err
+		return at, nil, err
 	}
 	c := &call{api: a, app: owner, r: r, query: query}
 	if err := c.checkKey(); err != nil {
-		return nil, err
+		return at, nil, err
 	}
 	if c.body, err = body.read(r, owner.Limits.RequestBytes); err != nil {
-		return nil, err
+		return at, nil, err
 	}
 	if err := c.checkSignature(); err != nil {
-		return nil, err
+		return at, nil, err
 	}
-	return route(c, argument)
+	answer, err = route(c, argument)
+	return at, answer, err
 }
 
 func (a *API) parseQuery(raw string) (*pusher.Query, error) {
 	if len(raw) > a.cfg.QueryBytes {
-		return nil, failf(http.StatusRequestURITooLong, "The query is %d bytes, limit %d (max_query_bytes)", len(raw), a.cfg.QueryBytes)
+		return nil, failf(http.StatusRequestURITooLong, "The query is %d bytes, limit %d (max_query_bytes)", len(raw), a.cfg.QueryBytes).of(limit.QuerySize)
 	}
 	query, err := pusher.ParseQuery(raw, a.cfg.QueryParameters)
 	if err != nil {
@@ -250,6 +267,9 @@ func answerText(w http.ResponseWriter, status int, text string) {
 // it to their user as it is, Laravel as "Pusher error: …", and none parses it.
 func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 	f := a.failure(r, err)
+	if f.limit != "" {
+		a.cfg.Ledger.Count(f.limit)
+	}
 	if f.allow != "" {
 		w.Header().Set("Allow", f.allow)
 	}

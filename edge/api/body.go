@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"reecho/edge/limit"
 )
 
 const (
@@ -72,22 +74,22 @@ func (b *buffer) interrupt() {
 	}
 }
 
-// read reads a body of at most limit bytes, chunked or not, of any type. What
+// read reads a body of at most so many bytes, chunked or not, of any type. What
 // there will never be memory for is too large, and not a matter of trying again.
-func (b *buffer) read(r *http.Request, limit int) ([]byte, error) {
+func (b *buffer) read(r *http.Request, most int) ([]byte, error) {
 	if r.Body == nil || r.ContentLength == 0 {
 		b.whole = true
 		return nil, nil
 	}
-	setting := "request_bytes"
-	if most := b.memory.largest(); most < limit {
-		limit, setting = most, "request_memory"
+	setting := limit.RequestSize
+	if largest := b.memory.largest(); largest < most {
+		most, setting = largest, limit.RequestMemory
 	}
-	if r.ContentLength > int64(limit) {
-		return nil, tooLarge(limit, setting)
+	if r.ContentLength > int64(most) {
+		return nil, tooLarge(most, setting)
 	}
 	for {
-		if err := b.makeRoom(limit); err != nil {
+		if err := b.makeRoom(most); err != nil {
 			return nil, err
 		}
 		n, err := r.Body.Read(b.bytes[len(b.bytes):cap(b.bytes)])
@@ -96,8 +98,8 @@ func (b *buffer) read(r *http.Request, limit int) ([]byte, error) {
 			return nil, b.memory.full()
 		}
 		switch {
-		case len(b.bytes) > limit: // a chunked body announces no length
-			return nil, tooLarge(limit, setting)
+		case len(b.bytes) > most: // a chunked body announces no length
+			return nil, tooLarge(most, setting)
 		case errors.Is(err, io.EOF):
 			b.whole = true
 			return b.bytes, nil
@@ -154,8 +156,8 @@ func newBlock(size int) ([]byte, *block) {
 
 func (b *block) put() { blocks[b.class].Put(b) }
 
-func tooLarge(limit int, setting string) error {
-	return failf(http.StatusRequestEntityTooLarge, "The request body exceeds the allowed maximum (%d bytes, %s)", limit, setting)
+func tooLarge(most int, setting limit.Reason) error {
+	return failf(http.StatusRequestEntityTooLarge, "The request body exceeds the allowed maximum (%d bytes, %s)", most, setting).of(setting)
 }
 
 // closing makes a refusal go out before the body has come: net/http would wait

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"reecho/edge"
+	"reecho/edge/limit"
 	"reecho/edge/pusher"
 	"reecho/replay"
 )
@@ -55,8 +56,8 @@ func appendHistoryEvent(dst []byte, ev *edge.HistoryEvent) []byte {
 // historyQuery reads the parameters of a page.
 func (c *call) historyQuery() (replay.PageQuery, error) {
 	q := replay.PageQuery{Limit: min(defaultHistoryEvents, c.app.Limits.HistoryEvents)}
-	var order, limit, since string
-	for name, target := range map[string]*string{"after": &q.After, "before": &q.Before, "order": &order, "limit": &limit, "since": &since} {
+	var order, number, since string
+	for name, target := range map[string]*string{"after": &q.After, "before": &q.Before, "order": &order, "limit": &number, "since": &since} {
 		var err error
 		if *target, err = c.one(name); err != nil {
 			return q, err
@@ -70,9 +71,13 @@ func (c *call) historyQuery() (replay.PageQuery, error) {
 		return q, failf(http.StatusBadRequest, "order is %s: should be asc or desc", pusher.Quote(order))
 	}
 	var err error
-	if most := c.app.Limits.HistoryEvents; limit != "" {
-		if q.Limit, err = strconv.Atoi(limit); err != nil || q.Limit < 1 || q.Limit > most {
-			return q, failf(http.StatusBadRequest, "limit is %s: should be a number from 1 to %d", pusher.Quote(limit), most)
+	if most := c.app.Limits.HistoryEvents; number != "" {
+		if q.Limit, err = strconv.Atoi(number); err != nil || q.Limit < 1 || q.Limit > most {
+			no := failf(http.StatusBadRequest, "limit is %s: should be a number from 1 to %d", pusher.Quote(number), most)
+			if q.Limit > most {
+				no.limit = limit.HistoryEvents
+			}
+			return q, no
 		}
 	}
 	if since != "" {

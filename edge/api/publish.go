@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"reecho/edge"
+	"reecho/edge/limit"
 	"reecho/edge/pusher"
 )
 
@@ -60,12 +61,12 @@ func (c *call) postBatch(string) ([]byte, error) {
 	if err != nil {
 		return nil, badRequest(err)
 	}
-	limit := c.app.Limits.BatchEvents
+	most := c.app.Limits.BatchEvents
 	if len(batch) == 0 {
-		return nil, failf(http.StatusBadRequest, "The batch is empty, it should hold 1 to %d events", limit)
+		return nil, failf(http.StatusBadRequest, "The batch is empty, it should hold 1 to %d events", most)
 	}
-	if len(batch) > limit {
-		return nil, failf(http.StatusBadRequest, "Batch too large: %d events, limit %d", len(batch), limit)
+	if len(batch) > most {
+		return nil, failf(http.StatusBadRequest, "Batch too large: %d events, limit %d", len(batch), most).of(limit.BatchEvents)
 	}
 	attributes := make([]attributeSet, len(batch))
 	info := false
@@ -90,7 +91,7 @@ func within(err error, i int) error {
 	if !ok {
 		return err
 	}
-	return failf(f.status, "Batch event %d: %s", i+1, f.text)
+	return failf(f.status, "Batch event %d: %s", i+1, f.text).of(f.limit)
 }
 
 // withinBatch does so for the event that the hub refused.

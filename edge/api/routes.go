@@ -32,24 +32,25 @@ var routes = []struct {
 	{[]string{"connections"}, map[string]route{http.MethodGet: (*call).getConnections}},
 }
 
-// findRoute matches an escaped path below /apps/{id}/. A trailing slash is
-// ignored. It is split before it is unescaped: a user's id may hold a slash.
-func findRoute(method, path string) (found route, argument string, err error) {
+// findRoute matches an escaped path below /apps/{id}/, and returns its index in routes,
+// which is their number if there is none. A trailing slash is ignored. It is split
+// before it is unescaped: a user's id may hold a slash.
+func findRoute(method, path string) (at int, found route, argument string, err error) {
 	segments := strings.Split(strings.TrimSuffix(path, "/"), "/")
-	for _, candidate := range routes {
+	for i, candidate := range routes {
 		escaped, ok := match(candidate.path, segments)
 		if !ok {
 			continue
 		}
 		if argument, err = url.PathUnescape(escaped); err != nil {
-			return nil, "", errNotFound
+			return len(routes), nil, "", errNotFound
 		}
 		if found = candidate.methods[method]; found == nil {
-			return nil, "", notAllowed(method, candidate.methods)
+			return i, nil, "", notAllowed(method, candidate.methods)
 		}
-		return found, argument, nil
+		return i, found, argument, nil
 	}
-	return nil, "", errNotFound
+	return len(routes), nil, "", errNotFound
 }
 
 func match(pattern, segments []string) (argument string, ok bool) {

@@ -34,6 +34,10 @@ type shard struct {
 	refs    []ref     // the links; index 0 is unused
 	frames  [][]byte  // scratch of one Send
 	earlier earlier
+	counted Written // of the current batch
+
+	written  counters
+	received counters
 }
 
 // ref is a link in a member's list of frames to write.
@@ -77,6 +81,7 @@ func (s *shard) drain(spare []op) []op {
 	ops := s.inbox.take(spare)
 	for rest := ops; len(rest) > 0; {
 		n := s.work(rest)
+		s.settle()
 		bytes := 0
 		for i := range rest[:n] {
 			bytes += rest[i].bytes()
@@ -151,10 +156,13 @@ func (s *shard) broadcastPacked(to *listeners, ops []op) {
 
 // sendAll writes the ops' frames to members.
 func (s *shard) sendAll(members []entry, ops []op, frame func(*op) []byte) {
-	frames := s.frames[:0]
+	frames, bytes := s.frames[:0], 0
 	for i := range ops {
-		frames = append(frames, frame(&ops[i]))
+		f := frame(&ops[i])
+		frames, bytes = append(frames, f), bytes+len(f)
 	}
+	s.counted.Events += uint64(len(members) * len(frames))
+	s.counted.Bytes += uint64(len(members) * bytes)
 	if len(frames) > 1 && len(members) >= coalesceMembers {
 		all := joined(frames)
 		clear(frames)
@@ -330,6 +338,12 @@ func (s *shard) linkFrames(o *op) {
 func (s *shard) link(m *Member, frame []byte, own bool) {
 	at := int32(len(s.refs))
 	s.refs = append(s.refs, ref{frame: frame, own: own})
+	s.counted.Bytes += uint64(len(frame))
+	if own {
+		s.counted.Answers++
+	} else {
+		s.counted.Events++
+	}
 	if m.firstRef == 0 {
 		m.firstRef = at
 		s.dirty = append(s.dirty, m)

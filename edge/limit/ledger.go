@@ -12,6 +12,7 @@ type Reason string
 
 // The reasons, each with what is done about whoever is above the limit.
 const (
+	Memory             Reason = "memory_mark"               // memory of the process: closed with 4100, or 503
 	Connections        Reason = "max_connections"           // connections of the node: not accepted, or closed with 4100
 	AppConnections     Reason = "app_max_connections"       // connections of an app: closed with 4004
 	Handshakes         Reason = "handshakes_per_second"     // connections of an address: refused with 429
@@ -37,6 +38,40 @@ const (
 	RetentionShare     Reason = "retention_share"           // an app's share of the retention: its own oldest events go
 	Idempotency        Reason = "idempotency_bytes"         // keys of publishes that are remembered: new ones are answered 503
 	MemberTransitions  Reason = "member_transitions"        // a presence member that comes and goes: told gathered
+)
+
+// More of them, which are counted and not logged: a client's or a caller's own mistake, or
+// what the log has other lines of.
+const (
+	MessageSize       Reason = "max_message_bytes"        // a message of a client: closed with 1009
+	AppMessageSize    Reason = "message_bytes"            // the same, by the app's limit
+	HeaderSize        Reason = "max_header_bytes"         // the head of a request: 431
+	HandshakeTimeout  Reason = "handshake_timeout"        // the first request of a connection: cut
+	PongTimeout       Reason = "pong_timeout"             // a client that is silent: closed with 4201
+	AuthTimeout       Reason = "authorization_timeout"    // a client that authorised nothing: closed with 4009
+	QuerySize         Reason = "max_query_bytes"          // the query of a call: 414
+	QueryParameters   Reason = "max_query_parameters"     // its parameters: 400
+	RequestSize       Reason = "request_bytes"            // the body of a call: 413
+	PublishQueue      Reason = "publish_queue_bytes"      // events that wait for a stream: 503
+	PublishTimeout    Reason = "publish_timeout"          // events that were not stored in time: 503
+	ChannelName       Reason = "channel_name_length"      // refused, or 400
+	EventName         Reason = "event_name_length"        // refused, or 400
+	EventData         Reason = "event_data_bytes"         // 413
+	PublishChannels   Reason = "channels_per_publish"     // 400
+	BatchEvents       Reason = "batch_events"             // 400
+	HistoryEvents     Reason = "history_events"           // 400
+	ClientEventData   Reason = "client_event_data_bytes"  // refused
+	PresenceMembers   Reason = "presence_members"         // users of a presence channel: refused
+	UserID            Reason = "user_id_length"           // subscription or sign-in: refused
+	UserInfo          Reason = "user_info_bytes"          // subscription or sign-in: refused
+	Watchlist         Reason = "watchlist_users"          // the rest is not watched, 4302
+	StreamChannels    Reason = "sse_channels"             // channels of an event stream: 400
+	ReplayMemory      Reason = "replay_memory"            // memory of events for who comes back: the coldest channels' go
+	PublishWindow     Reason = "publish_window"           // events under way to a stream: later ones wait
+	SessionSaves      Reason = "session_saves_per_second" // new subscriptions of a session: later ones wait
+	WebhookRetryTime  Reason = "webhook_retry_time"       // events for an endpoint that does not take them: dropped
+	WebhookQueueBytes Reason = "webhook_queue_bytes"      // events that wait for an endpoint: the oldest are dropped
+	WebhookMemory     Reason = "webhook_memory"           // events that wait to be stored: dropped
 )
 
 // logPeriod is how often one reason is logged at most.
@@ -79,16 +114,30 @@ func (l *Ledger) Note(r Reason, attrs ...slog.Attr) {
 	}
 }
 
-// count returns how many times are to be logged now; 0: nothing.
-func (l *Ledger) count(r Reason, now time.Time) uint64 {
+// Count counts one more of a reason, and logs nothing.
+func (l *Ledger) Count(r Reason) {
+	if l == nil {
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.entryLocked(r).total++
+}
+
+func (l *Ledger) entryLocked(r Reason) *entry {
 	e := l.entries[r]
 	if e == nil {
 		e = &entry{}
 		l.entries[r] = e
 	}
-	return e.note(now)
+	return e
+}
+
+// count returns how many times are to be logged now; 0: nothing.
+func (l *Ledger) count(r Reason, now time.Time) uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.entryLocked(r).note(now)
 }
 
 func (e *entry) note(now time.Time) uint64 {

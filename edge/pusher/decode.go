@@ -159,7 +159,7 @@ func DecodeChannelData(channelData string, maxID, maxInfo int) (Member, error) {
 		return Member{}, err
 	}
 	if n := utf8.RuneCountInString(id); n > maxID {
-		return Member{}, fmt.Errorf("user_id is %d characters, limit %d", n, maxID)
+		return Member{}, over("user_id_length", "user_id is %d characters, limit %d", n, maxID)
 	}
 	info, err := userInfo(v[1], maxInfo)
 	return Member{ID: id, Info: info}, err
@@ -203,7 +203,7 @@ func userInfo(value []byte, maxInfo int) ([]byte, error) {
 	}
 	info := appendCompact(make([]byte, 0, len(value)), value)
 	if len(info) > maxInfo {
-		return nil, fmt.Errorf("user_info is %d bytes, limit %d", len(info), maxInfo)
+		return nil, over("user_info_bytes", "user_info is %d bytes, limit %d", len(info), maxInfo)
 	}
 	// It goes to all members within one JSON text, which would be lost to those
 	// whose parser refuses the number.

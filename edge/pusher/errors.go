@@ -32,11 +32,13 @@ const (
 type Error struct {
 	Code    int
 	Message string
+	// Limit is the name of the limit that it is about (see LimitOf), or "".
+	Limit string
 }
 
 // Errorf makes an Error with a formatted message, bounded as Sentence does.
 func Errorf(code int, format string, args ...any) *Error {
-	return &Error{Code: code, Message: Sentence(format, args...)}
+	return &Error{Code: code, Message: Sentence(format, args...), Limit: LimitOf(args...)}
 }
 
 // Error implements error.

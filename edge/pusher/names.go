@@ -83,7 +83,7 @@ func CheckChannel(channel string, maxLength int) error {
 		return errEmptyChannel
 	}
 	if n := utf8.RuneCountInString(channel); n > maxLength {
-		return fmt.Errorf("%s is %d characters, limit %d", Quote(channel), n, maxLength)
+		return over("channel_name_length", "%s is %d characters, limit %d", Quote(channel), n, maxLength)
 	}
 	rest := channel
 	if channel[0] == '#' {
@@ -110,7 +110,7 @@ func CheckEvent(name string, maxLength int) error {
 		return errEventText
 	}
 	if n := utf8.RuneCountInString(name); n > maxLength {
-		return fmt.Errorf("event name is %d characters, limit %d", n, maxLength)
+		return over("event_name_length", "event name is %d characters, limit %d", n, maxLength)
 	}
 	return nil
 }
@@ -136,7 +136,7 @@ func CheckUserID(id string, maxLength int) error {
 		return errEmptyUserID
 	}
 	if n := utf8.RuneCountInString(id); n > maxLength {
-		return fmt.Errorf("user id is %d characters, limit %d", n, maxLength)
+		return over("user_id_length", "user id is %d characters, limit %d", n, maxLength)
 	}
 	if r, found := outside(id); found {
 		return fmt.Errorf("user id %s contains %q: letters, digits and any of _-=@,.; are allowed", Quote(id), r)

@@ -33,18 +33,20 @@ type PublishError struct {
 	Event    int  // which of the events of the call, from 0
 	TooLarge bool // it is a limit in bytes
 	Reason   string
+	Limit    string // see Error.Limit
 }
 
 // Error implements error.
 func (r *PublishError) Error() string { return r.Reason }
 
 func refuse(format string, args ...any) *PublishError {
-	return &PublishError{Reason: Sentence(format, args...)}
+	return &PublishError{Reason: Sentence(format, args...), Limit: LimitOf(args...)}
 }
 
-// TooLarge is a PublishError for a limit in bytes.
+// TooLarge is a PublishError for the limit of an event's data, or what the store takes
+// of it.
 func TooLarge(format string, args ...any) *PublishError {
-	return &PublishError{TooLarge: true, Reason: Sentence(format, args...)}
+	return &PublishError{TooLarge: true, Reason: Sentence(format, args...), Limit: "event_data_bytes"}
 }
 
 // Check applies names and limits (PROTOCOL §3, §5.2), for every way an event
@@ -69,7 +71,11 @@ func (p *Publish) Check(l PublishLimits) *PublishError {
 
 func (p *Publish) checkChannels(l PublishLimits) *PublishError {
 	if n := len(p.Channels); n == 0 || n > l.Channels {
-		return refuse("An event goes to 1 to %d channels, got %d", l.Channels, n)
+		refusal := refuse("An event goes to 1 to %d channels, got %d", l.Channels, n)
+		if n > 0 {
+			refusal.Limit = "channels_per_publish"
+		}
+		return refusal
 	}
 	encrypted := false
 	for _, name := range p.Channels {

@@ -213,7 +213,7 @@ func parseQuery(rawQuery string, maxParameters int) ([]parameter, error) {
 			continue
 		}
 		if len(parameters) >= maxParameters {
-			return nil, fmt.Errorf("the query has more than %d parameters", maxParameters)
+			return nil, over("max_query_parameters", "the query has more than %d parameters", maxParameters)
 		}
 		p, array, err := parsePair(pair)
 		if err != nil {

@@ -135,6 +135,7 @@ func (s *Server) open(in *incoming) {
 		if s.worthSaying(err, in) {
 			s.log.Warn("cannot serve a connection of a trusted proxy", slog.Any("remote", in.raw.RemoteAddr()), slog.Any("error", err))
 		}
+		s.countRefusal(err)
 		s.log.Debug("connection ended before a request", slog.Any("remote", in.raw.RemoteAddr()), slog.Any("error", err))
 		o.release()
 		s.drop(in.raw)
@@ -182,6 +183,7 @@ func (s *Server) secure(in *incoming, o *opening) net.Conn {
 	}
 	conn := tls.Server(&replayConn{Conn: in.raw, o: o}, s.cfg.TLS)
 	if err := conn.Handshake(); err != nil { //nolint:noctx // raw has a deadline, and Shutdown closes it
+		s.countRefusal(err)
 		s.log.Debug("TLS handshake failed", slog.Any("remote", in.raw.RemoteAddr()), slog.Any("error", err))
 		return nil
 	}

@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"strconv"
+
+	"reecho/edge/limit"
 )
 
 // rejection is the HTTP answer to a request that is not served. Its text is
@@ -28,8 +31,20 @@ func tooLarge(limit int) error {
 func (s *Server) refuse(in *incoming, o *opening, err error) {
 	defer s.drop(in.raw)
 	defer o.release()
+	s.countRefusal(err)
 	if answer(in, o, err, true) {
 		lingeringClose(in)
+	}
+}
+
+// countRefusal counts which limit ended a request before it was one, if any.
+func (s *Server) countRefusal(err error) {
+	var r *rejection
+	switch {
+	case errors.As(err, &r) && r.status == http.StatusRequestHeaderFieldsTooLarge:
+		s.cfg.Ledger.Count(limit.HeaderSize)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		s.cfg.Ledger.Count(limit.HandshakeTimeout)
 	}
 }
 

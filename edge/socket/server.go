@@ -215,6 +215,10 @@ func (s *Server) removeStream(c *stream) {
 	delete(s.streams, c)
 }
 
+// Connections is how many there are, WebSocket, HTTP and those in their handshake, and
+// how many there may be, 0 for any number.
+func (s *Server) Connections() (open, limit int) { return s.places.count(), s.places.limit }
+
 // Shutdown stops accepting, cuts handshakes, lets running HTTP requests finish
 // and waits until the owner has closed all connections. When ctx ends first,
 // it cuts what is left, connections with ErrShutdown, and returns ctx's error.

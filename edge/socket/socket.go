@@ -158,6 +158,8 @@ type Request struct {
 	// Secure says that the client speaks TLS: with us, or by the word of a
 	// trusted proxy with that.
 	Secure bool
+	// Fallback says that the connection is no WebSocket but goes over requests.
+	Fallback bool
 	// Refusal is "", or a sentence for the client why there is no room for the
 	// connection: the owner says so with 4100 and closes it.
 	Refusal string

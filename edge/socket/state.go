@@ -102,6 +102,9 @@ func (l *link) violatedLocked(err error) {
 		return
 	}
 	if e, ok := err.(*CloseError); ok { //nolint:errorlint // made by the parser, never wrapped
+		if e.Code == codeTooBig {
+			l.server.cfg.Ledger.Count(limit.MessageSize)
+		}
 		l.closeLocked(stateDeaf, closeFrame(e.Code, e.Reason), err)
 	}
 }

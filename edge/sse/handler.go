@@ -73,9 +73,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		err = h.serve(w, r, t)
 	}
 	if err != nil {
-		fail(w, err)
+		h.fail(w, err)
 	}
 }
+
+// Streams is how many event streams are open, and how many may be.
+func (h *Handler) Streams() (open, limit int) { return int(h.counts.open.Load()), h.cfg.EventStreams }
 
 // admit is Hub.Admit for a request, with statuses for Pusher's codes.
 func (h *Handler) admit(key string, r *http.Request, ids bool) (*edge.Tenant, error) {

@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"reecho/edge/app"
+	"reecho/edge/limit"
 	"reecho/edge/pusher"
 )
 
@@ -149,12 +150,16 @@ func (q *query) addUser(header http.Header) error {
 // subscriptions checks the names of the channels, before anything else is done
 // with them.
 func (q *query) subscriptions(a *app.App) ([]pusher.Subscribe, error) {
-	limit := a.Limits.SSEChannels
+	most := a.Limits.SSEChannels
 	if n := a.Limits.ChannelsPerConnection; n > 0 {
-		limit = min(limit, n)
+		most = min(most, n)
 	}
-	if n := len(q.channels); n == 0 || n > limit {
-		return nil, refuse(http.StatusBadRequest, "Name 1 to %d channels: ?channel=a&channel=b", limit)
+	if n := len(q.channels); n == 0 || n > most {
+		no := refuse(http.StatusBadRequest, "Name 1 to %d channels: ?channel=a&channel=b", most)
+		if n > 0 {
+			no.limit = limit.StreamChannels
+		}
+		return nil, no
 	}
 	var all []pusher.Subscribe
 	seen := make(map[string]bool, len(q.channels))

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+
+	"reecho/edge/limit"
+	"reecho/edge/pusher"
 )
 
 // retryAfter is when a client that found no room should try again, in seconds.
@@ -15,21 +18,25 @@ const retryAfter = 5
 type refusal struct {
 	status int
 	text   string
-	retry  int // seconds until it is worth to come back; 0: never as it is
+	retry  int          // seconds until it is worth to come back; 0: never as it is
+	limit  limit.Reason // that it is about, to be counted; "": none
 }
 
 // Error implements error.
 func (e *refusal) Error() string { return e.text }
 
 func refuse(status int, format string, args ...any) *refusal {
-	return &refusal{status: status, text: fmt.Sprintf(format, args...)}
+	return &refusal{status: status, text: fmt.Sprintf(format, args...), limit: limit.Reason(pusher.LimitOf(args...))}
 }
 
 // fail answers with err; what is no refusal is the client's mistake.
-func fail(w http.ResponseWriter, err error) {
+func (h *Handler) fail(w http.ResponseWriter, err error) {
 	var e *refusal
 	if !errors.As(err, &e) {
 		e = refuse(http.StatusBadRequest, "%v", err)
+	}
+	if e.limit != "" {
+		h.cfg.Ledger.Count(e.limit)
 	}
 	header := w.Header()
 	header.Set("Content-Type", "text/plain; charset=utf-8")

@@ -86,6 +86,9 @@ func (h *Handler) run(f func()) {
 	h.tasks.Go(f)
 }
 
+// Sessions is how many transport sessions there are, and how many may be.
+func (h *Handler) Sessions() (open, limit int) { return int(h.counts.open.Load()), h.cfg.Sessions }
+
 // Serves reports whether path (socket.RoutePath) is one of the fallback transports',
 // see parsePath.
 func (h *Handler) Serves(path string) bool {

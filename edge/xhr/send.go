@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 
+	"reecho/edge/limit"
 	"reecho/edge/pusher"
 	"reecho/edge/socket"
 )
@@ -76,5 +77,6 @@ func (s *session) accept(ctx context.Context, body []byte) error {
 // refuseSize closes the session as a WebSocket on which such a message came: what
 // is answered to the request, pusher-js does not look at.
 func (s *session) refuseSize() {
+	s.cfg.Ledger.Count(limit.MessageSize)
 	s.Close(closeTooBig, fmt.Sprintf("Message too large, limit %d bytes (max_message_bytes)", s.cfg.MaxMessageBytes))
 }

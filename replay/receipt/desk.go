@@ -210,6 +210,11 @@ func (d *Desk) full() bool {
 	return d.used.Load()+d.added.Load() > int64(d.cfg.Bytes)/8*7
 }
 
+// Bytes is about how many bytes of keys are kept, on all nodes, and how many may be.
+func (d *Desk) Bytes() (used, limit int64) {
+	return d.used.Load() + d.added.Load(), int64(d.cfg.Bytes)
+}
+
 // measure keeps used until ctx ends.
 func (d *Desk) measure(ctx context.Context) {
 	ticker := time.NewTicker(measurePeriod)

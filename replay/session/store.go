@@ -40,6 +40,7 @@ type Store struct {
 	queue     []*session
 	ready     sync.Cond // queue or closed changed
 	busy      int       // writers at work
+	waited    atomic.Uint64
 	idle      sync.Cond // queue is empty and nobody busy
 	closed    bool
 }
@@ -155,6 +156,14 @@ func (st *Store) Claim(h *Hold, who Who, conn Connection) error {
 	}
 	time.AfterFunc(askTime, func() { st.settle(s) })
 	return nil
+}
+
+// Stats is how many sessions connections of this node have, and how many subscriptions
+// had to wait for Config.SavesPerSecond.
+func (st *Store) Stats() (sessions int, waited uint64) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return len(st.live), st.waited.Load()
 }
 
 // settle decides on the connections that claim a session, and takes over those

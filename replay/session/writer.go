@@ -33,7 +33,10 @@ func (st *Store) saveNow(ctx context.Context, s *session) error {
 	perSecond := st.cfg.SavesPerSecond
 	// Not with the limiter's Wait: that refuses at once who would have to wait for
 	// too long behind others, though these may give up.
-	for !s.takeTurn(perSecond) {
+	for waited := false; !s.takeTurn(perSecond); waited = true {
+		if !waited {
+			st.waited.Add(1)
+		}
 		select {
 		case <-time.After(time.Second / time.Duration(perSecond)):
 		case <-ctx.Done():
