@@ -125,6 +125,7 @@ var elsewhere = map[string]string{
 	"Socket.Budget": "the node", "Streams.Budget": "the node", "XHR.Budget": "the node", "Socket.TLS": "the node", "Socket.TrustedProxies": "the node",
 	"API.Now": "its default", "Cluster.TLS": "the node",
 	"NATS.MinPayload": "the apps, in Derive", "Log.Shared": "cluster_name, in Derive",
+	"Socket.Refuse":         "the node",
 	"Socket.MessageTimeout": "its default", "Socket.HTTPIdleTimeout": "its default", "Socket.HTTPBodyTimeout": "its default",
 	"Socket.ForceGoroutines": "tests alone",
 }

@@ -63,6 +63,9 @@ type Config struct {
 	// of those nothing is accepted until others leave. 0, and at most, is what
 	// the file descriptors of the process allow.
 	MaxConnections int
+	// Refuse is asked for each client that comes, and says why it is not let in, a
+	// sentence for it, or "". nil: all are.
+	Refuse func() string
 	// DescriptorReserve is how many file descriptors are left to the rest of the
 	// process. 0 is DefaultDescriptorReserve or a twentieth of all; never more
 	// than half of them.

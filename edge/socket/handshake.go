@@ -107,8 +107,11 @@ type incoming struct {
 
 // refusal is what a client is told when there is no room for it, else "".
 func (in *incoming) refusal() string {
-	if in.crowded {
+	switch refuse := in.server.cfg.Refuse; {
+	case in.crowded:
 		return in.server.places.reason
+	case refuse != nil:
+		return refuse()
 	}
 	return ""
 }

@@ -172,6 +172,10 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request, t *target) {
 // refuse answers a client that gets no session, so that it knows whether to come back:
 // the error first, as it would be behind an upgrade (PROTOCOL §2.1).
 func refuse(w http.ResponseWriter, no *pusher.Error) {
+	if no.Code == pusher.CodeOverCapacity {
+		// For whoever is between: the clients look at the code.
+		w.Header().Set("Retry-After", "1")
+	}
 	text := pusher.AppendMessage([]byte("o{}\na["), pusher.AppendError(nil, no, ""))
 	text = pusher.AppendClose(append(text, "]\n"...), no.Code, no.Message)
 	_, _ = w.Write(append(text, '\n')) //nolint:gosec // JSON, of a type that no browser shows; the client may be gone
@@ -189,6 +193,9 @@ func (h *Handler) sessionOf(w http.ResponseWriter, r *http.Request, t *target) (
 	}
 	if reason := socket.Overrun(r); reason != "" {
 		return nil, overCapacity(reason)
+	}
+	if reason := socket.Refusal(r); reason != "" {
+		return nil, pusher.Errorf(pusher.CodeOverCapacity, "%s", reason)
 	}
 	return h.begin(r, t, id)
 }

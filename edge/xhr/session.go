@@ -66,7 +66,7 @@ func newSession(h *Handler, id string, r *http.Request) *session {
 func (s *session) open(r *http.Request, t *target) {
 	s.owner = s.handler.hub.Open(s, &socket.Request{
 		Path: s.cfg.PathPrefix + t.client, RawQuery: r.URL.RawQuery, Host: r.Host, Origin: r.Header.Get("Origin"), UserAgent: r.UserAgent(),
-		Header: r.Header.Get, Remote: s.remote, Client: s.address, TLS: r.TLS != nil, Secure: socket.Secure(r), Fallback: true, Refusal: socket.Refusal(r),
+		Header: r.Header.Get, Remote: s.remote, Client: s.address, TLS: r.TLS != nil, Secure: socket.Secure(r), Fallback: true,
 	})
 	close(s.opened)
 }
