@@ -18,6 +18,7 @@ import (
 	"reecho/edge/command"
 	"reecho/edge/config"
 	"reecho/edge/node"
+	"reecho/edge/pressure"
 )
 
 // version is set when a release is built.
@@ -112,7 +113,9 @@ func serve(c *cli.Context, stdout, stderr io.Writer, s *node.Signals) int {
 		printProblems(stderr, err)
 		return exitUsage
 	}
+	cfg.Version = buildVersion()
 	log := newLogger(cfg, stderr)
+	pressure.Soften(log)
 	for _, text := range cfg.Warnings {
 		log.Warn("configuration", slog.String("warning", text))
 	}

@@ -20,6 +20,7 @@ import (
 	"reecho/edge/acme"
 	"reecho/edge/api"
 	"reecho/edge/app"
+	"reecho/edge/pressure"
 	"reecho/edge/socket"
 	"reecho/edge/sse"
 	"reecho/edge/webhook"
@@ -51,7 +52,9 @@ type Config struct {
 	TLSKey         string   // file
 	TrustedProxies []string // see socket.ParseProxies
 	QueueMemory    int      // bytes; one budget for Socket, Streams and XHR
-	Demo           bool     // serve the demo page although apps are configured
+	MemoryMark     pressure.Mark
+	MetricsListen  string // HOST:PORT or unix:PATH; "": no metrics
+	Demo           bool   // serve the demo page although apps are configured
 	LogLevel       slog.Level
 	LogFormat      string // "text" or "json"
 
@@ -69,6 +72,9 @@ type Config struct {
 	// Isolation is how long a node may be cut off from its cluster until it sends its
 	// clients away; 0: it keeps them.
 	Isolation time.Duration
+
+	// Version is that of the program, for the metrics.
+	Version string
 
 	DrainTime       time.Duration
 	ShutdownTimeout time.Duration
@@ -181,7 +187,7 @@ func NewApp() *app.App {
 // defaults there.
 func (c *Config) Validate() error {
 	problems := []error{
-		checkListen(c.Listen), checkPrefix(c.Edge.PathPrefix), checkProxies(c), checkCluster(c), checkACME(c),
+		checkListen("listen", c.Listen), checkMetrics(c), checkPrefix(c.Edge.PathPrefix), checkProxies(c), checkCluster(c), checkACME(c),
 		checkPath("data_dir", c.Store.Dir), checkPath("tls_cert", c.TLSCert), checkPath("tls_key", c.TLSKey),
 	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
@@ -290,10 +296,10 @@ func checkAge(key string, age time.Duration) error {
 	return nil
 }
 
-func checkListen(listen string) error {
+func checkListen(key, listen string) error {
 	if path, unix := strings.CutPrefix(listen, UnixListen); unix {
 		if err := socket.CheckUnixPath(path); err != nil {
-			return fmt.Errorf("listen is %q: should be unix:PATH (%w)", listen, err)
+			return fmt.Errorf("%s is %q: should be unix:PATH (%w)", key, listen, err)
 		}
 		return nil
 	}
@@ -302,9 +308,20 @@ func checkListen(listen string) error {
 		_, err = strconv.ParseUint(port, 10, 16)
 	}
 	if err != nil {
-		return fmt.Errorf("listen is %s: should be HOST:PORT or :PORT", quote(listen))
+		return fmt.Errorf("%s is %s: should be HOST:PORT or :PORT", key, quote(listen))
 	}
 	return nil
+}
+
+// checkMetrics refuses what would open the metrics to clients.
+func checkMetrics(c *Config) error {
+	switch c.MetricsListen {
+	case "":
+		return nil
+	case c.Listen:
+		return fmt.Errorf("metrics_listen is %s, as listen is: metrics need an address of their own, such as 127.0.0.1:9601, that clients do not reach", quote(c.Listen))
+	}
+	return checkListen("metrics_listen", c.MetricsListen)
 }
 
 // UnixListen is how the address of a Unix socket begins.

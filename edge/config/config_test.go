@@ -136,13 +136,13 @@ apps:
 			t.Errorf("%q is missing in:\n%v", want, err)
 		}
 	}
-	file = mustWrite(t, "reecho.yaml", "listen: nonsense\nretention_events: 0\nretention_age: 10ms\nsession_bytes: 10KiB\nidempotency_window: 10ms\nidempotency_bytes: 10KiB\nlog_format: xml\ntls_cert: /tmp/c\npath_prefix: x/\napps:\n  - {id: 1, key: a, secret: s, limits: {event_data_bytes: 5MiB}}\n  - {id: 1, key: a}\n")
+	file = mustWrite(t, "reecho.yaml", "listen: nonsense\nmetrics_listen: nowhere\nretention_events: 0\nretention_age: 10ms\nsession_bytes: 10KiB\nidempotency_window: 10ms\nidempotency_bytes: 10KiB\nlog_format: xml\ntls_cert: /tmp/c\npath_prefix: x/\napps:\n  - {id: 1, key: a, secret: s, limits: {event_data_bytes: 5MiB}}\n  - {id: 1, key: a}\n")
 	_, err = Load(source(map[string]string{"config": file}, nil))
 	if err == nil {
 		t.Fatal("no error")
 	}
 	for _, want := range []string{
-		"listen is \"nonsense\"", "retention_events is 0: must be above 0", "retention_age is 10ms: at least 100ms", "session_bytes is 10240: at least 1048576", "idempotency_window is 10ms: at least 1s", "idempotency_bytes is 10240: at least 1048576", "log_format", "tls_cert and tls_key belong together", "path_prefix",
+		"listen is \"nonsense\"", "metrics_listen is \"nowhere\": should be HOST:PORT", "retention_events is 0: must be above 0", "retention_age is 10ms: at least 100ms", "session_bytes is 10240: at least 1048576", "idempotency_window is 10ms: at least 1s", "idempotency_bytes is 10240: at least 1048576", "log_format", "tls_cert and tls_key belong together", "path_prefix",
 		"apps[1] has the id of apps[0]", "apps[1] has an empty secret", "event_data_bytes is 5242880: at most 4194304",
 	} {
 		if !strings.Contains(err.Error(), want) {
@@ -356,5 +356,24 @@ func TestDevelopmentApp(t *testing.T) {
 	}
 	if _, err := Load(source(flags, nil)); err == nil || !strings.Contains(err.Error(), "damaged") {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestMemoryMarkAndMetrics(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ flag, text, problem string }{
+		{"memory-mark", "101%", `memory-mark is "101%": should be a share like 85%`},
+		{"memory-mark", "some", `memory-mark is "some": should be a share like 85%`},
+		{"metrics-listen", DefaultListen, "metrics need an address of their own, such as 127.0.0.1:9601"},
+		{"metrics-listen", "9601", `metrics_listen is "9601": should be HOST:PORT`},
+	} {
+		_, err := Load(source(map[string]string{test.flag: test.text}, oneApp(nil)))
+		if err == nil || !strings.Contains(err.Error(), test.problem) {
+			t.Errorf("--%s %s: %v, want %q", test.flag, test.text, err, test.problem)
+		}
+	}
+	c, err := Load(source(map[string]string{"memory-mark": "2GiB", "metrics-listen": "unix:/run/m.sock"}, oneApp(nil)))
+	if err != nil || c.MemoryMark.Bytes != 2<<30 || c.MetricsListen != "unix:/run/m.sock" {
+		t.Errorf("mark %+v, metrics %q: %v", c.MemoryMark, c.MetricsListen, err)
 	}
 }

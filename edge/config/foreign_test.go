@@ -218,14 +218,14 @@ var foreignTests = []struct {
 		file: ofSoketi + "SOKETI_HOST=127.0.0.1\nSOKETI_PORT=7001\nSOKETI_PATH_PREFIX=/ws\nSOKETI_DEFAULT_APP_MAX_CONNS=-1\nSOKETI_DEFAULT_APP_ENABLE_CLIENT_MESSAGES=false\n" +
 			"SOKETI_DEFAULT_APP_MAX_CLIENT_EVENTS_PER_SEC=-1\nSOKETI_DEFAULT_APP_USER_AUTHENTICATION=true\nSOKETI_USER_AUTHENTICATION_TIMEOUT=5000\nSOKETI_CHANNEL_LIMITS_MAX_NAME_LENGTH=100\n" +
 			"SOKETI_CHANNEL_CACHE_TTL=3600\nSOKETI_EVENT_MAX_BATCH_SIZE=20\nSOKETI_EVENT_MAX_CHANNELS_AT_ONCE=50\nSOKETI_EVENT_MAX_NAME_LENGTH=70\nSOKETI_EVENT_MAX_SIZE_IN_KB=0.5\n" +
-			"SOKETI_PRESENCE_MAX_MEMBERS=7\nSOKETI_PRESENCE_MAX_MEMBER_SIZE=2\nSOKETI_SSL_CERT=c.pem\nSOKETI_SSL_KEY=k.pem\nSOKETI_ADAPTER_DRIVER=redis\nSOKETI_METRICS_ENABLED=true\n",
+			"SOKETI_PRESENCE_MAX_MEMBERS=7\nSOKETI_PRESENCE_MAX_MEMBER_SIZE=2\nSOKETI_SSL_CERT=c.pem\nSOKETI_SSL_KEY=k.pem\nSOKETI_ADAPTER_DRIVER=redis\nSOKETI_METRICS_ENABLED=true\nSOKETI_METRICS_SERVER_PORT=9700\nSOKETI_METRICS_PROMETHEUS_PREFIX=x_\n",
 		want: loaded{Apps: []string{"3/s"}, Set: []string{
-			"listen=127.0.0.1:7001", "path_prefix=/ws", "tls_cert=c.pem", "tls_key=k.pem",
+			"listen=127.0.0.1:7001", "path_prefix=/ws", "tls_cert=c.pem", "tls_key=k.pem", "metrics_listen=0.0.0.0:9700",
 			"3.client_events=false", "3.client_events_per_second=0", "3.authorized_connections=true", "3.authorization_timeout=5s",
 			"3.limits.channel_name_length=100", "3.limits.event_name_length=70", "3.limits.event_data_bytes=512", "3.limits.channels_per_publish=50", "3.limits.batch_events=20",
 			"3.limits.presence_members=7", "3.limits.user_info_bytes=2048", "3.limits.client_event_data_bytes=512", "3.limits.cache_ttl=1h0m0s",
 		}, Unused: []string{
-			"SOKETI_ADAPTER_DRIVER (a cluster needs no Redis and no other server between its nodes: --cluster-name, --cluster-peers)", "SOKETI_METRICS_ENABLED (metrics are not set by it)",
+			"SOKETI_ADAPTER_DRIVER (a cluster needs no Redis and no other server between its nodes: --cluster-name, --cluster-peers)", "SOKETI_METRICS_PROMETHEUS_PREFIX (names of metrics begin with reecho_, and --metrics-listen says where they are)",
 		}},
 	},
 	{

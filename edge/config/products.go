@@ -65,7 +65,7 @@ func (p passError) Error() string { return string(p) }
 const (
 	noRedis     = "a cluster needs no Redis and no other server between its nodes: --cluster-name, --cluster-peers"
 	noWebhooks  = "webhooks are not set by it"
-	noMetrics   = "metrics are not set by it"
+	noMetrics   = "names of metrics begin with reecho_, and --metrics-listen says where they are"
 	noPage      = "an operator's page is not set by it"
 	noDatabase  = "apps stand in the file of --config or in REECHO_APPS"
 	noIngest    = "it is for what runs inside of Laravel"
@@ -166,7 +166,11 @@ var products = []product{
 			{name: "SOKETI_CLUSTER_*", unused: noRedis},
 			{name: "SOKETI_QUEUE_*", unused: noRedis},
 			{name: "SOKETI_RATE_LIMITER_*", unused: noRedis},
-			{name: "SOKETI_METRICS_*", unused: noMetrics},
+			{name: "SOKETI_METRICS_ENABLED", sets: []meaning{{setting: "metrics_listen", read: ifTrue(metricsHost + "9601")}}},
+			{name: "SOKETI_METRICS_SERVER_PORT", when: "SOKETI_METRICS_ENABLED", sets: []meaning{{setting: "metrics_listen", read: readMetricsPort}}},
+			{name: "SOKETI_METRICS_HOST", unused: noMetrics, when: "SOKETI_METRICS_ENABLED"},
+			{name: "SOKETI_METRICS_DRIVER", unused: noMetrics, when: "SOKETI_METRICS_ENABLED"},
+			{name: "SOKETI_METRICS_PROMETHEUS_PREFIX", unused: noMetrics, when: "SOKETI_METRICS_ENABLED"},
 			{name: "SOKETI_MODE", unused: "a server does all that full, server and worker do"},
 			{name: "SOKETI_HTTP_ACCEPT_TRAFFIC_MEMORY_THRESHOLD", unused: "memory is bounded where it is taken: --request-memory, --queue-memory, --channel-memory"},
 			{name: "SOKETI_SHUTDOWN_GRACE_PERIOD", unused: "--drain-time and --shutdown-timeout say how a server stops"},
@@ -417,6 +421,15 @@ func readSenders(all, members, none bool) func(string) (string, error) {
 		}
 		return "", errSenders
 	}
+}
+
+// metricsHost is where soketi's metrics are: what asks for them is on another machine,
+// or in another container.
+const metricsHost = "0.0.0.0:"
+
+func readMetricsPort(text string) (string, error) {
+	port, err := readPort(text)
+	return metricsHost + port, err
 }
 
 // readPath reads a prefix with or without slashes around it.

@@ -35,6 +35,7 @@ var reach = []struct{ key, text, sets string }{
 	{"trusted_proxies", "loopback, 10.0.0.0/8", "TrustedProxies=[loopback 10.0.0.0/8]"},
 	{"proxy_protocol", "true", "Socket.ProxyProtocol=true"},
 	{"demo", "true", "Demo=true"},
+	{"metrics_listen", "127.0.0.1:9601", "MetricsListen=127.0.0.1:9601"},
 	{"log_level", "debug", "LogLevel=DEBUG"},
 	{"log_format", "json", "LogFormat=json"},
 
@@ -87,6 +88,7 @@ var reach = []struct{ key, text, sets string }{
 	{"max_query_parameters", "7", "API.QueryParameters=7"},
 	{"max_queued_bytes", "7KiB", "Socket.MaxQueuedBytes=7168 Streams.MaxQueuedBytes=7168 XHR.MaxQueuedBytes=7168"},
 	{"queue_memory", "7MiB", "QueueMemory=7340032"},
+	{"memory_mark", "70%", "MemoryMark={0 70}"},
 	{"write_timeout", "7s", "Socket.WriteTimeout=7s Streams.WriteTimeout=7s XHR.WriteTimeout=7s"},
 	{"handshake_timeout", "7s", "Socket.HandshakeTimeout=7s"},
 	{"event_streams", "7", "Streams.EventStreams=7"},

@@ -12,6 +12,7 @@ import (
 	"reecho/edge/acme"
 	"reecho/edge/api"
 	"reecho/edge/app"
+	"reecho/edge/pressure"
 	"reecho/edge/socket"
 	"reecho/edge/sse"
 	"reecho/edge/webhook"
@@ -72,6 +73,7 @@ var settings = []setting[Config]{
 	{key: "trusted_proxies", help: "proxies whose word on a client's address and TLS is taken (X-Forwarded-For, X-Forwarded-Proto, Forwarded): addresses, networks like 10.0.0.0/8, loopback, private, unix; none if empty", bind: func(c *Config) any { return &c.TrustedProxies }},
 	{key: "proxy_protocol", def: "false", help: "connections of trusted_proxies begin with a PROXY protocol header, version 1 or 2", bind: func(c *Config) any { return &c.Socket.ProxyProtocol }},
 	{key: "demo", def: "false", help: "serve the demo page at /demo also when apps are configured; it lets anybody publish on its two channels", bind: func(c *Config) any { return &c.Demo }},
+	{key: "metrics_listen", help: "`HOST:PORT` where Prometheus finds /metrics, or unix:PATH; whoever reaches it may read them, so it is none of the public ones. No metrics if empty", bind: func(c *Config) any { return &c.MetricsListen }},
 	{key: "log_level", def: "info", help: "debug, info, warn or error", bind: func(c *Config) any { return &c.LogLevel }},
 	{key: "log_format", def: "text", help: "text or json", bind: func(c *Config) any { return &c.LogFormat }},
 
@@ -123,6 +125,7 @@ var settings = []setting[Config]{
 	{key: "max_query_parameters", def: fmt.Sprint(api.DefaultQueryParameters), help: "parameters of the query of an HTTP API call (400 above)", positive: true, bind: func(c *Config) any { return &c.API.QueryParameters }},
 	{key: "max_queued_bytes", def: size(socket.DefaultMaxQueuedBytes), help: "bytes waiting for a slow client and for no other (4100 above)", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.Socket.MaxQueuedBytes) }},
 	{key: "queue_memory", def: size(socket.DefaultQueueMemory), help: "bytes waiting for all slow clients; what waits for many counts once. Above, the largest and oldest queues are closed with 4100", positive: true, bind: func(c *Config) any { return (*byteSize)(&c.QueueMemory) }},
+	{key: "memory_mark", def: fmt.Sprint(pressure.DefaultPercent, "%"), help: "how much memory may be used until new connections are refused (4100 or 503 above), while those that are there and publishes go on: a share of what the process may use, or bytes of the process; 0: no mark", bind: func(c *Config) any { return &c.MemoryMark }},
 	{key: "write_timeout", def: span(socket.DefaultWriteTimeout), help: "how long a slow client may take nothing of what waits for it (4100 above)", positive: true, bind: func(c *Config) any { return &c.Socket.WriteTimeout }},
 	{key: "handshake_timeout", def: span(socket.DefaultHandshakeTimeout), help: "time for TLS and the first request of a connection", positive: true, bind: func(c *Config) any { return &c.Socket.HandshakeTimeout }},
 	{key: "event_streams", def: fmt.Sprint(sse.DefaultEventStreams), help: "event streams of the node, polls included (503 above)", positive: true, bind: func(c *Config) any { return &c.Streams.EventStreams }},

@@ -13,6 +13,7 @@ import (
 
 	"reecho/broker/natsd"
 	"reecho/edge/app"
+	"reecho/edge/pressure"
 )
 
 // byteSize is a number of bytes, written plainly or with KiB, MiB or GiB.
@@ -66,6 +67,8 @@ func assign(target any, text string) error {
 		if t.SyncAlways = text == "always"; !t.SyncAlways {
 			t.SyncInterval, err = parseDuration(text)
 		}
+	case *pressure.Mark:
+		*t, err = pressure.ParseMark(text, parseBytes)
 	default:
 		panic(fmt.Sprintf("no setting has the type %T", target))
 	}

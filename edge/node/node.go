@@ -27,6 +27,8 @@ import (
 	"reecho/edge/config"
 	"reecho/edge/console"
 	"reecho/edge/limit"
+	"reecho/edge/metrics"
+	"reecho/edge/pressure"
 	"reecho/edge/pusher"
 	"reecho/edge/socket"
 	"reecho/edge/sse"
@@ -49,6 +51,12 @@ type Node struct {
 	front    *front
 	server   *socket.Server
 	ledger   *limit.Ledger
+	memory   *pressure.Guard
+	streams  *sse.Handler
+	calls    *api.API
+	// metrics are served on an address of their own, scraped; nil: they are not.
+	metrics *metrics.Server
+	scraped *socket.Listener
 
 	certificate *socket.Certificate // nil without a file of one
 	keeper      *acme.Keeper        // nil without an authority for it
@@ -95,6 +103,8 @@ func (n *Node) start(ctx context.Context) error {
 	if err := n.keeper.Listen(ctx); err != nil {
 		return err
 	}
+	n.memory = pressure.Watch(n.cfg.MemoryMark, func() { n.ledger.Note(limit.Memory) }, n.log)
+	n.cfg.Socket.Refuse = n.memory.Refusal
 	if n.cfg.Log.Shared {
 		// Others may be awaited for long: who comes is answered meanwhile.
 		if err := n.openServer(); err != nil {
@@ -131,6 +141,7 @@ func (n *Node) start(ctx context.Context) error {
 		}
 	}
 	n.keeper.Start(ctx, n.broker, n.cfg.Store.Name)
+	n.openMetrics()
 	if n.cfg.Log.Shared && (n.cfg.Isolation > 0 || n.leaf != nil) {
 		ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
 		n.stopWatch = stop
@@ -167,17 +178,27 @@ func (n *Node) equip() (err error) {
 }
 
 // openDoors opens the doors over the hub.
-func (n *Node) openDoors() error {
-	streams, err := sse.New(n.cfg.Streams, n.hub)
-	if err != nil {
+func (n *Node) openDoors() (err error) {
+	if n.streams, err = sse.New(n.cfg.Streams, n.hub); err != nil {
 		return fmt.Errorf("make the door for event streams: %w", err)
 	}
-	calls, err := api.New(n.cfg.API, n.hub, n.broker.Ready, n.log)
-	if err != nil {
+	if n.calls, err = api.New(n.cfg.API, n.hub, n.broker.Ready, n.log); err != nil {
 		return fmt.Errorf("make the HTTP API: %w", err)
 	}
-	n.front.open(n.hub, n.routes(streams, calls))
+	n.front.open(n.hub, n.routes(n.streams, n.calls))
 	return nil
+}
+
+// openMetrics serves the metrics, if they are wanted. Until then who asks waits.
+func (n *Node) openMetrics() {
+	if n.scraped == nil {
+		return
+	}
+	n.metrics = metrics.Serve(n.scraped, metrics.Sources{
+		Version: n.cfg.Version, Hub: n.hub, API: n.calls, Streams: n.streams, Fallback: n.fallback, Broker: n.broker, NATS: n.nats,
+		Webhooks: n.hooks, Server: n.server, Budget: n.cfg.Socket.Budget, Ledger: n.ledger, Memory: n.memory,
+	}, n.log)
+	n.log.Info("metrics are served", slog.String("at", n.scraped.Addr().String()+metrics.Path))
 }
 
 // openServer serves the port.
@@ -191,21 +212,28 @@ func (n *Node) openServer() (err error) {
 }
 
 func (n *Node) listen(ctx context.Context) (err error) {
-	if path, unix := strings.CutPrefix(n.cfg.Listen, config.UnixListen); unix {
-		mode, err := config.ParseMode(n.cfg.UnixSocketMode)
-		if err != nil {
-			return fmt.Errorf("read unix_socket_mode: %w", err)
-		}
-		n.listener, err = socket.ListenUnix(ctx, path, mode)
-		if err != nil {
-			return fmt.Errorf("listen on %s: %w", n.cfg.Listen, err)
-		}
-		return nil
-	}
-	if n.listener, err = socket.Listen(ctx, n.cfg.Listen); err != nil {
+	if n.listener, err = n.listenOn(ctx, n.cfg.Listen); err != nil {
 		return fmt.Errorf("listen on %s: %w", n.cfg.Listen, err)
 	}
+	if n.cfg.MetricsListen == "" {
+		return nil
+	}
+	if n.scraped, err = n.listenOn(ctx, n.cfg.MetricsListen); err != nil {
+		return fmt.Errorf("listen for metrics on %s (metrics_listen): %w", n.cfg.MetricsListen, err)
+	}
 	return nil
+}
+
+func (n *Node) listenOn(ctx context.Context, address string) (*socket.Listener, error) {
+	path, unix := strings.CutPrefix(address, config.UnixListen)
+	if !unix {
+		return socket.Listen(ctx, address)
+	}
+	mode, err := config.ParseMode(n.cfg.UnixSocketMode)
+	if err != nil {
+		return nil, fmt.Errorf("read unix_socket_mode: %w", err)
+	}
+	return socket.ListenUnix(ctx, path, mode)
 }
 
 func (n *Node) openBroker(ctx context.Context) error {
@@ -342,6 +370,14 @@ func (n *Node) serve() {
 // Addr is the address that the node listens on.
 func (n *Node) Addr() net.Addr { return n.listener.Addr() }
 
+// MetricsAddr is the address of the metrics, nil if they are not served.
+func (n *Node) MetricsAddr() net.Addr {
+	if n.scraped == nil {
+		return nil
+	}
+	return n.scraped.Addr()
+}
+
 // Peers are the other nodes of the cluster that are alive.
 func (n *Node) Peers() []cluster.Peer { return n.broker.Nodes().Peers() }
 
@@ -371,6 +407,7 @@ func (n *Node) Close(ctx context.Context) error {
 	if err := n.closeFront(front); err != nil {
 		n.log.Warn("clients were cut off, they had not finished in time", slog.Any("error", err))
 	}
+	n.closeMetrics(ctx)
 	problems := []error{n.served}
 	hooks, cancelHooks := context.WithTimeout(ctx, remaining(ctx)/2)
 	defer cancelHooks()
@@ -387,6 +424,22 @@ func (n *Node) Close(ctx context.Context) error {
 		problems = append(problems, n.leaf.Close(ctx))
 	}
 	return errors.Join(problems...)
+}
+
+// closeMetrics ends the watch over the memory, and the metrics, which tell of the clients
+// until they are gone.
+func (n *Node) closeMetrics(ctx context.Context) {
+	n.memory.Close()
+	switch {
+	case n.metrics != nil:
+		scrapes, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		if err := n.metrics.Close(scrapes); err != nil {
+			n.log.Warn("a scrape was cut off", slog.Any("error", err))
+		}
+	case n.scraped != nil:
+		_ = n.scraped.Close()
+	}
 }
 
 // closeFront closes everything that clients touch, at most until ctx ends.

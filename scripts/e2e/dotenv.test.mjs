@@ -194,10 +194,11 @@ REVERB_APP_RATE_LIMIT_TERMINATE=true
 });
 
 test('soketi, a hosting platform, and what is wrong', async (t) => {
-  const [port, other] = [await freePort(), await freePort()];
-  const soketi = await withEnvFile(t, `SOKETI_DEFAULT_APP_ID=${app.id}\nSOKETI_DEFAULT_APP_KEY=${app.key}\nSOKETI_DEFAULT_APP_SECRET=${app.secret}\nSOKETI_PORT=${port}\nSOKETI_DEFAULT_APP_ENABLE_CLIENT_MESSAGES=false\nSOKETI_METRICS_ENABLED=true\n`);
+  const [port, other, metrics] = [await freePort(), await freePort(), await freePort()];
+  const soketi = await withEnvFile(t, `SOKETI_DEFAULT_APP_ID=${app.id}\nSOKETI_DEFAULT_APP_KEY=${app.key}\nSOKETI_DEFAULT_APP_SECRET=${app.secret}\nSOKETI_PORT=${port}\nSOKETI_DEFAULT_APP_ENABLE_CLIENT_MESSAGES=false\nSOKETI_METRICS_ENABLED=true\nSOKETI_METRICS_SERVER_PORT=${metrics}\nSOKETI_METRICS_PROMETHEUS_PREFIX=x_\n`);
   assert.equal(soketi.port, port);
-  assert.match(line(soketi, 'are not used'), /SOKETI_METRICS_ENABLED/);
+  assert.match(line(soketi, 'are not used'), /SOKETI_METRICS_PROMETHEUS_PREFIX/);
+  assert.match(await (await fetch(`http://127.0.0.1:${metrics}/metrics`)).text(), /^reecho_ready 1$/m);
   const pusher = client(t, soketi);
   const refused = new Recorder('error');
   pusher.connection.bind('error', refused.push);
