@@ -88,9 +88,9 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if rest, ok := strings.CutPrefix(path, "/apps/"); ok {
-		began, answer := time.Now(), &recorder{ResponseWriter: w, status: http.StatusOK}
-		route := a.serveApp(answer, r, rest)
-		a.tallies[route].note(answer.status, time.Since(began))
+		began := time.Now()
+		route, status := a.serveApp(w, r, rest)
+		a.tallies[route].note(status, time.Since(began))
 		return
 	}
 	// Health checks that were set up for soketi (/ and /ready), Reverb (/up) or
@@ -108,8 +108,8 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // serveApp handles /apps/{id}/…; rest is what follows /apps/, escaped. It returns which
-// route that was, by its index in API.tallies.
-func (a *API) serveApp(w http.ResponseWriter, r *http.Request, rest string) (route int) {
+// route that was, by its index in API.tallies, and the status of its answer.
+func (a *API) serveApp(w http.ResponseWriter, r *http.Request, rest string) (route, status int) {
 	body := newBuffer(a.memory, w)
 	defer body.putBack()
 	route, answer, err := a.handle(r, rest, body)
@@ -120,20 +120,20 @@ func (a *API) serveApp(w http.ResponseWriter, r *http.Request, rest string) (rou
 		if !body.whole && r.ContentLength != 0 {
 			finish = closing(w, r)
 		}
-		a.fail(w, r, err)
+		status = a.fail(w, r, err)
 		finish()
-		return route
+		return route, status
 	}
 	if answer == nil {
 		// Only the deprecated publish answers so (PROTOCOL §5.3).
 		w.WriteHeader(http.StatusAccepted)
-		return route
+		return route, http.StatusAccepted
 	}
 	// With 200 and nothing near it: the library for PHP takes a 201 or 204 for
 	// an exception (PROTOCOL §5.1).
 	w.Header()["Content-Type"] = contentTypeJSON
 	_, _ = w.Write(answer) //nolint:gosec // JSON as application/json; a caller that went away has its event stored
-	return route
+	return route, http.StatusOK
 }
 
 // handle makes all the checks that need no body before it reads one: keys are
@@ -265,7 +265,7 @@ func answerText(w http.ResponseWriter, status int, text string) {
 
 // fail answers with one sentence of plain text (PROTOCOL §5.2): libraries show
 // it to their user as it is, Laravel as "Pusher error: …", and none parses it.
-func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
+func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) (status int) {
 	f := a.failure(r, err)
 	if f.limit != "" {
 		a.cfg.Ledger.Count(f.limit)
@@ -279,6 +279,7 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 		w.Header().Set("Retry-After", "1")
 	}
 	answerText(w, f.status, f.text)
+	return f.status
 }
 
 // failure turns an error into an answer; causes go to the log.

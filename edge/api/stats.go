@@ -1,7 +1,6 @@
 package api
 
 import (
-	"net/http"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -29,21 +28,6 @@ func (t *tally) note(status int, took time.Duration) {
 	}
 	t.took.Observe(took)
 }
-
-// recorder keeps the status of an answer.
-type recorder struct {
-	http.ResponseWriter
-	status int
-}
-
-// WriteHeader implements http.ResponseWriter.
-func (r *recorder) WriteHeader(status int) {
-	r.status = status
-	r.ResponseWriter.WriteHeader(status)
-}
-
-// Unwrap is for http.ResponseController.
-func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
 // RouteStats is what was answered to calls of one route.
 type RouteStats struct {
