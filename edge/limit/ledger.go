@@ -12,7 +12,6 @@ type Reason string
 
 // The reasons, each with what is done about whoever is above the limit.
 const (
-	Memory             Reason = "memory_mark"               // memory of the process: closed with 4100, or 503
 	Connections        Reason = "max_connections"           // connections of the node: not accepted, or closed with 4100
 	AppConnections     Reason = "app_max_connections"       // connections of an app: closed with 4004
 	Handshakes         Reason = "handshakes_per_second"     // connections of an address: refused with 429
@@ -43,6 +42,7 @@ const (
 // More of them, which are counted and not logged: a client's or a caller's own mistake, or
 // what the log has other lines of.
 const (
+	Memory            Reason = "memory_mark"              // memory of the process: closed with 4100, or 503
 	MessageSize       Reason = "max_message_bytes"        // a message of a client: closed with 1009
 	AppMessageSize    Reason = "message_bytes"            // the same, by the app's limit
 	HeaderSize        Reason = "max_header_bytes"         // the head of a request: 431

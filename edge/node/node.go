@@ -103,7 +103,7 @@ func (n *Node) start(ctx context.Context) error {
 	if err := n.keeper.Listen(ctx); err != nil {
 		return err
 	}
-	n.memory = pressure.Watch(n.cfg.MemoryMark, func() { n.ledger.Note(limit.Memory) }, n.log)
+	n.memory = pressure.Watch(n.cfg.MemoryMark, func() { n.ledger.Count(limit.Memory) }, n.log)
 	n.cfg.Socket.Refuse = n.memory.Refusal
 	if n.cfg.Log.Shared {
 		// Others may be awaited for long: who comes is answered meanwhile.
