@@ -18,6 +18,7 @@ import (
 // that nobody is refused or cut off for.
 var notLimits = []string{
 	"listen", "unix_socket_mode", "data_dir", "path_prefix", "tls_cert", "tls_key", "trusted_proxies", "proxy_protocol", "demo",
+	"acme_domains", "acme_email", "acme_directory", "acme_ca", "acme_http_listen", "acme_eab_key_id", "acme_eab_key",
 	"metrics_listen", "log_level", "log_format", "session_ack_interval", "idempotency_window", "sync_interval", "partitions",
 	"node_name", "cluster_name", "cluster_listen", "cluster_peers", "storage", "cluster_leaf_listen", "cluster_secret", "cluster_size",
 	"cluster_advertise", "cluster_fast_elections", "cluster_tls_cert", "cluster_tls_key", "cluster_tls_ca",
@@ -26,6 +27,7 @@ var notLimits = []string{
 	"apps[].enabled", "apps[].client_events", "apps[].unsubscribed_client_events", "apps[].user_authentication", "apps[].subscription_counts",
 	"apps[].watchlist", "apps[].allowed_origins", "apps[].tls_only", "apps[].authorized_connections", "apps[].activity_timeout",
 	"apps[].ping_interval", "apps[].close_above_rate", "apps[].subscription_errors", "apps[].lenient_protocol", "apps[].lenient_subscribe",
+	"apps[].resume_grants", "apps[].compression", "apps[].compression_min_bytes",
 	"apps[].limits.message_interval", "apps[].limits.cache_ttl",
 	"apps[].retention[].channels", "apps[].retention[].storage", "apps[].retention[].replicas", "apps[].retention[].off",
 }

@@ -302,7 +302,7 @@ func TestMetrics(t *testing.T) {
 		`reecho_received_messages_total`:                                  7,
 		`reecho_sent_messages_total{kind="delivery"}`:                     2,
 		`reecho_memory_pressure`:                                          0,
-		`reecho_streams_led`:                                              11,
+		`reecho_streams_led`:                                              12,
 	})
 	text := s.scrape()
 	problems, err := promlint.New(strings.NewReader(text)).Lint()
