@@ -44,6 +44,9 @@ func (l *loader) readForeign(c *Config) {
 	f.credentials()
 	for i := range products {
 		f.product(&products[i])
+		if products[i].name == "soketi" {
+			f.soketiHooks(&products[i])
+		}
 	}
 	f.certificates()
 	f.listen()
@@ -180,7 +183,7 @@ func (f *foreign) product(p *product) {
 			continue
 		}
 		text, found := f.foreignEnv(v.name)
-		if !found {
+		if !found || v.does != "" {
 			continue
 		}
 		on := v.when == "" || f.isTrue(v.when)

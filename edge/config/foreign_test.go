@@ -463,7 +463,7 @@ func TestProducts(t *testing.T) {
 	for i := range products {
 		p := &products[i]
 		for _, v := range p.variables {
-			if seen[v.name] || (len(v.sets) == 0) == (v.unused == "") {
+			if seen[v.name] || (len(v.sets) == 0 && v.does == "") == (v.unused == "") {
 				t.Errorf("%s: twice, or neither used nor not", v.name)
 			}
 			seen[v.name] = true

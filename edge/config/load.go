@@ -91,8 +91,8 @@ func Load(s Source) (Config, error) {
 		}
 	}
 	c.Apps = l.apps()
-	l.readForeign(&c)
 	l.addWebhooks(c.Apps)
+	l.readForeign(&c)
 	c.Warnings, c.places, c.asLaravel = l.warnings, l.places, l.asLaravel
 	if err := errors.Join(append(l.problems, c.Validate())...); err != nil || len(c.Apps) > 0 {
 		return c, err

@@ -37,8 +37,10 @@ type address struct{ host, port, scheme string }
 // variable is one of a product's.
 type variable struct {
 	name string // or its beginning, with * behind it
-	// sets are the settings that it gives a value; none: unused says why.
+	// sets are the settings that it gives a value. Without, does says what it is for
+	// (see foreign.soketiHooks), or unused why for nothing.
 	sets   []meaning
+	does   string
 	unused string
 	// when is the variable that must be true for it to mean anything. What that one
 	// sets, this one sets anew.
@@ -64,7 +66,6 @@ func (p passError) Error() string { return string(p) }
 
 const (
 	noRedis     = "a cluster needs no Redis and no other server between its nodes: --cluster-name, --cluster-peers"
-	noWebhooks  = "webhooks are not set by it"
 	noMetrics   = "names of metrics begin with reecho_, and --metrics-listen says where they are"
 	noPage      = "an operator's page is not set by it"
 	noDatabase  = "apps stand in the file of --config or in REECHO_APPS"
@@ -155,8 +156,9 @@ var products = []product{
 			{name: "SOKETI_PRESENCE_MAX_MEMBER_SIZE", sets: []meaning{{setting: "apps[].limits.user_info_bytes", read: readKilobytes}}},
 			{name: "SOKETI_SSL_PASS", unused: noPass},
 			{name: "SOKETI_SSL_CA", unused: noAuthority},
-			{name: "SOKETI_DEFAULT_APP_WEBHOOKS", unused: noWebhooks},
-			{name: "SOKETI_WEBHOOKS_*", unused: noWebhooks},
+			{name: soketiWebhooks, does: "`webhooks` of the app, also at private addresses; functions of AWS Lambda are not called"},
+			{name: soketiBatching, does: "`batch_events` of these webhooks"},
+			{name: soketiDuration, does: "`batch_time` of these webhooks"},
 			{name: "SOKETI_DEFAULT_APP_MAX_BACKEND_EVENTS_PER_SEC", unused: noRate},
 			{name: "SOKETI_DEFAULT_APP_MAX_READ_REQ_PER_SEC", unused: noRate},
 			{name: "SOKETI_APP_MANAGER_*", unused: noDatabase},
@@ -172,7 +174,8 @@ var products = []product{
 			{name: "SOKETI_METRICS_DRIVER", unused: noMetrics, when: "SOKETI_METRICS_ENABLED"},
 			{name: "SOKETI_METRICS_PROMETHEUS_PREFIX", unused: noMetrics, when: "SOKETI_METRICS_ENABLED"},
 			{name: "SOKETI_MODE", unused: "a server does all that full, server and worker do"},
-			{name: "SOKETI_HTTP_ACCEPT_TRAFFIC_MEMORY_THRESHOLD", unused: "memory is bounded where it is taken: --request-memory, --queue-memory, --channel-memory"},
+			// There it is what a balancer is told; new clients are what both are about.
+			{name: "SOKETI_HTTP_ACCEPT_TRAFFIC_MEMORY_THRESHOLD", sets: []meaning{{setting: "memory_mark", read: readPercent}}},
 			{name: "SOKETI_SHUTDOWN_GRACE_PERIOD", unused: "--drain-time and --shutdown-timeout say how a server stops"},
 		},
 	},
@@ -213,7 +216,7 @@ func (p *product) names() []string {
 		}
 	}
 	for _, v := range p.variables {
-		if len(v.sets) > 0 {
+		if v.unused == "" {
 			names = append(names, v.name)
 		}
 	}
@@ -261,6 +264,9 @@ func ForeignMarkdown() string {
 }
 
 func (v *variable) markdown() string {
+	if v.does != "" {
+		return v.does
+	}
 	var sets []string
 	for _, m := range v.sets {
 		text := "`" + strings.TrimPrefix(m.setting, ofApp) + "`"
