@@ -212,7 +212,7 @@ func (k *Keeper) look(ctx context.Context) (wait time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	v := k.vault
-	have, _, err := v.certificate(ctx)
+	have, _, err := k.stored(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -234,6 +234,17 @@ func (k *Keeper) look(ctx context.Context) (wait time.Duration, err error) {
 		return 0, err
 	}
 	return min(max(time.Until(f.Until), 0), lookPause), nil
+}
+
+// stored is the certificate of the store, nil if there is none, and its revision. One that
+// cannot be read is none: what is ordered takes its place.
+func (k *Keeper) stored(ctx context.Context) (*tls.Certificate, uint64, error) {
+	have, revision, err := k.vault.certificate(ctx)
+	if errors.Is(err, errUnreadable) {
+		k.log.Error("the TLS certificate of the store is left aside", errorAttr(err))
+		return nil, revision, nil
+	}
+	return have, revision, err
 }
 
 // adopt uses a certificate that is for all names from now on.
@@ -269,7 +280,7 @@ func (k *Keeper) adoptOther(ctx context.Context, v *vault) error {
 // the store: what the authority does not do is logged, and tried again after a pause.
 func (k *Keeper) order(ctx, held context.Context, v *vault) error {
 	k.log.Info("ordering a TLS certificate", slog.Any("names", k.names), slog.String("directory", k.cfg.directory()), slog.String("challenge", k.kind()))
-	_, revision, err := v.certificate(held)
+	_, revision, err := k.stored(held)
 	if err != nil {
 		return err
 	}

@@ -120,6 +120,33 @@ func TestKeeperTakesFormer(t *testing.T) {
 	}
 }
 
+// What is no certificate is none, and is replaced.
+func TestKeeperReplacesUnreadable(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{`{`, `{"chain":"bm8=","key":"bm8="}`} {
+		k := mustKeeper(t, "a.example")
+		k.use(mustAlone(t, "a.example"))
+		revision, err := k.vault.store.Put(t.Context(), certificateKeys+k.vault.order, []byte(text), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if wait, err := k.look(t.Context()); wait != 0 || err != nil || k.current.Load() != nil {
+			t.Errorf("%s: waits %s with %v: %v", text, wait, k.current.Load(), err)
+		}
+		have, found, err := k.stored(t.Context())
+		if have != nil || found != revision || err != nil {
+			t.Errorf("%s: has %v of revision %d, want none of %d: %v", text, have, found, revision, err)
+		}
+		made, leaf := mustIssue(t, 1, time.Hour, "a.example")
+		if err := k.vault.put(t.Context(), made, leaf.NotAfter, found); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := k.look(t.Context()); err != nil || k.current.Load() == nil || !k.current.Load().Leaf.Equal(leaf) {
+			t.Errorf("%s: the new one is not in use: %v", text, err)
+		}
+	}
+}
+
 // A certificate is there after a restart, one that has expired is forgotten, and no one
 // who does not know it replaces it.
 func TestVaultCertificate(t *testing.T) {

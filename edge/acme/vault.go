@@ -63,6 +63,10 @@ const (
 	challengeKeys   = "challenge-"
 )
 
+// errUnreadable: a value of the store is not what is stored here. It comes with the
+// value's revision, so that it can be replaced.
+var errUnreadable = errors.New("[unexpected] a value of the store " + StoreName + " cannot be read")
+
 // read reads a value into what into points to, and returns its revision, 0 if there is
 // none.
 func (v *vault) read(ctx context.Context, key string, into any) (revision uint64, err error) {
@@ -71,7 +75,7 @@ func (v *vault) read(ctx context.Context, key string, into any) (revision uint64
 		return 0, err
 	}
 	if err := json.Unmarshal(have.Text, into); err != nil {
-		return 0, fmt.Errorf("[unexpected] read %s of the store %s: %w", key, StoreName, err)
+		return have.Revision, fmt.Errorf("%w: %s: %w", errUnreadable, key, err)
 	}
 	return have.Revision, nil
 }
@@ -166,11 +170,11 @@ func (v *vault) certificate(ctx context.Context) (*tls.Certificate, uint64, erro
 	var have issued
 	revision, err := v.read(ctx, certificateKeys+v.order, &have)
 	if err != nil || revision == 0 {
-		return nil, 0, err
+		return nil, revision, err
 	}
 	pair, err := have.pair()
 	if err != nil {
-		return nil, revision, err
+		return nil, revision, fmt.Errorf("%w: %w", errUnreadable, err)
 	}
 	return pair, revision, nil
 }
@@ -189,7 +193,7 @@ func (v *vault) other(ctx context.Context, names []string) (*tls.Certificate, er
 			continue
 		}
 		var have issued
-		if _, err := v.read(ctx, key, &have); err != nil {
+		if _, err := v.read(ctx, key, &have); err != nil && !errors.Is(err, errUnreadable) {
 			return nil, err
 		}
 		pair, err := have.pair()
