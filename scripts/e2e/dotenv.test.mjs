@@ -15,6 +15,7 @@ import Echo from 'laravel-echo';
 import { backend, client, connected, versions } from './lib/clients.mjs';
 import { laravel, post } from './lib/laravel.mjs';
 import { dial, handshake, PATH } from './lib/raw.mjs';
+import { Receiver } from './lib/receiver.mjs';
 import { app, freePort, Server } from './lib/server.mjs';
 import { once, Recorder } from './lib/wait.mjs';
 
@@ -40,9 +41,9 @@ function laravelValues(text) {
 // withEnvFile starts a server with an .env and no word more.
 async function withEnvFile(t, text, env = {}) {
   const dir = await mkdtemp(path.join(tmpdir(), 'reecho-e2e-env-'));
-  t.after(() => rm(dir, { recursive: true, force: true }));
   await writeFile(path.join(dir, '.env'), text);
   const server = await Server.prepare(t, { bare: true, dir, env, args: ['--env-file', '.env'] });
+  t.after(() => rm(dir, { recursive: true, force: true })); // once it has ended
   await server.run();
   server.port = Number(server.ready.match(/:(\d+)/)?.[1]);
   return server;
@@ -195,7 +196,9 @@ REVERB_APP_RATE_LIMIT_TERMINATE=true
 
 test('soketi, a hosting platform, and what is wrong', async (t) => {
   const [port, other, metrics] = [await freePort(), await freePort(), await freePort()];
-  const soketi = await withEnvFile(t, `SOKETI_DEFAULT_APP_ID=${app.id}\nSOKETI_DEFAULT_APP_KEY=${app.key}\nSOKETI_DEFAULT_APP_SECRET=${app.secret}\nSOKETI_PORT=${port}\nSOKETI_DEFAULT_APP_ENABLE_CLIENT_MESSAGES=false\nSOKETI_METRICS_ENABLED=true\nSOKETI_METRICS_SERVER_PORT=${metrics}\nSOKETI_METRICS_PROMETHEUS_PREFIX=x_\n`);
+  const receiver = await Receiver.start(t);
+  const webhooks = JSON.stringify([{ url: receiver.url, event_types: ['channel_occupied'], filter: { channel_name_starts_with: 'private-' } }]);
+  const soketi = await withEnvFile(t, `SOKETI_DEFAULT_APP_ID=${app.id}\nSOKETI_DEFAULT_APP_KEY=${app.key}\nSOKETI_DEFAULT_APP_SECRET=${app.secret}\nSOKETI_PORT=${port}\nSOKETI_DEFAULT_APP_ENABLE_CLIENT_MESSAGES=false\nSOKETI_METRICS_ENABLED=true\nSOKETI_METRICS_SERVER_PORT=${metrics}\nSOKETI_METRICS_PROMETHEUS_PREFIX=x_\nSOKETI_DEFAULT_APP_WEBHOOKS='${webhooks}'\n`);
   assert.equal(soketi.port, port);
   assert.match(line(soketi, 'are not used'), /SOKETI_METRICS_PROMETHEUS_PREFIX/);
   assert.match(await (await fetch(`http://127.0.0.1:${metrics}/metrics`)).text(), /^reecho_ready 1$/m);
@@ -206,6 +209,7 @@ test('soketi, a hosting platform, and what is wrong', async (t) => {
   await once(channel, 'pusher:subscription_succeeded');
   channel.trigger('client-x', {});
   assert.equal((await refused.count(1))[0].data.code, 4301);
+  await receiver.names(['channel_occupied private-x']);
   assert.equal((await backend(soketi).trigger('match.1', 'score', {})).status, 200);
 
   const platform = await withEnvFile(t, stock(8080), { PORT: String(other) });
@@ -244,9 +248,9 @@ for (const line of ['"s3cr$ET!x"', '$2y$10$abcdefghijklmnopqrstuv', 'x${NOPE}y',
     });
     const secret = Buffer.from(JSON.parse(php.stdout).laravel.REVERB_APP_SECRET, 'base64').toString();
     const dir = await mkdtemp(path.join(tmpdir(), 'reecho-e2e-env-'));
-    t.after(() => rm(dir, { recursive: true, force: true }));
     await writeFile(path.join(dir, '.env'), text);
     const server = await Server.start(t, { noConfig: true, dir, args: ['--env-file', path.join(dir, '.env')] });
+    t.after(() => rm(dir, { recursive: true, force: true })); // once it has ended
     const { status } = await backend(server, { ...app, secret }).trigger('match.1', 'score', {});
     assert.equal(status, 200);
   });

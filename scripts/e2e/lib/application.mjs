@@ -25,10 +25,16 @@ export function versionOf(root) {
 export class Application {
   // constructor makes the folder of one. env is its .env.
   constructor(t, root, env) {
-    this.t = t;
     this.root = root;
     const dir = mkdtempSync(path.join(root, 'tmp/reecho-e2e-app-'));
-    t.after(() => rmSync(dir, { recursive: true, force: true }));
+    this.children = [];
+    t.after(async () => {
+      for (const { child, exited } of this.children) {
+        child.kill('SIGKILL');
+        await exited;
+      }
+      rmSync(dir, { recursive: true, force: true });
+    });
     cpSync(path.join(e2e, 'laravel/app'), dir, { recursive: true });
     for (const name of ['bootstrap/cache', 'pusher', 'vendor/composer', ...['logs', 'framework/sessions', 'framework/cache', 'framework/views'].map((name) => `storage/${name}`)]) {
       mkdirSync(path.join(dir, name), { recursive: true });
@@ -60,7 +66,7 @@ export class Application {
   spawn(args, env = {}) {
     const [program, ...rest] = this.php(...args);
     const child = spawn(program, rest, { cwd: this.dir, env: { PATH: process.env.PATH, HOME: '/tmp', ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
-    this.t.after(() => child.kill('SIGKILL'));
+    this.children.push({ child, exited: once(child, 'exit') });
     return child;
   }
 
