@@ -24,6 +24,8 @@ const DefaultSyncInterval = time.Second
 type Config struct {
 	// Dir is the data folder; it is made if it does not exist.
 	Dir string
+	// Private says that there will be private keys in it: Start warns if others can read it.
+	Private bool
 	// Name is the server's name, stable and unique in a cluster. "" is
 	// DefaultName.
 	Name string

@@ -39,20 +39,30 @@ func messagesFolder(stream string) string {
 	return path.Join(storeFolder, streamsPath, stream, messagesName)
 }
 
-// othersMayWrite are the permission bits that let others than the owner change
-// what is stored.
-const othersMayWrite fs.FileMode = 0o022
+// Permission bits that let others than the owner change, and read, what is stored.
+const (
+	othersMayWrite fs.FileMode = 0o022
+	othersMayRead  fs.FileMode = 0o055
+)
 
-// warnOfMode says that others can write to the data folder: who can may change
+// warnOfMode says what others can do with the data folder. Who can write to it may change
 // events, or make the server read another's files.
-func warnOfMode(dir string, log *slog.Logger) {
+func warnOfMode(dir string, private bool, log *slog.Logger) {
 	info, err := os.Stat(dir)
 	// Windows has other rights, and shows all of these.
-	if err != nil || info.Mode().Perm()&othersMayWrite == 0 || runtime.GOOS == "windows" {
+	if err != nil || runtime.GOOS == "windows" {
 		return
 	}
-	log.Warn("other users can write to the data folder, and so change or remove what is stored",
-		slog.String("folder", dir), slog.String("mode", fmt.Sprintf("%04o", info.Mode().Perm())),
+	switch mode := info.Mode().Perm(); {
+	case mode&othersMayWrite != 0:
+		warnOfOthers(dir, mode, log, "other users can write to the data folder, and so change or remove what is stored")
+	case private && mode&othersMayRead != 0:
+		warnOfOthers(dir, mode, log, "other users can read the data folder, in which there are private keys")
+	}
+}
+
+func warnOfOthers(dir string, mode fs.FileMode, log *slog.Logger, what string) {
+	log.Warn(what, slog.String("folder", dir), slog.String("mode", fmt.Sprintf("%04o", mode)), //nolint:sloglint // one of the two above
 		slog.String("remedy", fmt.Sprintf("chmod 700 %s", dir)))
 }
 

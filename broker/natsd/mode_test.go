@@ -2,8 +2,10 @@ package natsd
 
 import (
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -48,5 +50,37 @@ func TestMode(t *testing.T) {
 	}
 	if err := checkMode(alone(dir)); err == nil {
 		t.Error("a mark that cannot be read is taken for none")
+	}
+}
+
+// Who else can change what is in the data folder is warned of, and with private keys who
+// can read it.
+func TestWarnOfMode(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows has other rights")
+	}
+	for _, tt := range []struct {
+		mode    os.FileMode
+		private bool
+		want    string
+	}{
+		{0o700, true, ""},
+		{0o755, false, ""},
+		{0o755, true, "can read the data folder"},
+		{0o750, true, "can read the data folder"},
+		{0o711, true, "can read the data folder"},
+		{0o770, true, "can write to the data folder"},
+		{0o702, false, "can write to the data folder"},
+	} {
+		dir := t.TempDir()
+		if err := os.Chmod(dir, tt.mode); err != nil {
+			t.Fatal(err)
+		}
+		var said strings.Builder
+		warnOfMode(dir, tt.private, slog.New(slog.NewTextHandler(&said, nil)))
+		if !strings.Contains(said.String(), tt.want) || (tt.want == "") != (said.Len() == 0) || tt.want != "" && !strings.Contains(said.String(), "chmod 700") {
+			t.Errorf("mode %04o, private %t: said %q, want %q", tt.mode, tt.private, said.String(), tt.want)
+		}
 	}
 }

@@ -70,7 +70,7 @@ func Start(ctx context.Context, cfg Config, log *slog.Logger) (*Server, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data folder: %w", err)
 	}
-	warnOfMode(cfg.Dir, log)
+	warnOfMode(cfg.Dir, cfg.Private, log)
 	lock, err := lockDir(cfg.Dir)
 	if err != nil {
 		return nil, err

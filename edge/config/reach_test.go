@@ -124,7 +124,7 @@ var reach = []struct{ key, text, sets string }{
 var elsewhere = map[string]string{
 	"Log.Rules": "the apps, in Derive", "Log.Apps": "the apps, in Derive",
 	"API.Ledger": "the node", "Edge.Ledger": "the node", "Edge.Hooks": "the node", "Socket.Ledger": "the node", "Streams.Ledger": "the node", "XHR.Ledger": "the node",
-	"Socket.Budget": "the node", "Streams.Budget": "the node", "XHR.Budget": "the node", "Socket.TLS": "the node", "Socket.TrustedProxies": "the node",
+	"Store.Private": "the node", "Socket.Budget": "the node", "Streams.Budget": "the node", "XHR.Budget": "the node", "Socket.TLS": "the node", "Socket.TrustedProxies": "the node",
 	"API.Now": "its default", "Cluster.TLS": "the node",
 	"NATS.MinPayload": "the apps, in Derive", "Log.Shared": "cluster_name, in Derive",
 	"Socket.Refuse":         "the node",

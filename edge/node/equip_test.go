@@ -2,9 +2,7 @@ package node
 
 import (
 	"log/slog"
-	"os"
 	"reflect"
-	"strings"
 	"testing"
 
 	"reecho/edge/config"
@@ -43,21 +41,5 @@ func TestEquip(t *testing.T) {
 	n.cfg.TrustedProxies = []string{"proxy.example.com"}
 	if err := n.equip(); err == nil {
 		t.Error("no error for a proxy that is none")
-	}
-}
-
-// A data folder with private keys that others can read is warned of.
-func TestWarnOfReaders(t *testing.T) {
-	t.Parallel()
-	for mode, warns := range map[os.FileMode]bool{0o700: false, 0o755: true, 0o750: true, 0o711: true} {
-		dir := t.TempDir()
-		if err := os.Chmod(dir, mode); err != nil {
-			t.Fatal(err)
-		}
-		var said strings.Builder
-		warnOfReaders(dir, slog.New(slog.NewTextHandler(&said, nil)))
-		if strings.Contains(said.String(), "chmod 700") != warns {
-			t.Errorf("mode %04o: said %q", mode, said.String())
-		}
 	}
 }

@@ -10,8 +10,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -262,9 +260,6 @@ func (n *Node) openNATS(ctx context.Context) (server broker.Dialer, newEpoch boo
 	if err != nil {
 		return nil, false, fmt.Errorf("open the data folder %s: %w", n.cfg.Store.Dir, err)
 	}
-	if n.keeper != nil {
-		warnOfReaders(n.cfg.Store.Dir, n.log)
-	}
 	if n.nats.Trusted() || n.cfg.Log.Shared {
 		return n.nats, false, nil
 	}
@@ -278,6 +273,7 @@ func (n *Node) loadCertificate() (*tls.Config, error) {
 		if n.keeper, err = acme.New(n.cfg.ACME, n.log); err != nil {
 			return nil, fmt.Errorf("prepare the TLS certificate: %w", err)
 		}
+		n.cfg.Store.Private = true
 		return n.keeper.TLSConfig(), nil
 	}
 	if n.cfg.TLSCert == "" {
@@ -287,22 +283,6 @@ func (n *Node) loadCertificate() (*tls.Config, error) {
 		return nil, fmt.Errorf("load the TLS certificate: %w", err)
 	}
 	return n.certificate.TLSConfig(), nil
-}
-
-// othersMayRead are the permissions of users that are not the folder's.
-const othersMayRead = 0o055
-
-// warnOfReaders says that a data folder, in which there are private keys, can be read by
-// other users. One that is made here is 0700.
-func warnOfReaders(dir string, log *slog.Logger) {
-	info, err := os.Stat(dir)
-	// Windows has other rights, and shows all of these.
-	if err != nil || info.Mode().Perm()&othersMayRead == 0 || runtime.GOOS == "windows" {
-		return
-	}
-	log.Warn("other users can read the data folder, where the private key of the TLS certificate is",
-		slog.String("folder", dir), slog.String("mode", fmt.Sprintf("%04o", info.Mode().Perm())),
-		slog.String("remedy", fmt.Sprintf("chmod 700 %s", dir)))
 }
 
 // Reload reads anew what can change without a restart, the TLS certificate, or
