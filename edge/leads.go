@@ -146,14 +146,14 @@ type leadTold struct {
 // taken a turn that others know to be over.
 type leadTeller struct {
 	nodes *cluster.Nodes
-	kick  chan struct{}
+	kick  nudge
 
 	mu      sync.Mutex
 	pending []leadTold
 }
 
 func newLeadTeller(nodes *cluster.Nodes) *leadTeller {
-	return &leadTeller{nodes: nodes, kick: make(chan struct{}, 1)}
+	return &leadTeller{nodes: nodes, kick: newNudge()}
 }
 
 // tell has other nodes told that id took a turn, as soon as that can be.
@@ -164,23 +164,15 @@ func (lt *leadTeller) tell(told leadTold) {
 	lt.mu.Lock()
 	defer lt.mu.Unlock()
 	lt.pending = append(lt.pending, told)
-	select {
-	case lt.kick <- struct{}{}:
-	default:
-	}
+	lt.kick.give()
 }
 
 // run says what there is to tell, until ctx ends.
 func (lt *leadTeller) run(ctx context.Context) {
-	for {
-		select {
-		case <-lt.kick:
-			for lt.say() {
-			}
-		case <-ctx.Done():
-			return
+	lt.kick.run(ctx, func() {
+		for lt.say() {
 		}
-	}
+	})
 }
 
 // say says the oldest, and reports whether there were any.

@@ -39,7 +39,7 @@ type neighbours struct {
 	changes uint64       // since the start
 	pending []userChange // the last of them
 	said    uint64       // how many were said
-	kick    chan struct{}
+	kick    nudge
 
 	mu     sync.Mutex
 	byLife map[string]*neighbour
@@ -77,7 +77,7 @@ type usersAnswer struct {
 }
 
 func newNeighbours(nodes *cluster.Nodes, log *slog.Logger) *neighbours {
-	return &neighbours{nodes: nodes, log: log, kick: make(chan struct{}, 1), byLife: make(map[string]*neighbour)}
+	return &neighbours{nodes: nodes, log: log, kick: newNudge(), byLife: make(map[string]*neighbour)}
 }
 
 // share takes part in what nodes tell each other of users.
@@ -127,23 +127,15 @@ func (n *neighbours) tell(t *Tenant, userID string, here bool) {
 	defer n.out.Unlock()
 	n.changes++
 	n.pending = append(n.pending, userChange{App: t.ID, User: userID, Here: here})
-	select {
-	case n.kick <- struct{}{}:
-	default:
-	}
+	n.kick.give()
 }
 
 // run says what there is to tell, until ctx ends.
 func (n *neighbours) run(ctx context.Context) {
-	for {
-		select {
-		case <-n.kick:
-			for n.say() {
-			}
-		case <-ctx.Done():
-			return
+	n.kick.run(ctx, func() {
+		for n.say() {
 		}
-	}
+	})
 }
 
 // say says the oldest changes, and reports whether there were any.
