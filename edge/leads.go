@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"reecho/broker/cluster"
+	"reecho/broker/flight"
 	"reecho/edge/pusher"
 )
 
@@ -146,14 +147,14 @@ type leadTold struct {
 // taken a turn that others know to be over.
 type leadTeller struct {
 	nodes *cluster.Nodes
-	kick  nudge
+	kick  flight.Nudge
 
 	mu      sync.Mutex
 	pending []leadTold
 }
 
 func newLeadTeller(nodes *cluster.Nodes) *leadTeller {
-	return &leadTeller{nodes: nodes, kick: newNudge()}
+	return &leadTeller{nodes: nodes, kick: flight.NewNudge()}
 }
 
 // tell has other nodes told that id took a turn, as soon as that can be.
@@ -164,12 +165,12 @@ func (lt *leadTeller) tell(told leadTold) {
 	lt.mu.Lock()
 	defer lt.mu.Unlock()
 	lt.pending = append(lt.pending, told)
-	lt.kick.give()
+	lt.kick.Give()
 }
 
 // run says what there is to tell, until ctx ends.
 func (lt *leadTeller) run(ctx context.Context) {
-	lt.kick.run(ctx, func() {
+	lt.kick.Run(ctx, func() {
 		for lt.say() {
 		}
 	})

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"reecho/broker/cluster"
+	"reecho/broker/flight"
 )
 
 const (
@@ -39,7 +40,7 @@ type neighbours struct {
 	changes uint64       // since the start
 	pending []userChange // the last of them
 	said    uint64       // how many were said
-	kick    nudge
+	kick    flight.Nudge
 
 	mu     sync.Mutex
 	byLife map[string]*neighbour
@@ -77,7 +78,7 @@ type usersAnswer struct {
 }
 
 func newNeighbours(nodes *cluster.Nodes, log *slog.Logger) *neighbours {
-	return &neighbours{nodes: nodes, log: log, kick: newNudge(), byLife: make(map[string]*neighbour)}
+	return &neighbours{nodes: nodes, log: log, kick: flight.NewNudge(), byLife: make(map[string]*neighbour)}
 }
 
 // share takes part in what nodes tell each other of users.
@@ -127,12 +128,12 @@ func (n *neighbours) tell(t *Tenant, userID string, here bool) {
 	defer n.out.Unlock()
 	n.changes++
 	n.pending = append(n.pending, userChange{App: t.ID, User: userID, Here: here})
-	n.kick.give()
+	n.kick.Give()
 }
 
 // run says what there is to tell, until ctx ends.
 func (n *neighbours) run(ctx context.Context) {
-	n.kick.run(ctx, func() {
+	n.kick.Run(ctx, func() {
 		for n.say() {
 		}
 	})

@@ -244,43 +244,37 @@ func (s *shard) publish(o *op) {
 		return
 	}
 	if o.Except == noSocket {
-		s.publishAll(a, o)
+		s.publishTo(a, o)
 	} else {
 		had := s.earlier.members[o.Except]
 		exclude(had, true)
-		s.publishOthers(a, o)
+		s.publishTo(a, o)
 		exclude(had, false)
 	}
 	// Also for those who were left out: they have got all that is for them.
 	a.passed(o.Sequence)
 }
 
-// publishAll links an event for all of an audience.
-func (s *shard) publishAll(a *audience, o *op) {
-	s.linkAll(a.plain, o.Frame)
-	s.linkAll(a.positioned, o.positionedFrame())
+// publishTo links an event for an audience, but those it is not for.
+func (s *shard) publishTo(a *audience, o *op) {
+	s.linkFor(a.plain, o, o.Frame)
+	s.linkFor(a.positioned, o, o.positionedFrame())
 	if p := a.packed; p != nil {
 		if len(p.plain) > 0 {
-			s.linkAll(p.plain, o.packedFrame())
+			s.linkFor(p.plain, o, o.packedFrame())
 		}
 		if len(p.positioned) > 0 {
-			s.linkAll(p.positioned, o.packedPositionedFrame())
+			s.linkFor(p.positioned, o, o.packedPositionedFrame())
 		}
 	}
 }
 
-// publishOthers links an event for all but those it is not for.
-func (s *shard) publishOthers(a *audience, o *op) {
-	s.linkOthers(a.plain, o.Except, o.Frame)
-	s.linkOthers(a.positioned, o.Except, o.positionedFrame())
-	if p := a.packed; p != nil {
-		if len(p.plain) > 0 {
-			s.linkOthers(p.plain, o.Except, o.packedFrame())
-		}
-		if len(p.positioned) > 0 {
-			s.linkOthers(p.positioned, o.Except, o.packedPositionedFrame())
-		}
+func (s *shard) linkFor(members []entry, o *op, frame []byte) {
+	if o.Except == noSocket {
+		s.linkAll(members, frame)
+		return
 	}
+	s.linkOthers(members, o.Except, frame)
 }
 
 // publishSome links what is for some of an audience, which has no position.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"reecho/broker"
+	"reecho/broker/flight"
 )
 
 // sendTick is how often a sender looks at what has waited too long.
@@ -198,7 +199,7 @@ func (s *sender) remove() {
 type remover struct {
 	queue *broker.Queue
 	line  string
-	wake  chan struct{} // capacity 1
+	wake  flight.Nudge
 
 	mu     sync.Mutex
 	upTo   uint64
@@ -206,7 +207,7 @@ type remover struct {
 }
 
 func newRemover(queue *broker.Queue, line string) *remover {
-	return &remover{queue: queue, line: line, wake: make(chan struct{}, 1)}
+	return &remover{queue: queue, line: line, wake: flight.NewNudge()}
 }
 
 func (r *remover) add(upTo uint64, others []uint64) {
@@ -214,21 +215,11 @@ func (r *remover) add(upTo uint64, others []uint64) {
 	defer r.mu.Unlock()
 	r.upTo = max(r.upTo, upTo)
 	r.others = append(r.others, others...)
-	select {
-	case r.wake <- struct{}{}:
-	default:
-	}
+	r.wake.Give()
 }
 
 func (r *remover) run(ctx context.Context) {
-	for {
-		select {
-		case <-r.wake:
-			r.flush(ctx)
-		case <-ctx.Done():
-			return
-		}
-	}
+	r.wake.Run(ctx, func() { r.flush(ctx) })
 }
 
 // flush removes what there is, at most until ctx ends. What is not removed is delivered
