@@ -16,6 +16,7 @@ func TestReplayOfEncryptedChannel(t *testing.T) {
 	a := s.connect(t)
 	position := a.replay(channel, map[string]any{}).Position
 	s.scores(channel, 1, 2)
+	a.wantScores(channel, 1, 2)
 	b := s.connect(t)
 	b.replay(channel, map[string]any{"after": position})
 	b.wantOutcome(channel, "pusher:reecho:resumed", outcome{Complete: true, Events: 2})
