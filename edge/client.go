@@ -167,9 +167,9 @@ func (c *client) breakSilence(now time.Time) {
 // firstPing is when, on the hub's clock, a client that is new gets its first
 // ping: at random in the last two fifths of the interval, so that clients which
 // came together are not pinged together for ever.
-func (t *Tenant) firstPing(id pusher.SocketID) uint32 {
+func (t *Tenant) firstPing(id pusher.SocketID, now time.Time) uint32 {
 	fifth := t.pingInterval() / 5
-	return seconds(time.Since(t.node.started) + 3*fifth + time.Duration(2*float64(fifth)*float64(id.A)/(1<<32)))
+	return seconds(now.Sub(t.node.started) + 3*fifth + time.Duration(2*float64(fifth)*float64(id.A)/(1<<32)))
 }
 
 // pingInterval is the app's, or the server's.

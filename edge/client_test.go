@@ -77,7 +77,7 @@ func TestSilenceIsBroken(t *testing.T) {
 	for range clients {
 		conn := &silentConn{answers: true, heard: owner.node.started}
 		c := &client{Member: fanout.NewMember(conn, pusher.NewSocketID()), app: owner, protocol: newestProtocol}
-		c.pingAt = owner.firstPing(c.ID())
+		c.pingAt = owner.firstPing(c.ID(), owner.node.started)
 		last := owner.node.started
 		for at := range minutes * 60 {
 			n := len(conn.pings)
@@ -112,7 +112,7 @@ func TestPingIntervalOfApp(t *testing.T) {
 		owner.PingInterval = 10 * time.Second
 		conn := &silentConn{answers: true, heard: owner.node.started}
 		c := &client{Member: fanout.NewMember(conn, pusher.NewSocketID()), app: owner, protocol: newestProtocol}
-		c.pingAt = owner.firstPing(c.ID())
+		c.pingAt = owner.firstPing(c.ID(), owner.node.started)
 		for at := range 100 {
 			c.Tick(owner.node.started.Add(time.Duration(at) * time.Second))
 		}
@@ -131,7 +131,7 @@ func TestPingsDoNotHideTheDead(t *testing.T) {
 		owner := newSilentTenant(interval)
 		conn := &silentConn{heard: owner.node.started}
 		c := &client{Member: fanout.NewMember(conn, pusher.NewSocketID()), app: owner, protocol: newestProtocol}
-		c.pingAt = owner.firstPing(c.ID())
+		c.pingAt = owner.firstPing(c.ID(), owner.node.started)
 		at := time.Duration(0)
 		for ; conn.code == 0 && at < time.Hour; at += time.Second {
 			c.Tick(owner.node.started.Add(at))

@@ -84,7 +84,7 @@ func (h *Hub) Open(conn socket.Conn, r *socket.Request) socket.Receiver {
 		return r
 	}
 	c := newClient(a, conn, pusher.NewSocketID(), r.Client)
-	c.protocol, c.pingAt, c.place = protocol, a.firstPing(c.ID()), placeOf(r.Origin, path.Session)
+	c.protocol, c.pingAt, c.place = protocol, a.firstPing(c.ID(), time.Now()), placeOf(r.Origin, path.Session)
 	if r.Fallback {
 		c.transport = Fallback
 	}

@@ -210,7 +210,7 @@ test('one that fails at first is asked singly, and together the next time', asyn
   assert.deepEqual(application.paths(), ['/auth/batch']);
 });
 
-test('what ends a grant has the page ask, once for all, and shows no error', async (t) => {
+test('what ends a grant has the page ask once for each, and shows no error', async (t) => {
   const names = ['private-a', 'private-b', 'presence-room'];
   const ends = {
     'a termination': {
@@ -240,7 +240,8 @@ test('what ends a grant has the page ask, once for all, and shows no error', asy
     assert.deepEqual(application.paths().sort(), ['/auth/batch', '/auth/user'], what);
     await end(server, page);
     await page.back(2, names);
-    assert.deepEqual(application.paths().sort(), ['/auth/batch', '/auth/user'], what);
+    // The server says so of each channel: those that come within 10 ms are asked for together.
+    assert.deepEqual(application.asked().sort(), [...names, 'the user'].sort(), what);
     assert.deepEqual([page.errors, page.failed.items], [[], []], what);
   }
 });

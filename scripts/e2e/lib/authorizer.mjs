@@ -66,5 +66,13 @@ export class Authorizer {
 
   // paths are those of the requests since the last call.
   paths() { return this.requests.splice(0).map(({ path }) => path); }
+
+  // asked is what it was asked for since then: channels, and the user.
+  asked() {
+    return this.requests.splice(0).flatMap(({ path, fields }) => {
+      if (path.endsWith('/user')) return ['the user'];
+      return [...fields.getAll('channel_name'), ...fields.getAll('channel_names[]')];
+    });
+  }
 }
 
