@@ -343,6 +343,92 @@ func TestBrokenBetweenNewestAndSince(t *testing.T) {
 	})
 }
 
+// A ring that is evicted while the log is read takes what it had out of the count of
+// what is newer than a claim: a channel at its limit looked as if nothing had been
+// trimmed, and the client was told that it had missed nothing but what another node has.
+// TestNoUnflaggedGap, REECHO_TEST_SEED=1795713077957648582, in every other run.
+func TestEvictedWhileRead(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		log := replaytest.NewLog(rand.New(rand.NewPCG(1, 1)), broker.Retention{EventsPerChannel: 3, MaxAge: time.Hour, MaxBytes: 1 << 30})
+		logs, road := &hooked{Logs: log}, &direct{}
+		cfg := replay.Config{
+			Memory: 1, Frame: func(text []byte) []byte { return text }, Text: func(frame []byte) []byte { return frame },
+			Position: withPosition, Recheck: time.Hour, Others: road,
+		}
+		beside := log.Beside()
+		other := replay.Open(beside, cfg, silent)
+		defer other.Close()
+		cfg.Others = road.asking()
+		node := replay.Open(logs, cfg, silent)
+		defer node.Close()
+		follow := func(n *replay.Node, ref broker.Ref) *diary {
+			d := &diary{}
+			d.ch = n.Channel(ref, replay.Bounds{Events: 100, Bytes: 1 << 20, EventBytes: 1 << 10}, d)
+			if err := d.ch.Attach(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			return d
+		}
+		ref, crowded := refs[0], refs[1]
+		had := log.Publish(ref, "", 10)
+		for range 4 { // the oldest that is left is older than the confirmation
+			log.Publish(others[0], "", 10)
+		}
+		<-time.After(2 * time.Minute)
+		confirmed := time.Now()
+		for range 4 { // of which one is trimmed
+			log.Publish(ref, "", 10)
+		}
+		here, there := follow(node, ref), follow(other, ref)
+		follow(node, crowded)
+		for range 3 {
+			ev := log.Publish(ref, "", 10)
+			log.Deliver(ref, ev)
+			beside.Deliver(ref, ev)
+		}
+		synctest.Wait()
+		here.entries, there.entries = nil, nil
+		logs.read = func() {
+			logs.read = nil
+			log.Deliver(crowded, log.Publish(crowded, "", 10))
+			synctest.Wait()
+		}
+		claim := replay.Claim{Sequence: had.Sequence, Confirmed: confirmed}
+		if err := replay.NewCatchup(here.ch, here, replay.Request{Want: replay.WantMissed, Claim: claim}).Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if want := []string{"answer 0@12 trimmed_by_count"}; !slices.Equal(here.entries, want) {
+			t.Errorf("got %q, want %q", here.entries, want)
+		}
+	})
+}
+
+// direct is the way to a node that answers at once.
+type direct struct {
+	answer func(question []byte) ([]byte, error)
+}
+
+// AskAny implements replay.Others.
+func (d *direct) AskAny(context.Context, []byte) []byte { return nil }
+
+// Answer implements replay.Others.
+func (d *direct) Answer(f func([]byte) ([]byte, error)) { d.answer = f }
+
+// asking is that way for the one who asks.
+func (d *direct) asking() replay.Others { return asker{d} }
+
+type asker struct{ to *direct }
+
+// AskAny implements replay.Others.
+func (a asker) AskAny(_ context.Context, question []byte) []byte {
+	answer, _ := a.to.answer(question)
+	return answer
+}
+
+// Answer implements replay.Others.
+func (asker) Answer(func([]byte) ([]byte, error)) {}
+
 // hooked is a log that calls functions before it answers.
 type hooked struct {
 	replay.Logs

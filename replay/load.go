@@ -187,7 +187,7 @@ func (c *Catchup) loadAhead(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if end, _ := c.ch.countAbove(0); found && last.Sequence > end {
+	if end, _ := c.ch.extent(); found && last.Sequence > end {
 		c.coming = min(last.Sequence, c.req.Claim.Sequence)
 		c.ch.Nudge(last.Sequence)
 		return nil
@@ -223,7 +223,7 @@ func (c *Catchup) loadNewest(ctx context.Context, base uint64) error {
 	if c.req.Newest > bounds.Events {
 		c.req.Newest, c.reason = bounds.Events, OverLimit
 	}
-	_, have := c.ch.countAbove(0)
+	_, have := c.ch.extent()
 	want := c.req.Newest - have
 	if want <= 0 {
 		return nil
@@ -271,7 +271,7 @@ func (c *Catchup) loadSince(ctx context.Context, base uint64) error {
 	if err != nil {
 		return err
 	}
-	if c.past.from, _ = ch.countAbove(0); len(first) > 0 {
+	if c.past.from, _ = ch.extent(); len(first) > 0 {
 		c.past.from = first[0].Sequence - 1
 	}
 	events, older, err := c.read(ctx, Range{
@@ -281,7 +281,7 @@ func (c *Catchup) loadSince(ctx context.Context, base uint64) error {
 		return err
 	}
 	c.past.read = len(events)
-	if c.reason, err = ch.proveSince(ctx, c.req.Since, c.past.from, len(events)); err != nil {
+	if c.reason, err = ch.proveSince(ctx, c.req.Since, c.past.from); err != nil {
 		return err
 	}
 	if older {

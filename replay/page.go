@@ -126,15 +126,12 @@ func checkAfter(ctx context.Context, log Log, position string, after uint64) err
 	if position == "" {
 		return nil
 	}
-	r, count, last, err := retainedOf(ctx, log)
+	r, last, err := retainedOf(ctx, log, after)
 	if err != nil {
 		return err
 	}
 	if after > last {
 		return &PositionError{Position: position, Reason: UnknownPosition}
-	}
-	if r.First > after {
-		r.Newer = count
 	}
 	// Whoever asks for history does not say when it was whole.
 	claim := Claim{Sequence: after}

@@ -35,25 +35,28 @@ func limitsOf(log Log, b Bounds) Limits {
 	}
 }
 
-// retainedOf asks what a channel's stream holds, how many events of the channel,
-// and for the newest sequence it ever assigned; how many of the events are newer
-// than a claim is the caller's to add.
-func retainedOf(ctx context.Context, log Log) (r Retained, count int, last uint64, err error) {
+// retainedOf asks what a channel's stream holds, and for the newest sequence it ever
+// assigned. What is newer than a sequence is counted if no other is left: one that is
+// proves that nothing was trimmed, however many there are. They are not added up from
+// what was read before and what is here, for the ring may have been evicted between.
+func retainedOf(ctx context.Context, log Log, after uint64) (r Retained, last uint64, err error) {
 	// In this order: trimming goes on, and what is gone when the state is asked
 	// for must not have been counted on after it.
 	first, count, err := log.Span(ctx)
 	if err != nil {
-		return r, 0, 0, err
+		return r, 0, err
 	}
 	state, err := log.State(ctx)
 	if err != nil {
-		return r, 0, 0, err
+		return r, 0, err
 	}
 	r = RetainedOf(state)
-	r.First = first.Sequence
+	if r.First = first.Sequence; r.First > after {
+		r.Newer = count
+	}
 	// The range was read before, too: that all is there, or gone, is believed only
 	// of a log that can read.
-	return r, count, state.Last, log.Sound(ctx)
+	return r, state.Last, log.Sound(ctx)
 }
 
 // allRetained stands for as many events as are retained of the channel.
@@ -62,12 +65,12 @@ const allRetained = -1
 // decide tells whether everything behind a claim, of which newer events are
 // known, is still retained; a node wants all of it.
 func (ch *Channel) decide(ctx context.Context, c Claim, newer int) (Reason, error) {
-	r, count, _, err := retainedOf(ctx, ch.log)
+	r, _, err := retainedOf(ctx, ch.log, c.Sequence)
 	if err != nil {
 		return "", err
 	}
-	if r.Newer = newer; newer == allRetained {
-		r.Newer = count
+	if newer != allRetained {
+		r.Newer = newer
 	}
 	return Decide(c, r, limitsOf(ch.log, unbounded), time.Now()), nil
 }
@@ -79,7 +82,7 @@ func (ch *Channel) prove(ctx context.Context, c Claim, events []broker.Event) (p
 	if len(events) > 0 && events[0].Sequence == c.Sequence {
 		return proof{shared: true}, events[1:], nil
 	}
-	r, err := ch.retained(ctx, c.Sequence, len(events))
+	r, _, err := retainedOf(ctx, ch.log, c.Sequence)
 	if err != nil {
 		return proof{}, nil, err
 	}
@@ -90,13 +93,13 @@ func (ch *Channel) prove(ctx context.Context, c Claim, events []broker.Event) (p
 	}, events, nil
 }
 
-// proveSince decides whether the events since a time, of which so many were read
-// after a sequence, are all there were.
-func (ch *Channel) proveSince(ctx context.Context, since time.Time, after uint64, read int) (Reason, error) {
+// proveSince decides whether the events since a time, which were read after a
+// sequence, are all there were.
+func (ch *Channel) proveSince(ctx context.Context, since time.Time, after uint64) (Reason, error) {
 	if since.Before(ch.log.Runs().Since()) {
 		return EpochChanged, nil
 	}
-	r, err := ch.retained(ctx, after, read)
+	r, _, err := retainedOf(ctx, ch.log, after)
 	if err != nil {
 		return "", err
 	}
@@ -107,42 +110,11 @@ func (ch *Channel) proveSince(ctx context.Context, since time.Time, after uint64
 	return Decide(Claim{Confirmed: since.Add(confirmSlack)}, r, limitsOf(ch.log, ch.bounds), time.Now()), nil
 }
 
-// retained is what the stream holds, and this node, above a sequence, of which so
-// many events were read already.
-func (ch *Channel) retained(ctx context.Context, after uint64, read int) (Retained, error) {
-	end, here := ch.countAbove(after)
-	coming, err := ch.coming(ctx, max(end, after), limitsOf(ch.log, ch.bounds).PerChannel)
-	if err != nil {
-		return Retained{}, err
-	}
-	r, _, _, err := retainedOf(ctx, ch.log)
-	r.Newer = read + here + coming
-	return r, err
-}
-
-// countAbove is the end of the channel and how many events above a sequence, or
-// above where it begins, the ring has.
-func (ch *Channel) countAbove(sequence uint64) (end uint64, n int) {
+// extent is the end of the channel and how many events the ring has.
+func (ch *Channel) extent() (end uint64, events int) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	return ch.sequencer.End(), len(ch.ring.After(max(sequence, ch.ring.Base())))
-}
-
-// coming is how many events above a sequence, up to limit, the stream has that
-// may not have come to this node yet.
-func (ch *Channel) coming(ctx context.Context, after uint64, limit int) (n int, err error) {
-	last, found, err := ch.log.Last(ctx)
-	if err != nil || !found || last.Sequence <= after {
-		return 0, err
-	}
-	for more := true; more && n < limit; {
-		var events []broker.Event
-		if events, more, err = ch.log.ReadTo(ctx, after+1, last.Sequence, limit-n); err != nil || len(events) == 0 {
-			return n, err
-		}
-		n, after = n+len(events), events[len(events)-1].Sequence
-	}
-	return n, nil
+	return ch.sequencer.End(), len(ch.ring.All())
 }
 
 // waited is the error of a wait that its context ended.
