@@ -43,6 +43,7 @@ type writer struct {
 	request *request
 	cursor  *cursor
 	buf     []byte // up to flushBytes
+	opened  bool   // the answer has begun
 	settled bool   // at the last beat
 	sent    bool   // an event, or at first a whole cursor: a poll has its answer
 }
@@ -55,12 +56,14 @@ var (
 )
 
 // run writes until the stream is over, and says why it is. Before begun is closed
-// nothing is that came for the client, unless the connection is. expired, which may
-// be nil, ends it too; what waits then is still written.
+// nothing is that came for the client, unless the connection is; nor does the answer
+// begin, unless that takes so long that a proxy might give it up: a page takes
+// EventSource's open event for its subscription. expired, which may be nil, ends the
+// stream too; what waits then is still written.
 func (sw *writer) run(ctx context.Context, begun, subscribed <-chan struct{}, expired <-chan time.Time) error {
 	heartbeat := time.NewTicker(heartbeatPeriod)
 	defer heartbeat.Stop()
-	err := sw.open()
+	var err error
 	for err == nil {
 		select {
 		case <-sw.conn.wake:
@@ -84,6 +87,9 @@ func (sw *writer) run(ctx context.Context, begun, subscribed <-chan struct{}, ex
 		}
 		frames, closed := sw.conn.take()
 		if err == nil {
+			err = sw.open()
+		}
+		if err == nil {
 			err = sw.appendAll(frames)
 		}
 		sw.conn.done()
@@ -98,7 +104,12 @@ func (sw *writer) run(ctx context.Context, begun, subscribed <-chan struct{}, ex
 	return err
 }
 
+// open begins the answer, once.
 func (sw *writer) open() error {
+	if sw.opened {
+		return nil
+	}
+	sw.opened = true
 	setHeaders(sw.w)
 	sw.w.WriteHeader(http.StatusOK)
 	delay := retryDelay
@@ -125,6 +136,9 @@ func setHeaders(w http.ResponseWriter) {
 
 // comment keeps the stream from being silent, and says nothing.
 func (sw *writer) comment() error {
+	if err := sw.open(); err != nil {
+		return err
+	}
 	sw.buf = append(sw.buf, ":\n\n"...)
 	return sw.flush()
 }

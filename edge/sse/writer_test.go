@@ -2,12 +2,14 @@ package sse
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"reecho/edge/pusher"
@@ -59,6 +61,45 @@ func TestWriterIsBounded(t *testing.T) {
 	}
 	if limit := flushBytes + maxCursor(1) + 64; answer.longest > limit || cap(sw.buf) > keptBuffer {
 		t.Errorf("pieces of %d bytes, limit %d; %d are kept", answer.longest, limit, cap(sw.buf))
+	}
+}
+
+// The answer begins when the stream is on its channels: a page that has heard of that
+// publishes, and wants to see it. One that waits for long begins all the same.
+func TestWriterOpens(t *testing.T) {
+	t.Parallel()
+	const comment = ":\n\n"
+	for name, tt := range map[string]struct {
+		waits time.Duration
+		joins bool
+		want  string
+	}{
+		"waiting":      {heartbeatPeriod - time.Second, false, ""},
+		"waiting long": {heartbeatPeriod + time.Second, false, "retry: 1000\n\n" + comment},
+		"joined soon":  {time.Second, true, "retry: 1000\n\n"},
+		"joined late":  {heartbeatPeriod + time.Second, true, "retry: 1000\n\n" + comment},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			answer := httptest.NewRecorder()
+			sw := newTestWriter(t, answer, &request{})
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			begun, ended := make(chan struct{}), make(chan error)
+			go func() { ended <- sw.run(ctx, begun, nil, nil) }()
+			<-time.After(tt.waits)
+			if tt.joins {
+				close(begun)
+			}
+			synctest.Wait()
+			cancel()
+			if err := <-ended; !errors.Is(err, socket.ErrLost) {
+				t.Errorf("%s: got %v, want %v", name, err, socket.ErrLost)
+			}
+			_, text, _ := strings.Cut(answer.Body.String(), "\n") // behind the padding
+			if text != tt.want || answer.Flushed != (text != "") {
+				t.Errorf("%s: got %q, flushed %v, want %q", name, text, answer.Flushed, tt.want)
+			}
+		})
 	}
 }
 
