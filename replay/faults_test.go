@@ -352,16 +352,15 @@ func TestEvictedWhileRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := replaytest.NewLog(rand.New(rand.NewPCG(1, 1)), broker.Retention{EventsPerChannel: 3, MaxAge: time.Hour, MaxBytes: 1 << 30})
 		logs, road := &hooked{Logs: log}, &direct{}
+		beside := log.Beside()
 		cfg := replay.Config{
 			Memory: 1, Frame: func(text []byte) []byte { return text }, Text: func(frame []byte) []byte { return frame },
 			Position: withPosition, Recheck: time.Hour, Others: road,
 		}
-		beside := log.Beside()
-		other := replay.Open(beside, cfg, silent)
-		defer other.Close()
-		cfg.Others = road.asking()
 		node := replay.Open(logs, cfg, silent)
 		defer node.Close()
+		other := replay.Open(beside, cfg, silent) // it is the one that answers
+		defer other.Close()
 		follow := func(n *replay.Node, ref broker.Ref) *diary {
 			d := &diary{}
 			d.ch = n.Channel(ref, replay.Bounds{Events: 100, Bytes: 1 << 20, EventBytes: 1 << 10}, d)
@@ -380,7 +379,8 @@ func TestEvictedWhileRead(t *testing.T) {
 		for range 4 { // of which one is trimmed
 			log.Publish(ref, "", 10)
 		}
-		here, there := follow(node, ref), follow(other, ref)
+		here := follow(node, ref)
+		follow(other, ref)
 		follow(node, crowded)
 		for range 3 {
 			ev := log.Publish(ref, "", 10)
@@ -388,7 +388,7 @@ func TestEvictedWhileRead(t *testing.T) {
 			beside.Deliver(ref, ev)
 		}
 		synctest.Wait()
-		here.entries, there.entries = nil, nil
+		here.entries = nil
 		logs.read = func() {
 			logs.read = nil
 			log.Deliver(crowded, log.Publish(crowded, "", 10))
@@ -404,30 +404,19 @@ func TestEvictedWhileRead(t *testing.T) {
 	})
 }
 
-// direct is the way to a node that answers at once.
+// direct is the way to the node that was opened last, which answers at once.
 type direct struct {
 	answer func(question []byte) ([]byte, error)
 }
 
 // AskAny implements replay.Others.
-func (d *direct) AskAny(context.Context, []byte) []byte { return nil }
-
-// Answer implements replay.Others.
-func (d *direct) Answer(f func([]byte) ([]byte, error)) { d.answer = f }
-
-// asking is that way for the one who asks.
-func (d *direct) asking() replay.Others { return asker{d} }
-
-type asker struct{ to *direct }
-
-// AskAny implements replay.Others.
-func (a asker) AskAny(_ context.Context, question []byte) []byte {
-	answer, _ := a.to.answer(question)
+func (d *direct) AskAny(_ context.Context, question []byte) []byte {
+	answer, _ := d.answer(question)
 	return answer
 }
 
 // Answer implements replay.Others.
-func (asker) Answer(func([]byte) ([]byte, error)) {}
+func (d *direct) Answer(f func([]byte) ([]byte, error)) { d.answer = f }
 
 // hooked is a log that calls functions before it answers.
 type hooked struct {
