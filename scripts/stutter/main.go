@@ -63,22 +63,22 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: go run ./scripts/stutter [-rate 0.02] [-most 20ms] FOLDER\nin the repository's own folder; FOLDER is made, and is to be outside of it")
 		os.Exit(2)
 	}
-	places, err := build(flag.Arg(0), *rate, *most)
+	dir, err := filepath.Abs(flag.Arg(0))
+	places := 0
+	if err == nil {
+		places, err = build(dir, *rate, *most)
+	}
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "stutter: %v\n", err)
 		os.Exit(1)
 	}
-	fmt.Printf("%d places: export GOFLAGS='-overlay=%s -vet=off'\n", places, overlayOf(flag.Arg(0)))
+	fmt.Printf("%d places: export GOFLAGS='-overlay=%s -vet=off'\n", places, overlayOf(dir))
 }
 
 func overlayOf(dir string) string { return filepath.Join(dir, "overlay.json") }
 
-// build writes the files and the overlay into a folder.
+// build writes the files and the overlay into a folder, whose path is absolute.
 func build(dir string, rate float64, most time.Duration) (places int, err error) {
-	dir, err = filepath.Abs(dir)
-	if err != nil {
-		return 0, fmt.Errorf("find %s: %w", dir, err)
-	}
 	root, err := os.Getwd()
 	if err != nil {
 		return 0, fmt.Errorf("find the repository: %w", err)
