@@ -164,12 +164,25 @@ func TestCloseAfterFailure(t *testing.T) {
 	if err := <-s.Failures(); !strings.Contains(err.Error(), "EVENTS-0") {
 		t.Error(err)
 	}
-	if err := s.Close(t.Context()); err == nil {
-		t.Error("closed without an error")
+	unclean := func(why string) {
+		t.Helper()
+		if err := s.Close(t.Context()); err == nil || !strings.Contains(err.Error(), why) {
+			t.Errorf("closed with %v, not for %q", err, why)
+		}
+		if _, err := os.Stat(filepath.Join(dir, markFile)); err != nil {
+			t.Error(err)
+		}
 	}
-	if _, err := os.Stat(filepath.Join(dir, markFile)); err != nil {
-		t.Error(err)
+	unclean("EVENTS-0")
+	// It is stopped while it is being mended.
+	s = mustStart(t, Config{Dir: dir})
+	s.current.log.Errorf("JetStream out of %s resources, will be DISABLED", "File")
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	if err := s.Restart(stopped); err == nil {
+		t.Error("restarted after the stop")
 	}
+	unclean("will be DISABLED")
 	s = mustStart(t, Config{Dir: dir})
 	s.current.log.Errorf("JetStream out of %s resources, will be DISABLED", "File")
 	if err := s.Restart(t.Context()); err != nil {

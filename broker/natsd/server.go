@@ -51,7 +51,7 @@ type Server struct {
 	mu       sync.Mutex
 	current  *instance     // nil: none could be started, or the next is not there yet
 	stopping chan struct{} // closed when the one before has let go of the folder; may be nil
-	sound    bool          // the current instance has not complained
+	unsound  error         // why the current instance, or the next one, cannot be trusted; nil: it can
 }
 
 // instance is one life of the NATS server.
@@ -155,7 +155,7 @@ func (s *Server) launch(ctx context.Context, again bool) error {
 	i.log.hush(again)
 	ns.SetLoggerV2(i.log, false, false, false)
 	s.mu.Lock()
-	s.current, s.sound = i, true
+	s.current, s.unsound = i, nil
 	s.mu.Unlock()
 	ns.Start()
 	if err = s.waitReady(ctx, i); err == nil {
@@ -209,7 +209,7 @@ func (s *Server) halt(ctx context.Context) error {
 
 // failed is told that the server has stopped storing.
 func (s *Server) failed(err error) {
-	s.markUnsound()
+	s.markUnsound(err)
 	select {
 	case s.failures <- err:
 	default:
@@ -219,10 +219,12 @@ func (s *Server) failed(err error) {
 
 // markUnsound may be called by nats-server at any time, so s.mu is never held
 // while nats-server is called.
-func (s *Server) markUnsound() {
+func (s *Server) markUnsound(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.sound = false
+	if s.unsound == nil {
+		s.unsound = err
+	}
 }
 
 // Failures receives why the server has stopped storing events; it has to be
@@ -262,6 +264,19 @@ func (s *Server) Blind() time.Time {
 // kept in memory only is lost. After an error there may be no server until the
 // next Restart. It must not be called while another call is under way.
 func (s *Server) Restart(ctx context.Context) error {
+	s.mu.Lock()
+	before := s.unsound
+	s.mu.Unlock()
+	err := s.restart(ctx)
+	if err != nil {
+		s.mu.Lock()
+		s.unsound = cmp.Or(before, s.unsound, err) // why it had to be restarted says more
+		s.mu.Unlock()
+	}
+	return err
+}
+
+func (s *Server) restart(ctx context.Context) error {
 	if err := s.halt(ctx); err != nil {
 		return err
 	}
@@ -441,11 +456,11 @@ func (s *Server) Abandon(ctx context.Context) error {
 // server had not failed.
 func (s *Server) Close(ctx context.Context) error {
 	s.mu.Lock()
-	sound := s.sound && s.current != nil
+	unsound := s.unsound
 	s.mu.Unlock()
 	err := s.halt(ctx)
-	if err == nil && !sound {
-		err = errors.New("the data folder was not closed cleanly: the NATS server had failed")
+	if err == nil && unsound != nil {
+		err = fmt.Errorf("the data folder was not closed cleanly and will be read whole at the next start: the NATS server had failed: %w", unsound)
 	}
 	if err != nil {
 		return errors.Join(err, s.ledger.release(), s.lock.release())

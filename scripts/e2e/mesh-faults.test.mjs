@@ -8,15 +8,16 @@
 // replay/found-mesh/ when the fault is found: what is there runs first, each time.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { firstSeed } from './lib/seed.mjs';
 import { History, Published } from './replay/checker.mjs';
 import { Room } from './replay/members.mjs';
-import { compare, perform } from './replay/mesh.mjs';
+import { compare, endedWell, perform } from './replay/mesh.mjs';
 import { plan } from './replay/mesh-plan.mjs';
 import { Rounds, saved } from './replay/rounds.mjs';
 
 const STEPS = process.env.REECHO_MESH_STEPS;
 const ROUNDS = Number(process.env.REECHO_MESH_ROUNDS ?? 100);
-const FIRST = Number(process.env.REECHO_MESH_SEED ?? Math.floor(Math.random() * 1e9));
+const FIRST = firstSeed('MESH');
 const AT_ONCE = Number(process.env.REECHO_MESH_AT_ONCE ?? 3);
 // TRIES is how often the steps of a failure are run: a round takes half a minute.
 const TRIES = Number(process.env.REECHO_MESH_TRIES ?? 30);
@@ -123,6 +124,14 @@ test('what clients are told of members is checked as it should', () => {
   room.views[0].take('pusher_internal:member_removed', { user_id: 'ada' });
   assert.equal(room.unaware().length, 0);
   assert.equal(room.took[0].why, 'SIGKILL');
+});
+
+test('how servers end is judged as it should', () => {
+  const said = 'time=1 level=ERROR msg="the server did not stop cleanly" error="the data folder was not closed cleanly and will be read whole at the next start: the NATS server had failed: no space"';
+  for (const [by, log, filled, well] of [
+    [0, ['time=1 level=INFO msg=stopping'], false, true], [1, [said], true, true], ['SIGTERM', [], false, true],
+    [1, [said], false, false], [1, ['time=1 level=INFO msg=stopping'], true, false], [2, [said], true, false], ['SIGTERM', [said], true, false], ['SIGKILL', [], true, false],
+  ]) assert.equal(endedWell(by, { log, filled }), well, JSON.stringify([by, log, filled]));
 });
 
 test('a seed gives the same steps each time', () => {

@@ -77,7 +77,8 @@ export class Server {
     this.ready = undefined;
     const [program, ...rest] = [...(options.through ?? []), BINARY, ...args];
     this.child = spawn(program, rest, { cwd: options.bare ? this.dir : undefined, env: { PATH: process.env.PATH, ...options.env }, stdio: ['ignore', 'pipe', 'pipe'] });
-    this.exited = once(this.child, 'exit');
+    // Then all that it said has been read.
+    this.exited = once(this.child, 'close');
     const { log } = this;
     createInterface({ input: this.child.stderr }).on('line', (line) => log.push(line));
     const lines = createInterface({ input: this.child.stdout });

@@ -73,6 +73,16 @@ export async function perform(steps) {
   return round;
 }
 
+// endedWell says whether a server may end with a status, or by a signal, when it was sent
+// SIGTERM: log is what it said in its last life, filled that its disk was full.
+export function endedWell(by, { log, filled }) {
+  // One that has just been started and has said nothing yet does not know of signals.
+  if (by === 'SIGTERM') return log.length === 0;
+  // What it had to store failed, and it had no time to mend that.
+  if (by === 1 && filled) return log.some((line) => /level=ERROR msg="the server did not stop cleanly".* the NATS server had failed: /.test(line));
+  return by === 0;
+}
+
 // compare returns what is wrong with a log, a list of numbers: with what of it was
 // answered 200, with who published what (by number), and with what clients saw,
 // {history, seen}. mayMiss says for which reasons they may have been told of a gap.
@@ -340,9 +350,7 @@ class MeshRound extends Steps {
     this.ending.add(one);
     const [status, by] = await one.stop(signal);
     this.ending.delete(one);
-    // One that has just been started and has said nothing yet does not know of signals.
-    const unborn = by === 'SIGTERM' && one.log.length === 0;
-    if (signal === 'SIGTERM' && !unborn && (status !== 0 || by !== null)) this.found.push(`${one.name}: the server ended with ${status ?? by}, not as it should:\n${one.log.slice(-20).join('\n')}`);
+    if (signal === 'SIGTERM' && !endedWell(status ?? by, one)) this.found.push(`${one.name}: the server ended with ${status ?? by}, not as it should:\n${one.log.slice(-20).join('\n')}`);
     this.keepLogs();
   }
 
@@ -395,7 +403,11 @@ class MeshRound extends Steps {
   }
 
   // fill leaves only some bytes of the disk of the node that has one of its own.
-  async fill({ left = 0 }) { await this.disk?.fill(left); }
+  async fill({ left = 0 }) {
+    if (!this.disk) return;
+    this.nodes.find(({ options }) => options.dataDir).filled = true;
+    await this.disk.fill(left);
+  }
 
   async free() { await this.disk?.free(); }
 
