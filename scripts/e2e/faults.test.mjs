@@ -3,12 +3,13 @@
 // REECHO_REPLAY_SEED is the seed of the first round.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { firstSeed } from './lib/seed.mjs';
 import { Server } from './lib/server.mjs';
 import { check, History, Published } from './replay/checker.mjs';
 import { Round } from './replay/round.mjs';
 
 const ROUNDS = Number(process.env.REECHO_REPLAY_ROUNDS ?? 200);
-const FIRST = Number(process.env.REECHO_REPLAY_SEED ?? Math.floor(Math.random() * 1e9));
+const FIRST = firstSeed('REPLAY');
 const AT_ONCE = 16;
 
 function published(n, excluded = {}) {

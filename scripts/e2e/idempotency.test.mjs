@@ -8,6 +8,7 @@ import { test } from 'node:test';
 import { backend } from './lib/clients.mjs';
 import { example } from './lib/docs.mjs';
 import { Mesh } from './lib/mesh.mjs';
+import { firstSeed } from './lib/seed.mjs';
 import { app, NODES, Server } from './lib/server.mjs';
 import { random } from './replay/random.mjs';
 
@@ -100,7 +101,7 @@ async function scene(t) {
 const ROUNDS = Number(process.env.REECHO_E2E_ROUNDS ?? (NODES === 1 ? 25 : 20));
 
 test(`kill -9 in the middle of publishes to many channels, ${ROUNDS} rounds: what is tried again is stored once`, async (t) => {
-  const seed = Number(process.env.REECHO_E2E_SEED ?? Date.now() % 2 ** 31);
+  const seed = firstSeed('E2E');
   t.diagnostic(`REECHO_E2E_SEED=${seed}`);
   const draw = random(seed);
   const { servers, kill, back } = await scene(t);

@@ -8,6 +8,7 @@
 // replay/found/ when the fault is found: what is there runs first, each time.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { firstSeed } from './lib/seed.mjs';
 import { plan } from './replay/plan.mjs';
 import { Rounds, saved } from './replay/rounds.mjs';
 import { shrink } from './replay/shrink.mjs';
@@ -15,7 +16,7 @@ import { perform } from './replay/storage.mjs';
 
 const STEPS = process.env.REECHO_STORAGE_STEPS;
 const ROUNDS = Number(process.env.REECHO_STORAGE_ROUNDS ?? 40);
-const FIRST = Number(process.env.REECHO_STORAGE_SEED ?? Math.floor(Math.random() * 1e9));
+const FIRST = firstSeed('STORAGE');
 const AT_ONCE = 5;
 const rounds = new Rounds(perform, { atOnce: AT_ONCE });
 

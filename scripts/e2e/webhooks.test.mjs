@@ -6,6 +6,7 @@ import { client, connected, subscribed } from './lib/clients.mjs';
 import { Mesh } from './lib/mesh.mjs';
 import { eventsOf, FAILED, hooked, nameOf, phpLibrary, Receiver, TAKEN, verifies, verifyWithPHP } from './lib/receiver.mjs';
 import { libraries, library } from './lib/program.mjs';
+import { firstSeed } from './lib/seed.mjs';
 import { freePort, NODES, Server } from './lib/server.mjs';
 import { random } from './replay/random.mjs';
 import { once, pause } from './lib/wait.mjs';
@@ -159,7 +160,7 @@ test('kill -9 between what happens and its delivery loses nothing', async (t) =>
 });
 
 test('kill -9 at any moment: each channel is told of as occupied, once', async (t) => {
-  const seed = Number(process.env.REECHO_WEBHOOK_SEED ?? Math.floor(Math.random() * 1e9));
+  const seed = firstSeed('WEBHOOK');
   t.diagnostic(`REECHO_WEBHOOK_SEED=${seed}`);
   const { below } = random(seed);
   const receiver = await Receiver.start(t);

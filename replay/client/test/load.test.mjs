@@ -3,11 +3,12 @@
 //   REECHO_TEST_SEED=17 REECHO_LOAD_ROUNDS=1   a round again
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { firstSeed } from '../../../scripts/e2e/lib/seed.mjs';
 import { random } from '../../../scripts/e2e/replay/random.mjs';
 import { withReplay } from '../replay.mjs';
 
 const ROUNDS = Number(process.env.REECHO_LOAD_ROUNDS ?? 10_000);
-const FIRST = Number(process.env.REECHO_TEST_SEED ?? Math.floor(Math.random() * 1e9));
+const FIRST = firstSeed('TEST');
 
 // Timers are those of the plugin, which fire when they are told to.
 class Timers {
