@@ -2,7 +2,7 @@
 // can use any of them.
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
@@ -13,12 +13,14 @@ import { dataOf, history, publish, record, refuses, says, travels } from './lib/
 import { app, Server } from './lib/server.mjs';
 import { pause, Recorder, within } from './lib/wait.mjs';
 import { numbers } from './replay/checker.mjs';
+import { mounts, unshare } from './replay/disk.mjs';
 import { EventSource } from './replay/eventsource.mjs';
 import { Proxy } from './replay/proxy.mjs';
 
 // meshTest is a test that tells what the nodes said when it fails.
-function meshTest(name, run) {
-  test(name, async (t) => {
+function meshTest(name, ...rest) {
+  const run = rest.pop();
+  test(name, ...rest, async (t) => {
     try {
       await run(t);
     } catch (error) {
@@ -52,6 +54,35 @@ meshTest('a node that is told only of the others says that it has to be told of 
   const [first] = mesh.nodes;
   await first.launch();
   await says(first, /2 peers are named and it has 3 servers/);
+});
+
+// As a headless service of Kubernetes has it: all are one name, whose addresses come and
+// change. Each process has a file of names in the place of the system's.
+meshTest('peers that are one name are found by its addresses, as these come and change', { skip: !mounts && 'no file can be mounted' }, async (t) => {
+  const dir = await mkdtemp(path.join(tmpdir(), 'reecho-e2e-names-'));
+  t.after(() => rm(dir, { recursive: true, force: true }));
+  const names = path.join(dir, 'hosts');
+  const name = (...hosts) => writeFile(names, hosts.map((host) => `127.0.0.${host} nodes.reecho.test\n`).join(''));
+  const port = await steadyPort();
+  const at = (host) => ['--cluster-listen', `127.0.0.${host}:${port}`, '--cluster-peers', `nodes.reecho.test:${port}`];
+  const through = [...unshare, 'sh', '-c', 'mount --bind "$0" /etc/hosts && exec "$@"', names];
+  await name(1);
+  const mesh = await Mesh.prepare(t, { ownOf: (i) => ({ through, args: at(i + 1) }) });
+  const [first, , third] = mesh.nodes;
+  await Promise.all(mesh.nodes.map((node) => node.launch()));
+  for (const node of mesh.nodes) await says(node, /waiting for the addresses of the cluster.* found=\[127\.0\.0\.1:\d+\] needed=3/);
+  for (const node of mesh.nodes) assert.ok(node.running && !node.ready && !await isReady(node));
+  await name(1, 2, 3);
+  await mesh.run();
+  await publish(first, 'match.1', 1, 1);
+  assert.deepEqual(await third.stop(), [0, null]);
+  await publish(first, 'match.1', 2, 2);
+  // It is another container now, with the same folder.
+  await name(1, 2, 4);
+  third.options.args.push(...at(4));
+  await mesh.run();
+  await publish(third, 'match.1', 3, 3);
+  for (const node of mesh.nodes) assert.deepEqual(dataOf(await history(node, 'match.1')), [1, 2, 3]);
 });
 
 meshTest('a node that is alone says what it waits for, and is not ready until it comes', async (t) => {

@@ -13,7 +13,7 @@ const run = promisify(execFile);
 const root = process.getuid?.() === 0;
 // Others than root may mount in a name space of their users, where the system
 // lets them have one.
-const unshare = ['unshare', '--mount', ...(root ? [] : ['--map-root-user'])];
+export const unshare = ['unshare', '--mount', ...(root ? [] : ['--map-root-user'])];
 
 // mounts says whether disks can be mounted. Where scripts/test says so, they must.
 export const mounts = (() => {
